@@ -1,0 +1,121 @@
+"""Goldens of the schedulers: whole trajectories, in float64."""
+
+import json
+import math
+import sys
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from safetensors.torch import save_file
+
+from .common import OUT, VERSIONS, config_of, normal, stream
+
+
+class Float64Torch:
+    """Stands in for `torch` inside a scheduler's module, so that its tables are float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+class Float64Numpy:
+    float32 = np.float64
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+
+def in_float64(cls):
+    module = sys.modules[cls.__module__]
+    module.torch, module.np = Float64Torch(), Float64Numpy()
+    return module
+
+
+SD_BETAS = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
+SHAPE = (2, 2, 2, 3)
+
+
+def scheduler_cases():
+    ddim = dict(**SD_BETAS, clip_sample=False)
+    yield "ddim-sd", DDIMScheduler, dict(**ddim, set_alpha_to_one=False, steps_offset=1), 10, {}
+    yield "ddim-sd-eta1", DDIMScheduler, dict(**ddim, set_alpha_to_one=False, steps_offset=1), 10, {"eta": 1.0}
+    yield "ddim-eta-half", DDIMScheduler, dict(**ddim, set_alpha_to_one=True, steps_offset=1), 7, {"eta": 0.5}
+    yield "ddim-alpha-one", DDIMScheduler, dict(**ddim, set_alpha_to_one=True, steps_offset=0), 12, {}
+    yield "ddim-trailing-v", DDIMScheduler, dict(**ddim, timestep_spacing="trailing", prediction_type="v_prediction"), 9, {"eta": 1.0}
+    yield "ddim-linspace-sample", DDIMScheduler, dict(**ddim, timestep_spacing="linspace", prediction_type="sample"), 6, {"eta": 0.7}
+    yield "ddim-linear-clip", DDIMScheduler, dict(beta_start=0.0001, beta_end=0.02, beta_schedule="linear", num_train_timesteps=1000, clip_sample=True, clip_sample_range=0.8), 5, {"eta": 0.3}
+    yield "ddim-cosine", DDIMScheduler, dict(beta_schedule="squaredcos_cap_v2", num_train_timesteps=1000, clip_sample=False), 8, {"eta": 1.0}
+    ddpm = dict(**SD_BETAS, clip_sample=False)
+    yield "ddpm-sd", DDPMScheduler, dict(**ddpm, steps_offset=1), 10, {}
+    yield "ddpm-large", DDPMScheduler, dict(**ddpm, variance_type="fixed_large"), 8, {}
+    yield "ddpm-v-clip", DDPMScheduler, dict(**{**ddpm, "clip_sample": True}, prediction_type="v_prediction", timestep_spacing="trailing"), 6, {}
+    yield "ddpm-sample", DDPMScheduler, dict(**ddpm, prediction_type="sample", timestep_spacing="linspace"), 6, {}
+    dpm = dict(**SD_BETAS)
+    for steps in (1, 2, 5, 14, 15, 20):
+        yield f"dpm-sd-{steps}", DPMSolverMultistepScheduler, dict(**dpm, steps_offset=1), steps, {}
+    yield "dpm-leading-v", DPMSolverMultistepScheduler, dict(**dpm, timestep_spacing="leading", steps_offset=1, prediction_type="v_prediction"), 12, {}
+    yield "dpm-trailing", DPMSolverMultistepScheduler, dict(**dpm, timestep_spacing="trailing", prediction_type="sample"), 16, {}
+    yield "dpm-first-order", DPMSolverMultistepScheduler, dict(**dpm, solver_order=1), 6, {}
+    yield "dpm-sigma-min", DPMSolverMultistepScheduler, dict(**dpm, final_sigmas_type="sigma_min"), 16, {}
+    yield "dpm-euler-final", DPMSolverMultistepScheduler, dict(**dpm, euler_at_final=True), 17, {}
+    euler = dict(**SD_BETAS)
+    yield "euler-sd", EulerDiscreteScheduler, dict(**euler, timestep_spacing="leading", steps_offset=1), 10, {}
+    yield "euler-linspace", EulerDiscreteScheduler, dict(**euler), 7, {}
+    yield "euler-trailing-v", EulerDiscreteScheduler, dict(**euler, timestep_spacing="trailing", prediction_type="v_prediction"), 8, {}
+
+
+def schedulers():
+    noise_queue = []
+    tensors, cases = {}, {}
+    for name, cls, config, steps, call in scheduler_cases():
+        module = in_float64(cls)
+        module.randn_tensor = lambda *_a, **_k: noise_queue.pop(0)
+        scheduler = cls(**config)
+        scheduler.set_timesteps(steps)
+        gen = stream("schedulers/" + name)
+        outputs = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
+        noises = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
+        sample = normal(gen, *SHAPE, dtype=torch.float64)
+        if cls is EulerDiscreteScheduler:
+            sample = sample * scheduler.init_noise_sigma
+        trajectory, scaled = [sample], []
+        for index, timestep in enumerate(scheduler.timesteps):
+            scaled.append(scheduler.scale_model_input(sample, timestep))
+            noise_queue[:] = [noises[index]]
+            arguments = dict(call)
+            if cls is DDIMScheduler and call.get("eta", 0) > 0:
+                arguments["variance_noise"] = noises[index]
+            sample = scheduler.step(outputs[index], timestep, sample, **arguments).prev_sample
+            assert sample.dtype == torch.float64
+            trajectory.append(sample)
+        if cls in (DDIMScheduler, DDPMScheduler):
+            times = torch.tensor([17, 903])
+            tensors[f"{name}.outputs.noised"] = scheduler.add_noise(trajectory[0], noises[0], times)
+            tensors[f"{name}.outputs.velocity"] = scheduler.get_velocity(trajectory[0], noises[0], times)
+        tensors.update({
+            f"{name}.inputs.model_outputs": outputs,
+            f"{name}.inputs.noise": noises,
+            f"{name}.outputs.trajectory": torch.stack(trajectory),
+            f"{name}.outputs.timesteps": scheduler.timesteps.double(),
+            f"{name}.outputs.initial_noise_scale": torch.tensor([float(scheduler.init_noise_sigma)], dtype=torch.float64),
+        })
+        if cls is EulerDiscreteScheduler:
+            tensors[f"{name}.outputs.scaled"] = torch.stack(scaled)
+        cases[name] = {
+            "class": cls.__name__,
+            # "lambda_min_clipped": -Infinity, which is no JSON
+            "config": {k: v for k, v in config_of(scheduler).items() if v != -math.inf},
+            "steps": steps,
+            **call,
+        }
+    save_file({k: v.contiguous() for k, v in tensors.items()}, OUT / "schedulers.safetensors")
+    description = {"name": "schedulers", "madeWith": VERSIONS, "noisedTimesteps": [17, 903], "cases": cases}
+    (OUT / "schedulers.json").write_text(json.dumps(description, indent=1) + "\n")
+    print(f"schedulers: {len(cases)} cases, {(OUT / 'schedulers.safetensors').stat().st_size // 1024} KiB")
+    for cls in (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+        sys.modules[cls.__module__].torch, sys.modules[cls.__module__].np = torch, np
+        sys.modules[cls.__module__].randn_tensor = diffusers.utils.torch_utils.randn_tensor

@@ -1,0 +1,131 @@
+import { F, LayerNorm, Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
+import type { Conditioning } from './conditioning.js';
+
+export interface AttentionOptions {
+  queryDim: number;
+  /** Width of what keys and values are read from; the query's own by default. */
+  contextDim?: number;
+  heads: number;
+  headDim: number;
+  /** Bias of the query, key and value projections; the output projection always has one. */
+  bias?: boolean;
+  /** Computes the attention weights in float32 also when the model is in half precision. */
+  upcast?: boolean;
+}
+
+/** Multi-head scaled dot-product attention under diffusers' names `to_q`, `to_k`, `to_v`, `to_out.0`. */
+export class Attention {
+  readonly #heads: number;
+  readonly #headDim: number;
+  readonly #upcast: boolean;
+  readonly #toQuery: Linear;
+  readonly #toKey: Linear;
+  readonly #toValue: Linear;
+  readonly #toOut: Linear;
+
+  constructor(path: ParameterPath, options: AttentionOptions) {
+    const { queryDim, contextDim = queryDim, heads, headDim, bias = false, upcast = false } = options;
+    const innerDim = heads * headDim;
+    this.#heads = heads;
+    this.#headDim = headDim;
+    this.#upcast = upcast;
+    this.#toQuery = new Linear(path.at('to_q'), queryDim, innerDim, { bias });
+    this.#toKey = new Linear(path.at('to_k'), contextDim, innerDim, { bias });
+    this.#toValue = new Linear(path.at('to_v'), contextDim, innerDim, { bias });
+    this.#toOut = new Linear(path.at('to_out', 0), innerDim, queryDim);
+  }
+
+  /**
+   * @param x [B, N, queryDim]
+   * @param context [B, L, contextDim]; x itself by default (self-attention)
+   * @returns [B, N, queryDim]
+   */
+  forward(x: Tensor, context: Tensor = x): Tensor {
+    return scope(() => {
+      const query = this.#splitHeads(this.#toQuery.forward(x)); // [B, heads, N, headDim]
+      const key = this.#splitHeads(this.#toKey.forward(context)); // [B, heads, L, headDim]
+      const value = this.#splitHeads(this.#toValue.forward(context)); // [B, heads, L, headDim]
+      const mixed = this.#attend(query, key, value); // [B, heads, N, headDim]
+      const [batch, length] = x.shape as [number, number, number];
+      return this.#toOut.forward(mixed.transpose(1, 2).reshape([batch, length, this.#heads * this.#headDim]));
+    });
+  }
+
+  #attend(query: Tensor, key: Tensor, value: Tensor): Tensor {
+    if (!this.#upcast || query.dtype === 'float32') return F.scaledDotProductAttention(query, key, value);
+    const wide = [query, key, value].map((part) => part.to('float32')) as [Tensor, Tensor, Tensor];
+    return F.scaledDotProductAttention(...wide).to(value.dtype);
+  }
+
+  /** [B, N, heads * headDim] -> [B, heads, N, headDim] */
+  #splitHeads(x: Tensor): Tensor {
+    const [batch, length] = x.shape as [number, number, number];
+    return x.reshape([batch, length, this.#heads, this.#headDim]).transpose(1, 2);
+  }
+}
+
+/** GEGLU feed-forward (Shazeer 2020): four times the width, gated by the exact gelu of the second half. */
+class FeedForward {
+  readonly #project: Linear;
+  readonly #out: Linear;
+
+  constructor(path: ParameterPath, dim: number) {
+    this.#project = new Linear(path.at('net', 0, 'proj'), dim, 8 * dim);
+    this.#out = new Linear(path.at('net', 2), 4 * dim, dim);
+  }
+
+  /** [B, N, dim] -> [B, N, dim] */
+  forward(x: Tensor): Tensor {
+    return scope(() => {
+      const [hidden, gate] = this.#project.forward(x).chunk(2, -1) as [Tensor, Tensor]; // each [B, N, 4 dim]
+      return this.#out.forward(hidden.mul(gate.gelu()));
+    });
+  }
+}
+
+export interface TransformerBlockOptions {
+  dim: number;
+  heads: number;
+  headDim: number;
+  crossAttentionDim: number;
+  /** The first attention reads the text too, instead of the picture. */
+  onlyCrossAttention: boolean;
+  upcastAttention: boolean;
+}
+
+/** Self-attention, cross-attention to the text, feed-forward; each behind a LayerNorm and added to its input. */
+export class BasicTransformerBlock {
+  readonly #onlyCrossAttention: boolean;
+  readonly #norm1: LayerNorm;
+  readonly #attention1: Attention;
+  readonly #norm2: LayerNorm;
+  readonly #attention2: Attention;
+  readonly #norm3: LayerNorm;
+  readonly #feedForward: FeedForward;
+
+  constructor(path: ParameterPath, options: TransformerBlockOptions) {
+    const { dim, heads, headDim, crossAttentionDim, onlyCrossAttention, upcastAttention } = options;
+    const common = { queryDim: dim, heads, headDim, upcast: upcastAttention };
+    this.#onlyCrossAttention = onlyCrossAttention;
+    this.#norm1 = new LayerNorm(path.at('norm1'), dim);
+    this.#attention1 = new Attention(path.at('attn1'), {
+      ...common,
+      contextDim: onlyCrossAttention ? crossAttentionDim : dim,
+    });
+    this.#norm2 = new LayerNorm(path.at('norm2'), dim);
+    this.#attention2 = new Attention(path.at('attn2'), { ...common, contextDim: crossAttentionDim });
+    this.#norm3 = new LayerNorm(path.at('norm3'), dim);
+    this.#feedForward = new FeedForward(path.at('ff'), dim);
+  }
+
+  /** [B, N, dim] -> [B, N, dim] */
+  forward(x: Tensor, conditioning: Conditioning): Tensor {
+    return scope(() => {
+      const text = conditioning.hiddenStates; // [B, L, crossAttentionDim]
+      const normed = this.#norm1.forward(x);
+      let hidden = x.add(this.#attention1.forward(normed, this.#onlyCrossAttention ? text : normed));
+      hidden = hidden.add(this.#attention2.forward(this.#norm2.forward(hidden), text));
+      return hidden.add(this.#feedForward.forward(this.#norm3.forward(hidden)));
+    });
+  }
+}

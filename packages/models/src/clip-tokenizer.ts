@@ -1,0 +1,200 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { UserError } from '@rldf/torch';
+import { readJson, writeJson } from './files.js';
+
+/** Where a word of the prompt lies among its tokens: [start, end), the start token being at 0. */
+export interface WordSpan {
+  word: string;
+  start: number;
+  /** Equal to `start` when truncation cut the whole word. */
+  end: number;
+}
+
+export interface TokenizedPrompts {
+  /** As many ids per prompt as the model's length: start, words, end, padding. */
+  ids: number[][];
+  /** The words of each prompt as whitespace separates them. */
+  words: WordSpan[][];
+}
+
+/** The part of `tokenizer.json` that a tokenizer differs by; merges are pairs or joined by a space. */
+interface Vocabulary {
+  vocab?: { [token: string]: number };
+  merges?: readonly (string | readonly string[])[];
+}
+
+const START = '<|startoftext|>';
+const END = '<|endoftext|>';
+const LONGEST = 77;
+
+/** CLIP's byte-level BPE tokenizer (Radford et al. 2021) from the files of a `tokenizer/` folder. */
+export class CLIPTokenizer {
+  readonly maxLength: number;
+  readonly startId: number;
+  readonly endId: number;
+  readonly padId: number;
+  readonly #files: { tokenizer: object; config: { [key: string]: unknown } };
+  readonly #tokenizer: Tokenizer;
+  readonly #known = new Map<string, readonly number[]>();
+
+  /**
+   * @param tokenizer content of `tokenizer.json`
+   * @param config content of `tokenizer_config.json`
+   * @throws UserError when a special token is not in the vocabulary
+   */
+  constructor(tokenizer: object, config: { [key: string]: unknown }, where = 'CLIPTokenizer') {
+    const length = Number(config.model_max_length ?? LONGEST);
+    this.#files = { tokenizer, config };
+    this.#tokenizer = new Tokenizer(tokenizer, config);
+    this.maxLength = length > 100_000 ? LONGEST : length; // transformers writes 1e30 for "unknown"
+    this.startId = this.#special(where, config.bos_token ?? START);
+    this.endId = this.#special(where, config.eos_token ?? END);
+    this.padId = this.#special(where, config.pad_token ?? config.eos_token ?? END);
+  }
+
+  /**
+   * Reads a folder: `tokenizer.json`, or `vocab.json` and `merges.txt`; `tokenizer_config.json` and
+   * `special_tokens_map.json` if there.
+   *
+   * @throws UserError when a file is missing or broken
+   */
+  static load(folder: string): CLIPTokenizer {
+    const optional = (name: string) => (existsSync(join(folder, name)) ? readJson(join(folder, name)) : {});
+    const config = optional('tokenizer_config.json');
+    // files older than `added_tokens_decoder` keep the true padding token here (SD 2.x pads with "!")
+    const specials = 'added_tokens_decoder' in config ? {} : optional('special_tokens_map.json');
+    const tokenizer = existsSync(join(folder, 'tokenizer.json'))
+      ? readJson(join(folder, 'tokenizer.json'))
+      : fromVocabulary(readJson(join(folder, 'vocab.json')), readMerges(join(folder, 'merges.txt')));
+    return new CLIPTokenizer(tokenizer, { ...config, ...specials }, folder);
+  }
+
+  /** Writes `tokenizer.json`, `tokenizer_config.json`, and for transformers 4 `vocab.json` and `merges.txt`. */
+  save(folder: string): void {
+    const { tokenizer, config } = this.#files;
+    const { vocab = {}, merges = [] } = (tokenizer as { model?: Vocabulary }).model ?? {};
+    const lines = merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')));
+    writeJson(join(folder, 'tokenizer.json'), tokenizer);
+    writeJson(join(folder, 'tokenizer_config.json'), { tokenizer_class: 'CLIPTokenizer', ...config });
+    writeJson(join(folder, 'vocab.json'), vocab);
+    writeFileSync(join(folder, 'merges.txt'), ['#version: 0.2', ...lines, ''].join('\n'));
+  }
+
+  /** Prompts longer than the model are cut, with the end token kept last. An empty prompt is start and end. */
+  encode(prompts: readonly string[]): TokenizedPrompts {
+    const encoded = prompts.map((prompt) => this.#encodeOne(prompt));
+    return { ids: encoded.map(({ ids }) => ids), words: encoded.map(({ words }) => words) };
+  }
+
+  /** Tokens a prompt takes before truncation, start and end included. */
+  count(prompt: string): number {
+    return 2 + wordsOf(prompt).reduce((sum, word) => sum + this.#wordIds(word).length, 0);
+  }
+
+  #encodeOne(prompt: string): { ids: number[]; words: WordSpan[] } {
+    const room = this.maxLength - 1; // the end token keeps the last place
+    const ids = [this.startId];
+    const words: WordSpan[] = [];
+    for (const word of wordsOf(prompt)) {
+      const start = ids.length;
+      ids.push(...this.#wordIds(word).slice(0, room - start));
+      words.push({ word, start, end: ids.length });
+    }
+    ids.push(this.endId);
+    while (ids.length < this.maxLength) ids.push(this.padId);
+    return { ids, words };
+  }
+
+  /** No token reaches across white space, so words are tokenized one by one, each only once. */
+  #wordIds(word: string): readonly number[] {
+    const known = this.#known.get(word);
+    if (known) return known;
+    const { ids } = this.#tokenizer.encode(word, { add_special_tokens: false });
+    if (this.#known.size >= 100_000) this.#known.clear();
+    this.#known.set(word, ids);
+    return ids;
+  }
+
+  #special(where: string, token: unknown): number {
+    const text =
+      typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
+    const id = this.#tokenizer.token_to_id(String(text));
+    if (id !== undefined) return id;
+    throw new UserError(
+      `${where}: special token ${JSON.stringify(text)} — is not in the vocabulary. ` +
+        'Use the tokenizer files that belong together.',
+    );
+  }
+}
+
+function wordsOf(prompt: string): string[] {
+  return prompt.split(/\s+/).filter((word) => word !== '');
+}
+
+function readMerges(path: string): string[] {
+  if (!existsSync(path)) {
+    throw new UserError(
+      `${path}: is missing — a tokenizer folder has tokenizer.json, or vocab.json and merges.txt.`,
+    );
+  }
+  const lines = readFileSync(path, 'utf8').split('\n');
+  return lines.filter((line) => line !== '' && !line.startsWith('#version'));
+}
+
+/** `tokenizer.json` of CLIP for a vocabulary and its merges. */
+export function fromVocabulary(vocabulary: { [token: string]: unknown }, merges: readonly string[]): object {
+  const special = (content: string) => ({
+    id: vocabulary[content],
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+  const pattern =
+    "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
+  return {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: [special(START), special(END)],
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'NFC' },
+        { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
+        { type: 'Lowercase' },
+      ],
+    },
+    pre_tokenizer: {
+      type: 'Sequence',
+      pretokenizers: [
+        { type: 'Split', pattern: { Regex: pattern }, behavior: 'Removed', invert: true },
+        { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+      ],
+    },
+    post_processor: {
+      type: 'RobertaProcessing',
+      sep: [END, vocabulary[END]],
+      cls: [START, vocabulary[START]],
+      trim_offsets: false,
+      add_prefix_space: false,
+    },
+    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: END,
+      continuing_subword_prefix: '',
+      end_of_word_suffix: '</w>',
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab: vocabulary,
+      merges,
+    },
+  };
+}

@@ -1,0 +1,42 @@
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { UserError } from '@rldf/torch';
+
+/**
+ * Reads a JSON object as Python writes it: Infinity and NaN stand bare there.
+ *
+ * @throws UserError when the file is missing or is no JSON object
+ */
+export function readJson(path: string): { [key: string]: unknown } {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch {
+    throw new UserError(
+      `${path}: cannot be read — the file is part of the model folder. Restore it or fix the path.`,
+    );
+  }
+  const bare: { [name: string]: string } = { Infinity: '1e999', '-Infinity': '-1e999', NaN: 'null' };
+  const plain = text.replace(/"(?:[^"\\]|\\.)*"|-?Infinity|NaN/g, (part) => bare[part] ?? part);
+  let value: unknown;
+  try {
+    value = JSON.parse(plain);
+  } catch (error) {
+    throw new UserError(`${path}: ${(error as Error).message} — must be JSON. Restore the file.`);
+  }
+  if (value !== null && typeof value === 'object' && !Array.isArray(value))
+    return value as { [key: string]: unknown };
+  throw new UserError(`${path}: holds ${text.slice(0, 40)} — must be a JSON object. Restore the file.`);
+}
+
+/** Writes JSON as Python reads it, by a temporary file so that a crash leaves no half file. */
+export function writeJson(path: string, value: object): void {
+  const marked = JSON.stringify(
+    value,
+    (_, item) => (typeof item === 'number' && !Number.isFinite(item) ? `bare ${item}` : item),
+    2,
+  );
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.tmp`, `${marked.replace(/"bare (-?Infinity|NaN)"/g, '$1')}\n`);
+  renameSync(`${path}.tmp`, path);
+}

@@ -1,0 +1,53 @@
+export { AutoencoderKL, type LatentDistribution, renameOldAttention } from './autoencoder-kl.js';
+export { AutoencoderTiny } from './autoencoder-tiny.js';
+export type { Behaviour } from './behaviour.js';
+export { CLIPModel, type CLIPOutput, contrastiveLoss } from './clip.js';
+export {
+  type CLIPTextForwardOptions,
+  CLIPTextModel,
+  CLIPTextModelWithProjection,
+  type CLIPTextOutput,
+  withTowerPrefix,
+} from './clip-text.js';
+export { CLIPTokenizer, fromVocabulary, type TokenizedPrompts, type WordSpan } from './clip-tokenizer.js';
+export { CLIPVisionModel, CLIPVisionModelWithProjection, type CLIPVisionOutput } from './clip-vision.js';
+export type { Conditioning } from './conditioning.js';
+export type {
+  AutoencoderKLConfig,
+  AutoencoderTinyConfig,
+  CLIPConfig,
+  CLIPTextConfig,
+  CLIPVisionConfig,
+  SchedulerConfig,
+  UNet2DConditionConfig,
+} from './configs.js';
+export { readJson, writeJson } from './files.js';
+export { joinConditionings, predictGuided } from './guidance.js';
+export { LoraAdapter, type LoraModule, type LoraOptions, TEXT_ATTENTION, UNET_ATTENTION } from './lora.js';
+export { type LoraNetworks, type LoraPair, loadLora, saveLora } from './lora-files.js';
+export {
+  decodeImages,
+  decodeLatents,
+  encodePrompts,
+  type Generated,
+  type GenerateOptions,
+  generate,
+  initialNoiseKeys,
+  type Pipeline,
+  stepNoiseKeys,
+} from './pipeline.js';
+export { type LoadOptions, loadNetwork, loadPipeline, saveNetwork, savePipeline } from './pipeline-files.js';
+export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
+export { DDPMScheduler } from './schedulers/ddpm.js';
+export { DPMSolverMultistepScheduler } from './schedulers/dpm-solver-multistep.js';
+export { EulerDiscreteScheduler } from './schedulers/euler-discrete.js';
+export { NoiseSchedule, type PredictionType } from './schedulers/noise-schedule.js';
+export {
+  createScheduler,
+  type Scheduler,
+  type SchedulerName,
+  type StepOptions,
+} from './schedulers/scheduler.js';
+export { tinyPipeline } from './tiny-pipeline.js';
+export type { Trajectory } from './trajectory.js';
+export { UNet2DConditionModel, type UNetOptions } from './unet.js';

@@ -1,0 +1,235 @@
+import {
+  Conv2d,
+  InternalError,
+  keep,
+  Linear,
+  type LowRankBranch,
+  noGrad,
+  noiseKey,
+  normal,
+  type Parameters,
+  type StateDict,
+  scope,
+  type Tensor,
+  UserError,
+  uniform,
+  zeros,
+} from '@rldf/torch';
+
+/** The attention projections of the U-Net that diffusers adapts by default. */
+export const UNET_ATTENTION: readonly string[] = ['to_q', 'to_k', 'to_v', 'to_out.0'];
+/** The attention projections of CLIP's text tower. */
+export const TEXT_ATTENTION: readonly string[] = ['q_proj', 'k_proj', 'v_proj', 'out_proj'];
+
+export interface LoraOptions {
+  rank: number;
+  /** The update is scaled by alpha / rank; the rank by default. */
+  alpha?: number;
+  /** Ends of layer paths, such as `to_q` or `attn2.to_k`. */
+  targets: readonly string[];
+  /** Of the down projection, PEFT's names: uniform within 1/sqrt(in) (`default`), or normal with std 1/rank. */
+  init?: 'default' | 'gaussian';
+  seed: number;
+}
+
+/** One adapted layer. */
+export interface LoraModule {
+  /** Name of the layer in its network. */
+  path: string;
+  linear: Linear;
+  /** down [rank, in], up [out, rank] */
+  branch: LowRankBranch;
+  rank: number;
+  alpha: number;
+}
+
+/**
+ * Low-rank adapters (Hu et al. 2021) on linear layers of one network: W x + strength * alpha/rank * up(down(x)).
+ *
+ * Several adapters may sit on one network; their updates add up. At first `up` is zero, so nothing changes.
+ */
+export class LoraAdapter {
+  readonly modules: readonly LoraModule[];
+  #strength = 1;
+  #merged = false;
+
+  /** Puts the branches onto their layers; use `attach` or `loadLora`. */
+  constructor(modules: readonly LoraModule[]) {
+    this.modules = modules;
+    for (const { linear, branch } of modules) linear.branches.push(branch);
+    this.strength = 1;
+  }
+
+  /**
+   * New adapters on all layers of a network whose path ends in one of the targets.
+   *
+   * @throws UserError when a target fits no layer, or a convolution
+   */
+  static attach(parameters: Parameters, options: LoraOptions): LoraAdapter {
+    const { rank, alpha = rank, targets } = options;
+    if (!Number.isInteger(rank) || rank < 1) {
+      throw new UserError(`LoRA: rank is ${rank} — must be an integer of at least 1. Use 4 to 32.`);
+    }
+    const fits = (path: string, target: string) => path === target || path.endsWith(`.${target}`);
+    const unknown = targets.find(
+      (target) => ![...parameters.layers.keys()].some((path) => fits(path, target)),
+    );
+    if (unknown !== undefined || targets.length === 0) {
+      const ends = new Set([...parameters.layers.keys()].map((path) => path.split('.').slice(-2).join('.')));
+      throw new UserError(
+        `LoRA: target ${JSON.stringify(unknown ?? null)} — fits no layer of this network. ` +
+          `Layers end in: ${[...ends].sort().join(', ')}.`,
+      );
+    }
+    const modules = [...parameters.layers]
+      .filter(([path]) => targets.some((target) => fits(path, target)))
+      .map(([path]) => {
+        const linear = adaptable(parameters, path, 'LoRA');
+        const { dtype, device } = linear.weight;
+        const down = keep(drawDown(path, linear, options)); // [rank, in]
+        const up = keep(zeros([linear.outFeatures, rank], { dtype, device })); // [out, rank]
+        return { path, linear, rank, alpha, branch: { down, up, scale: alpha / rank } };
+      });
+    return new LoraAdapter(modules);
+  }
+
+  /** Factor on the whole update; 0 is the network without the adapter. */
+  get strength(): number {
+    return this.#strength;
+  }
+  set strength(strength: number) {
+    this.#strength = strength;
+    for (const { branch, alpha, rank } of this.modules) branch.scale = (strength * alpha) / rank;
+    if (this.#merged) for (const { linear } of this.modules) remerge(linear);
+  }
+
+  /** Down and up of every layer, in the order of `modules`. */
+  parameters(): Tensor[] {
+    return this.modules.flatMap(({ branch }) => [branch.down, branch.up]);
+  }
+
+  /** Turns gradients on or off; returns `parameters()`. */
+  trainable(on = true): Tensor[] {
+    return this.parameters().map((parameter) => parameter.requiresGrad_(on));
+  }
+
+  /** The living tensors under PEFT's names, `<path>.lora_A.weight` and `<path>.lora_B.weight`. */
+  state(): StateDict {
+    return new Map(
+      this.modules.flatMap(({ path, branch }): [string, Tensor][] => [
+        [`${path}.lora_A.weight`, branch.down],
+        [`${path}.lora_B.weight`, branch.up],
+      ]),
+    );
+  }
+
+  /**
+   * Copies values of `state()` back in.
+   *
+   * @throws UserError when a tensor is missing or of another shape
+   */
+  load(state: StateDict, where = 'LoRA state'): void {
+    noGrad(() => {
+      for (const [name, tensor] of this.state()) {
+        const found = state.get(name);
+        if (!found || `${found.shape}` !== `${tensor.shape}`) {
+          throw new UserError(
+            `${where}: ${name} ${found ? `has shape [${found.shape}]` : 'is missing'} — expected shape ` +
+              `[${tensor.shape}]. Attach the adapter with the rank and targets it was saved with.`,
+          );
+        }
+        tensor.copy_(found);
+      }
+    });
+    if (this.#merged) for (const { linear } of this.modules) remerge(linear);
+  }
+
+  /** Runs `fn` on the network without this adapter: the reference policy needs no second copy. */
+  disabled<T>(fn: () => T): T {
+    const strength = this.#strength;
+    this.strength = 0;
+    try {
+      return fn();
+    } finally {
+      this.strength = strength;
+    }
+  }
+
+  /** Adds the update into the weights: faster to run, not trainable. `unmerge` restores them bit for bit. */
+  merge(): void {
+    if (this.#merged) return;
+    this.#merged = true;
+    for (const { linear, branch } of this.modules) {
+      linear.branches = linear.branches.filter((other) => other !== branch);
+      const entry = merges.get(linear) ?? { original: keep(linear.weight.detach().clone()), branches: [] };
+      entry.branches.push(branch);
+      merges.set(linear, entry);
+      remerge(linear);
+    }
+  }
+
+  /** Takes the update out of the weights again. */
+  unmerge(): void {
+    if (!this.#merged) return;
+    this.#merged = false;
+    for (const { linear, branch } of this.modules) {
+      const entry = merges.get(linear);
+      if (!entry) throw new InternalError('LoraAdapter.unmerge: the original weights are gone.');
+      entry.branches = entry.branches.filter((other) => other !== branch);
+      remerge(linear);
+      linear.branches.push(branch);
+    }
+  }
+
+  /** Takes the adapter off the network and frees it. */
+  remove(): void {
+    this.unmerge();
+    for (const { linear, branch } of this.modules) {
+      linear.branches = linear.branches.filter((other) => other !== branch);
+    }
+    for (const parameter of this.parameters()) parameter.free();
+  }
+}
+
+/** The linear layer at a path. @throws UserError when there is none, or it is a convolution */
+export function adaptable(parameters: Parameters, path: string, where: string): Linear {
+  const layer = parameters.layers.get(path);
+  if (layer instanceof Linear) return layer;
+  throw new UserError(
+    layer instanceof Conv2d
+      ? `${where}: layer ${path} is a convolution — adapters on convolutions are not supported yet. Leave it out.`
+      : `${where}: layer ${path} — the network has no such layer. Use an adapter of the same architecture.`,
+  );
+}
+
+function drawDown(path: string, linear: Linear, { rank, init, seed }: LoraOptions): Tensor {
+  const keys = [noiseKey(seed, `lora ${path}`)];
+  const { dtype, device } = linear.weight;
+  const shape = [rank, linear.inFeatures];
+  return scope(() => {
+    if (init === 'gaussian') return normal(keys, shape, { dtype, device }).select(0, 0).div(rank);
+    const bound = 1 / Math.sqrt(linear.inFeatures);
+    return uniform(keys, shape, { dtype, device }).select(0, 0).mul(2).sub(1).mul(bound);
+  });
+}
+
+/** Layers with updates merged into them, and their weights before. */
+const merges = new WeakMap<Linear, { original: Tensor; branches: LowRankBranch[] }>();
+
+/** Writes original + sum of the merged updates into the weights; forgets the original when none is left. */
+function remerge(linear: Linear): void {
+  const entry = merges.get(linear);
+  if (!entry) return;
+  noGrad(() =>
+    scope(() => {
+      let weight = entry.original;
+      for (const { down, up, scale } of entry.branches) {
+        if (scale !== 0) weight = weight.add(up.matmul(down), scale); // [out, in]
+      }
+      linear.weight.copy_(weight);
+    }),
+  );
+  if (entry.branches.length > 0) return;
+  entry.original.free();
+  merges.delete(linear);
+}

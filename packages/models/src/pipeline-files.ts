@@ -1,0 +1,240 @@
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type Device,
+  type DType,
+  noGrad,
+  type ParameterPath,
+  Parameters,
+  readSafetensors,
+  type StateDict,
+  scope,
+  UserError,
+  writeSafetensors,
+} from '@rldf/torch';
+import { AutoencoderKL, renameOldAttention } from './autoencoder-kl.js';
+import { AutoencoderTiny } from './autoencoder-tiny.js';
+import { CLIPTextModel, withTowerPrefix } from './clip-text.js';
+import { CLIPTokenizer } from './clip-tokenizer.js';
+import { readJson, writeJson } from './files.js';
+import type { Pipeline } from './pipeline.js';
+import { createScheduler } from './schedulers/scheduler.js';
+import { UNet2DConditionModel } from './unet.js';
+
+const NETWORK_FILE = 'diffusion_pytorch_model.safetensors';
+const TEXT_FILE = 'model.safetensors';
+
+export interface LoadOptions {
+  /** float32 by default, whatever the files hold. */
+  dtype?: DType;
+  device?: Device;
+}
+
+/**
+ * Loads a model folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`,
+ * `scheduler/`; safetensors only, whole or sharded.
+ *
+ * @throws UserError naming file, tensor, expected and found shape for what is missing, broken or not supported
+ */
+export function loadPipeline(folder: string, options: LoadOptions = {}): Pipeline {
+  const index = readJson(join(folder, 'model_index.json'));
+  const vaeClass = componentClass(folder, index, 'vae', ['AutoencoderKL', 'AutoencoderTiny']);
+  componentClass(folder, index, 'unet', ['UNet2DConditionModel']);
+  componentClass(folder, index, 'text_encoder', ['CLIPTextModel']);
+
+  const schedulerFile = join(folder, 'scheduler', 'scheduler_config.json');
+  const schedulerConfig = readJson(schedulerFile);
+  createScheduler(schedulerConfig, undefined, schedulerFile); // refuses now what generating would refuse later
+
+  const load = <Model>(
+    name: string,
+    file: string,
+    rename: (state: StateDict) => StateDict,
+    make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
+  ) => loadNetwork(join(folder, name), file, rename, make, options);
+  const unet = load(
+    'unet',
+    NETWORK_FILE,
+    (state) => state,
+    (config, path, where) => new UNet2DConditionModel(config, path, { where }),
+  );
+  const vae = load('vae', NETWORK_FILE, renameOldAttention, (config, path, where) =>
+    vaeClass === 'AutoencoderTiny'
+      ? new AutoencoderTiny(config, path, where)
+      : new AutoencoderKL(config, path, where),
+  );
+  const text = load(
+    'text_encoder',
+    TEXT_FILE,
+    (state) => withTowerPrefix(state, 'text_model'),
+    (config, path, where) => new CLIPTextModel(config, path, where),
+  );
+  return {
+    unet: unet.model,
+    vae: vae.model,
+    textEncoder: text.model,
+    tokenizer: CLIPTokenizer.load(join(folder, 'tokenizer')),
+    schedulerConfig,
+    parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
+    defaults: readDefaults(folder),
+  };
+}
+
+/**
+ * Loads one network of a model folder: `config.json` and the weights beside it.
+ *
+ * @param rename brings the names of the file into those of the network
+ */
+export function loadNetwork<Model>(
+  folder: string,
+  file: string,
+  rename: (state: StateDict) => StateDict,
+  make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
+  options: LoadOptions = {},
+): { model: Model; parameters: Parameters } {
+  const configFile = join(folder, 'config.json');
+  const weightsFile = findWeights(folder, file);
+  return scope(() => {
+    const config = readJson(configFile);
+    const state = rename(readSafetensors(weightsFile).tensors);
+    const parameters = Parameters.from(state, { dtype: 'float32', ...options, where: weightsFile });
+    try {
+      const model = make(config, parameters.at(), configFile);
+      parameters.assertAllUsed();
+      refuseBroken(weightsFile, parameters);
+      return { model, parameters };
+    } catch (error) {
+      parameters.free();
+      throw error;
+    }
+  });
+}
+
+/**
+ * Writes a model folder that diffusers loads too.
+ *
+ * @param options `dtype` of the weight files; float16 halves them
+ */
+export function savePipeline(pipeline: Pipeline, folder: string, options: { dtype?: DType } = {}): void {
+  const { unet, vae, textEncoder, tokenizer, schedulerConfig, parameters, defaults } = pipeline;
+  const vaeClass = vae instanceof AutoencoderTiny ? 'AutoencoderTiny' : 'AutoencoderKL';
+  const scheduler = createScheduler(schedulerConfig);
+  const schedulerClass = scheduler.constructor.name;
+  const save = (name: string, file: string, config: object, weights: Parameters) =>
+    saveNetwork(join(folder, name), file, config, weights, options);
+
+  save('unet', NETWORK_FILE, { ...unet.config, _class_name: 'UNet2DConditionModel' }, parameters.unet);
+  save('vae', NETWORK_FILE, { ...vae.config, _class_name: vaeClass }, parameters.vae);
+  // initializer_factor steers random weights only; transformers wants it as 1.0, which JavaScript writes as 1
+  const { initializer_factor: _, ...textFields } = textEncoder.config;
+  const textConfig = {
+    ...textFields,
+    architectures: ['CLIPTextModel'],
+    dtype: 'float32', // else transformers 5 takes the file's, and a float16 encoder feeds a float32 U-Net
+    model_type: 'clip_text_model',
+  };
+  save('text_encoder', TEXT_FILE, textConfig, parameters.textEncoder);
+  tokenizer.save(join(folder, 'tokenizer'));
+  writeJson(join(folder, 'scheduler', 'scheduler_config.json'), {
+    ...scheduler.config,
+    _class_name: schedulerClass,
+  });
+  if (Object.keys(defaults).length > 0) writeDefaults(folder, defaults);
+  writeJson(join(folder, 'model_index.json'), {
+    _class_name: 'StableDiffusionPipeline',
+    feature_extractor: [null, null],
+    requires_safety_checker: false,
+    safety_checker: [null, null],
+    scheduler: ['diffusers', schedulerClass],
+    text_encoder: ['transformers', 'CLIPTextModel'],
+    tokenizer: ['transformers', 'CLIPTokenizer'],
+    unet: ['diffusers', 'UNet2DConditionModel'],
+    vae: ['diffusers', vaeClass],
+  });
+}
+
+/** Writes one network: `config.json` and the weights under their own names. */
+export function saveNetwork(
+  folder: string,
+  file: string,
+  config: object,
+  parameters: Parameters,
+  options: { dtype?: DType } = {},
+): void {
+  mkdirSync(folder, { recursive: true });
+  noGrad(() =>
+    scope(() => {
+      const state: StateDict = new Map();
+      for (const [name, tensor] of parameters.entries) {
+        state.set(
+          name,
+          tensor
+            .detach()
+            .to({ dtype: options.dtype ?? tensor.dtype, device: 'cpu' })
+            .contiguous(),
+        );
+      }
+      writeSafetensors(join(folder, file), state, { format: 'pt' });
+    }),
+  );
+  writeJson(join(folder, 'config.json'), config);
+}
+
+/** The weights file under its plain name, its fp16 variant, or the index of its shards. */
+function findWeights(folder: string, file: string): string {
+  const variants = [file, `${file}.index.json`, file.replace('.safetensors', '.fp16.safetensors')];
+  const found = variants.map((name) => join(folder, name)).find(existsSync);
+  if (found) return found;
+  const pickled = existsSync(join(folder, file.replace('.safetensors', '.bin')));
+  throw new UserError(
+    `${join(folder, file)}: is missing — weights are read from safetensors only. ` +
+      (pickled
+        ? 'The .bin file beside it is a pickle, which can run code: convert it to safetensors.'
+        : 'Restore the file or download the model again.'),
+  );
+}
+
+function componentClass(
+  folder: string,
+  index: { [key: string]: unknown },
+  name: string,
+  supported: readonly string[],
+): string {
+  const entry = index[name];
+  const found = Array.isArray(entry) ? entry[1] : undefined;
+  if (typeof found === 'string' && supported.includes(found)) return found;
+  throw new UserError(
+    `${join(folder, 'model_index.json')}: ${name} is ${JSON.stringify(entry) ?? 'missing'} — supported: ` +
+      `${supported.join(', ')}. Use a model of the Stable Diffusion 1.x or 2.x kind.`,
+  );
+}
+
+/** @throws UserError when a weight is NaN or infinite */
+function refuseBroken(file: string, parameters: Parameters): void {
+  noGrad(() => {
+    for (const [name, parameter] of parameters.entries) {
+      const finite = scope(() => Number.isFinite(parameter.sum().item()));
+      if (finite) continue;
+      throw new UserError(
+        `${file}: tensor ${name} [${parameter.shape}] holds NaN or infinity — the training that wrote it had ` +
+          'diverged, or the file is damaged. Use an earlier checkpoint.',
+      );
+    }
+  });
+}
+
+const DEFAULTS_FILE = 'generation_config.json';
+
+function readDefaults(folder: string): Pipeline['defaults'] {
+  const file = join(folder, DEFAULTS_FILE);
+  if (!existsSync(file)) return {};
+  const { num_inference_steps: steps, guidance_scale: guidanceScale } = readJson(file);
+  return {
+    ...(typeof steps === 'number' ? { steps } : {}),
+    ...(typeof guidanceScale === 'number' ? { guidanceScale } : {}),
+  };
+}
+
+function writeDefaults(folder: string, { steps, guidanceScale }: Pipeline['defaults']): void {
+  writeJson(join(folder, DEFAULTS_FILE), { num_inference_steps: steps, guidance_scale: guidanceScale });
+}

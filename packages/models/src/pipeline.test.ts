@@ -1,0 +1,207 @@
+import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  liveBytes,
+  liveTensors,
+  noiseKey,
+  normal,
+  readSafetensors,
+  setThreads,
+  tensor,
+  writeSafetensors,
+} from '@rldf/torch';
+import { expect, test } from 'vitest';
+import { readJson } from './files.js';
+import { type GenerateOptions, generate } from './pipeline.js';
+import { loadPipeline, savePipeline } from './pipeline-files.js';
+import { tinyPipeline } from './tiny-pipeline.js';
+
+setThreads(1); // the networks are tiny
+const pipeline = tinyPipeline();
+const saved = mkdtempSync(join(tmpdir(), 'pipeline-'));
+savePipeline(pipeline, saved);
+
+/** A copy of the saved folder to damage. */
+function copy(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'pipeline-'));
+  cpSync(saved, folder, { recursive: true });
+  return folder;
+}
+
+const latentsOf = async (options: GenerateOptions, from = pipeline) => {
+  const { images, latents } = await generate(from, options);
+  images.free();
+  return latents;
+};
+
+test('a picture depends on its seed and prompt, not on its batch', async () => {
+  const prompts = ['a cat', 'a dog', 'a cat'];
+  const options = { prompts, seeds: [1, 2, 3], eta: 1, width: 12, height: 8 };
+  const { images, latents } = await generate(pipeline, options);
+  expect(images.shape).toEqual([3, 8, 12, 3]);
+  expect(images.dtype).toBe('uint8');
+  expect(latents.shape).toEqual([3, 4, 4, 6]);
+  const alone = await latentsOf({ ...options, prompts: ['a dog'], seeds: [2] });
+  expect(latents.narrow(0, 1, 1).sub(alone).abs().amax().item()).toBeLessThan(1e-5);
+  expect(latents.select(0, 0).sub(latents.select(0, 2)).abs().amax().item()).toBeGreaterThan(0.1);
+});
+
+test('guidance follows the prompt and leaves the negative prompt', async () => {
+  const options = { prompts: ['a cat'], seeds: [1] };
+  const plain = await latentsOf({ ...options, guidanceScale: 1 });
+  const same = await latentsOf({ ...options, guidanceScale: 5, negativePrompts: 'a cat' });
+  expect(same.sub(plain).abs().amax().item()).toBeLessThan(1e-5); // nothing between prompt and negative prompt
+  const guided = await latentsOf({ ...options, guidanceScale: 5 });
+  expect(guided.sub(plain).abs().amax().item()).toBeGreaterThan(1e-4);
+  const zero = await latentsOf({
+    ...options,
+    guidanceScale: 0,
+    negativePrompts: ['a cat'],
+    prompts: ['a dog'],
+  });
+  expect(zero.sub(plain).abs().amax().item()).toBeLessThan(1e-5); // only the negative prompt is left
+});
+
+test('given latents take the place of the seed', async () => {
+  const first = normal([noiseKey(7, 'initial-latents')], [4, 4, 4]);
+  const given = await latentsOf({ prompts: ['a'], seeds: [1], latents: first });
+  const drawn = await latentsOf({ prompts: ['a'], seeds: [7] });
+  expect(given.bytes()).toEqual(drawn.bytes());
+  await expect(generate(pipeline, { prompts: ['a', 'b'], seeds: [1, 2], latents: first })).rejects.toThrow(
+    /latents have shape \[1,4,4,4\] — expected \[2,4,4,4\]/,
+  );
+});
+
+test('every scheduler draws, and leaves nothing behind', async () => {
+  const before = [liveTensors(), liveBytes()];
+  for (const scheduler of [
+    'DDIMScheduler',
+    'DDPMScheduler',
+    'DPMSolverMultistepScheduler',
+    'EulerDiscreteScheduler',
+  ] as const) {
+    const { images, latents } = await generate(pipeline, { prompts: ['a'], seeds: [1], scheduler, steps: 3 });
+    expect(latents.toNumbers().every(Number.isFinite)).toBe(true);
+    images.free();
+    latents.free();
+  }
+  const controller = new AbortController();
+  const stopped = generate(pipeline, {
+    prompts: ['a'],
+    seeds: [1],
+    scheduler: 'DPMSolverMultistepScheduler',
+    signal: controller.signal,
+    onStep: ({ step }) => (step === 1 ? controller.abort(new Error('enough')) : undefined),
+  });
+  await expect(stopped).rejects.toThrow('enough');
+  expect([liveTensors(), liveBytes()]).toEqual(before);
+});
+
+test('timers are served between steps', async () => {
+  const events: string[] = [];
+  const timer = setInterval(() => events.push('timer'), 0);
+  const slowly = () => new Promise<void>((resolve) => setTimeout(resolve, 5));
+  const latents = await latentsOf({
+    prompts: ['a'],
+    seeds: [1],
+    steps: 3,
+    onStep: ({ step, timestep }) => {
+      events.push(`step ${step} ${timestep}`);
+      return slowly();
+    },
+  });
+  clearInterval(timer);
+  latents.free();
+  const steps = events.filter((event) => event.startsWith('step'));
+  expect(steps).toEqual(['step 0 667', 'step 1 334', 'step 2 1']);
+  expect(events.indexOf('timer')).toBeLessThan(events.indexOf('step 2 1'));
+});
+
+test('options that do not fit are refused', async () => {
+  const options = { prompts: ['a', 'b'], seeds: [1, 2] };
+  const refused = (changes: object) => expect(generate(pipeline, { ...options, ...changes })).rejects;
+  await refused({ seeds: [1] }).toThrow(/1 seeds for 2 prompts/);
+  await refused({ prompts: [], seeds: [] }).toThrow(/no prompts/);
+  await refused({ width: 7 }).toThrow(/width is 7 — must be a positive multiple of 2/);
+  await refused({ guidanceScale: Number.NaN }).toThrow(/guidanceScale is NaN/);
+  await refused({ negativePrompts: ['a'] }).toThrow(/1 negative prompts for 2/);
+  await refused({ steps: 2.5 }).toThrow(/2.5 steps/);
+});
+
+test('a saved pipeline draws the same', async () => {
+  const options = { prompts: ['a cat'], seeds: [1] };
+  const expected = await latentsOf(options);
+  const loaded = loadPipeline(saved);
+  expect(loaded.defaults).toEqual({ steps: 4, guidanceScale: 3 });
+  expect((await latentsOf(options, loaded)).bytes()).toEqual(expected.bytes());
+  const half = mkdtempSync(join(tmpdir(), 'pipeline-'));
+  savePipeline(pipeline, half, { dtype: 'float16' });
+  expect(
+    [...readSafetensors(join(half, 'unet', 'diffusion_pytorch_model.safetensors')).tensors.values()][0]!
+      .dtype,
+  ).toBe('float16');
+  const close = await latentsOf(options, loadPipeline(half));
+  expect(close.sub(expected).abs().amax().item()).toBeLessThan(0.02);
+  expect(readJson(join(half, 'model_index.json')).unet).toEqual(['diffusers', 'UNet2DConditionModel']);
+});
+
+test('a folder with something missing says what', () => {
+  const without = (file: string) => {
+    const folder = copy();
+    rmSync(join(folder, file), { recursive: true });
+    return () => loadPipeline(folder);
+  };
+  expect(without('model_index.json')).toThrow(/model_index.json: cannot be read/);
+  expect(without('unet/config.json')).toThrow(/unet\/config.json: cannot be read/);
+  expect(without('scheduler/scheduler_config.json')).toThrow(/scheduler_config.json/);
+  expect(without('vae/diffusion_pytorch_model.safetensors')).toThrow(
+    /vae\/diffusion_pytorch_model.safetensors: is missing/,
+  );
+  expect(without('tokenizer')).toThrow(/vocab.json: cannot be read/);
+  const pickled = copy();
+  renameSync(join(pickled, 'text_encoder/model.safetensors'), join(pickled, 'text_encoder/model.bin'));
+  expect(() => loadPipeline(pickled)).toThrow(/is a pickle/);
+});
+
+test('weights that do not fit are named with both shapes', () => {
+  const damaged = (change: (state: Map<string, ReturnType<typeof tensor>>) => void) => {
+    const folder = copy();
+    const file = join(folder, 'unet', 'diffusion_pytorch_model.safetensors');
+    const { tensors } = readSafetensors(file);
+    change(tensors);
+    writeSafetensors(`${file}.new`, tensors);
+    renameSync(`${file}.new`, file);
+    return () => loadPipeline(folder);
+  };
+  expect(damaged((state) => state.set('conv_in.bias', tensor([1, 2, 3])))).toThrow(
+    /unet\/diffusion_pytorch_model.safetensors: tensor "conv_in.bias" has shape \[3\], the config asks for \[8\]/,
+  );
+  expect(damaged((state) => state.delete('conv_in.bias'))).toThrow(/"conv_in.bias" \[8\] is missing/);
+  expect(damaged((state) => state.set('controlnet.bias', tensor([1])))).toThrow(/controlnet.bias/);
+  expect(damaged((state) => state.set('conv_in.bias', tensor(Array(8).fill(Number.NaN))))).toThrow(
+    /tensor conv_in.bias \[8\] holds NaN or infinity/,
+  );
+});
+
+test('models of another kind are refused', () => {
+  const folder = copy();
+  const index = readJson(join(folder, 'model_index.json'));
+  writeFileSync(
+    join(folder, 'model_index.json'),
+    JSON.stringify({ ...index, unet: ['diffusers', 'UNet3D'] }),
+  );
+  expect(() => loadPipeline(folder)).toThrow(
+    /unet is \["diffusers","UNet3D"\] — supported: UNet2DConditionModel/,
+  );
+});
+
+test('JSON as Python writes it', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'json-')), 'a.json');
+  writeFileSync(file, '{ "lambda_min_clipped": -Infinity, "name": "x: Infinity y", "nan": NaN }');
+  expect(readJson(file)).toEqual({
+    lambda_min_clipped: Number.NEGATIVE_INFINITY,
+    name: 'x: Infinity y',
+    nan: null,
+  });
+});

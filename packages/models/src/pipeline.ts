@@ -1,0 +1,234 @@
+import {
+  cat,
+  type NoiseKey,
+  noGrad,
+  noiseKey,
+  normal,
+  type Parameters,
+  scope,
+  type Tensor,
+  tensor,
+  UserError,
+} from '@rldf/torch';
+import type { AutoencoderKL } from './autoencoder-kl.js';
+import type { AutoencoderTiny } from './autoencoder-tiny.js';
+import type { CLIPTextModel } from './clip-text.js';
+import type { CLIPTokenizer } from './clip-tokenizer.js';
+import type { Conditioning } from './conditioning.js';
+import type { SchedulerConfig } from './configs.js';
+import { predictGuided } from './guidance.js';
+import { createScheduler, type SchedulerName } from './schedulers/scheduler.js';
+import type { UNet2DConditionModel } from './unet.js';
+
+/** A text-to-image latent diffusion model of the Stable Diffusion 1.x / 2.x kind. */
+export interface Pipeline {
+  unet: UNet2DConditionModel;
+  vae: AutoencoderKL | AutoencoderTiny;
+  textEncoder: CLIPTextModel;
+  tokenizer: CLIPTokenizer;
+  /** What makes schedulers: each trajectory gets its own. */
+  schedulerConfig: SchedulerConfig;
+  /** The weights of the networks; adapters attach to them. */
+  parameters: { unet: Parameters; vae: Parameters; textEncoder: Parameters };
+  /** Settings the model was made for; those of a call come first. */
+  defaults: { steps?: number; guidanceScale?: number };
+}
+
+export interface GenerateOptions {
+  prompts: readonly string[];
+  /** What to steer away from: one for all prompts or one each; empty by default. */
+  negativePrompts?: string | readonly string[];
+  /** One per prompt; a picture depends on its own seed only, not on the batch. */
+  seeds: readonly number[];
+  /** Denoising steps; the model's default, or 30. */
+  steps?: number;
+  /** 1 is no guidance; the model's default, or 7.5. */
+  guidanceScale?: number;
+  /** Noise of DDIM, 0 to 1; 0 by default. */
+  eta?: number;
+  /** In pixels, multiples of the autoencoder's factor; the model's own size by default. */
+  width?: number;
+  height?: number;
+  /** Initial noise instead of the seeds', [B, C, h, w] of unit variance. */
+  latents?: Tensor;
+  /** Instead of the model's own. */
+  scheduler?: SchedulerName;
+  /** Called after each step; `latents` [B, C, h, w] live until it is over. */
+  onStep?: (event: {
+    step: number;
+    steps: number;
+    timestep: number;
+    latents: Tensor;
+  }) => void | Promise<void>;
+  /** Stops between two steps with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface Generated {
+  /** uint8 [B, H, W, 3] */
+  images: Tensor;
+  /** Denoised latents, float32 [B, C, h, w]. */
+  latents: Tensor;
+}
+
+/**
+ * Draws one picture per prompt. Between denoising steps the event loop runs.
+ *
+ * @returns tensors that live until freed
+ * @throws UserError for options that contradict each other or the model
+ */
+export async function generate(pipeline: Pipeline, options: GenerateOptions): Promise<Generated> {
+  const { prompts, seeds, eta = 0, onStep, signal } = options;
+  const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
+  const steps = options.steps ?? pipeline.defaults.steps ?? 30;
+  const negatives = checkedNegatives(options);
+  const shape = latentShape(pipeline, options);
+  const scheduler = createScheduler(pipeline.schedulerConfig, options.scheduler);
+  const timesteps = scheduler.setTimesteps(steps);
+
+  let latents = initialLatents(options, shape, pipeline, scheduler.initialNoiseScale); // [B, C, h, w]
+  const hiddenStates = noGrad(() =>
+    scope(() => {
+      const conditional = encodePrompts(pipeline, prompts);
+      const both = guidanceScale === 1 ? [conditional] : [encodePrompts(pipeline, negatives), conditional];
+      return cat(both.map((half) => half.hiddenStates)); // [B or 2B, L, D], unconditional first
+    }),
+  );
+  try {
+    for (const [step, timestep] of timesteps.entries()) {
+      const next = noGrad(() =>
+        scope(() => {
+          const input = scheduler.scaleModelInput(latents, step);
+          const prediction = predictGuided(pipeline.unet, input, timestep, { hiddenStates }, guidanceScale);
+          if (!scheduler.needsNoise(step, eta)) return scheduler.step(prediction, step, latents, { eta });
+          const noise = normal(stepNoiseKeys(seeds, step), shape, { device: latents.device });
+          return scheduler.step(prediction, step, latents, { eta, noise });
+        }),
+      );
+      latents.free();
+      latents = next;
+      await onStep?.({ step, steps, timestep, latents });
+      await new Promise((resolve) => setImmediate(resolve));
+      signal?.throwIfAborted();
+    }
+    const images = noGrad(() => decodeImages(pipeline, latents));
+    return { images, latents };
+  } catch (error) {
+    latents.free();
+    throw error;
+  } finally {
+    hiddenStates.free();
+    scheduler.forget();
+  }
+}
+
+/** Keys of the noise that a picture starts from. */
+export function initialNoiseKeys(seeds: readonly number[]): NoiseKey[] {
+  return seeds.map((seed) => noiseKey(seed, 'initial-latents'));
+}
+
+/** Keys of the noise that a stochastic scheduler adds at a step. */
+export function stepNoiseKeys(seeds: readonly number[], step: number): NoiseKey[] {
+  return seeds.map((seed) => noiseKey(seed, 'step-noise', step));
+}
+
+/** Text features of prompts. Differentiable in the text encoder's weights. */
+export function encodePrompts(pipeline: Pipeline, prompts: readonly string[]): Conditioning {
+  return scope(() => {
+    const { ids } = pipeline.tokenizer.encode(prompts);
+    const device = pipeline.textEncoder.device;
+    const { lastHiddenState } = pipeline.textEncoder.forward(tensor(ids, { dtype: 'int64', device }));
+    return { hiddenStates: lastHiddenState }; // [B, L, D]
+  });
+}
+
+/** Denoised latents [B, C, h, w] -> pictures uint8 [B, H, W, 3]. */
+export function decodeImages(pipeline: Pipeline, latents: Tensor): Tensor {
+  return scope(() => {
+    const [batch, , height, width] = latents.shape as [number, number, number, number];
+    // a decoder's memory grows with the pixels: about 4 million at a time
+    const chunk = Math.max(1, Math.floor(2 ** 22 / (height * width * pipeline.vae.downFactor ** 2)));
+    const parts: Tensor[] = [];
+    for (let start = 0; start < batch; start += chunk) {
+      const some = latents.narrow(0, start, Math.min(chunk, batch - start));
+      parts.push(scope(() => toBytes(decodeLatents(pipeline, some))));
+    }
+    return parts.length === 1 ? parts[0]! : cat(parts);
+  });
+}
+
+/** Denoised latents [B, C, h, w] -> pictures [B, 3, H, W], about [-1, 1]. Differentiable. */
+export function decodeLatents({ vae, parameters }: Pipeline, latents: Tensor): Tensor {
+  return scope(() => {
+    const { dtype } = parameters.vae.entries.values().next().value!;
+    return vae.decode(vae.unscale(latents).to(dtype)).to('float32');
+  });
+}
+
+/** [B, 3, H, W] in [-1, 1] -> uint8 [B, H, W, 3] */
+function toBytes(images: Tensor): Tensor {
+  const unit = images.div(2).add(0.5).clamp(0, 1);
+  return unit.permute([0, 2, 3, 1]).mul(255).round().to('uint8').contiguous();
+}
+
+function checkedNegatives({
+  prompts,
+  negativePrompts,
+  seeds,
+  guidanceScale,
+}: GenerateOptions): readonly string[] {
+  const count = prompts.length;
+  if (count === 0) throw new UserError('generate: there are no prompts — give at least one.');
+  if (seeds.length !== count) {
+    throw new UserError(
+      `generate: ${seeds.length} seeds for ${count} prompts — every picture needs its own. Give one seed per prompt.`,
+    );
+  }
+  if (guidanceScale !== undefined && !(guidanceScale >= 0 && Number.isFinite(guidanceScale))) {
+    throw new UserError(
+      `generate: guidanceScale is ${guidanceScale} — must be at least 0. Use 1 for no guidance.`,
+    );
+  }
+  const negatives =
+    typeof negativePrompts === 'object' ? negativePrompts : prompts.map(() => negativePrompts ?? '');
+  if (negatives.length === count) return negatives;
+  throw new UserError(
+    `generate: ${negatives.length} negative prompts for ${count} prompts — give one for all or one per prompt.`,
+  );
+}
+
+/** [C, h, w] of one sample. */
+function latentShape({ vae, unet }: Pipeline, options: GenerateOptions): [number, number, number] {
+  const { sample_size: size = 64 } = unet.config;
+  const [rows, columns] = typeof size === 'object' && size !== null ? size : [size ?? 64, size ?? 64];
+  const { height = rows * vae.downFactor, width = columns * vae.downFactor } = options;
+  for (const [name, pixels] of Object.entries({ height, width })) {
+    if (Number.isInteger(pixels) && pixels > 0 && pixels % vae.downFactor === 0) continue;
+    throw new UserError(
+      `generate: ${name} is ${pixels} — must be a positive multiple of ${vae.downFactor}, the pixels per latent.`,
+    );
+  }
+  return [unet.inChannels, height / vae.downFactor, width / vae.downFactor];
+}
+
+function initialLatents(
+  { latents, seeds }: GenerateOptions,
+  shape: readonly number[],
+  { unet }: Pipeline,
+  scale: number,
+): Tensor {
+  const expected = [seeds.length, ...shape];
+  if (latents && `${latents.shape}` !== `${expected}`) {
+    throw new UserError(
+      `generate: latents have shape [${latents.shape}] — expected [${expected}] for these prompts and this size.`,
+    );
+  }
+  const { device } = unet;
+  return noGrad(() =>
+    scope(() =>
+      (latents?.to({ dtype: 'float32', device }) ?? normal(initialNoiseKeys(seeds), shape, { device })).mul(
+        scale,
+      ),
+    ),
+  );
+}

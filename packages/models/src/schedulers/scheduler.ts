@@ -1,0 +1,76 @@
+import { type Tensor, UserError } from '@rldf/torch';
+import type { SchedulerConfig } from '../configs.js';
+import { DDIMScheduler } from './ddim.js';
+import { DDPMScheduler } from './ddpm.js';
+import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+import { EulerDiscreteScheduler } from './euler-discrete.js';
+import type { NoiseSchedule } from './noise-schedule.js';
+
+export interface StepOptions {
+  /** Share of the DDPM noise that DDIM adds, 0 (none) to 1. Only DDIM reads it. */
+  eta?: number;
+  /** Standard normal, shaped as the sample; needed where `needsNoise` says so. */
+  noise?: Tensor;
+}
+
+/** A way from noise to picture. One instance serves one trajectory at a time: solvers may remember past steps. */
+export interface Scheduler {
+  readonly config: SchedulerConfig;
+  readonly schedule: NoiseSchedule;
+  /** From noise to picture; empty before `setTimesteps`. */
+  readonly timesteps: readonly number[];
+  /** Standard deviation of the first latents. Known after `setTimesteps`. */
+  readonly initialNoiseScale: number;
+  /** Plans a trajectory of that many steps. */
+  setTimesteps(steps: number): readonly number[];
+  /** What the network is shown for the sample at a step. */
+  scaleModelInput(sample: Tensor, stepIndex: number): Tensor;
+  /** Whether `step` needs noise there. */
+  needsNoise(stepIndex: number, eta?: number): boolean;
+  /** The sample after the step; shapes are those of `sample`. */
+  step(modelOutput: Tensor, stepIndex: number, sample: Tensor, options?: StepOptions): Tensor;
+  /** Frees what is remembered of past steps: for a trajectory that is left early. */
+  forget(): void;
+}
+
+const SCHEDULERS: { readonly [name: string]: new (config: SchedulerConfig, where?: string) => Scheduler } = {
+  DDIMScheduler,
+  DDPMScheduler,
+  DPMSolverMultistepScheduler,
+  EulerDiscreteScheduler,
+  // not built; with the same noise schedule DDIM draws from the same model
+  PNDMScheduler: DDIMScheduler,
+  LMSDiscreteScheduler: DDIMScheduler,
+};
+
+export type SchedulerName =
+  | 'DDIMScheduler'
+  | 'DDPMScheduler'
+  | 'DPMSolverMultistepScheduler'
+  | 'EulerDiscreteScheduler';
+
+/** What a config of another class means where it says nothing, in the words of DDIM and DDPM. */
+const UNSAID: { readonly [name: string]: SchedulerConfig } = {
+  PNDMScheduler: { clip_sample: false, set_alpha_to_one: false },
+  LMSDiscreteScheduler: { clip_sample: false },
+  DPMSolverMultistepScheduler: { clip_sample: false },
+  EulerDiscreteScheduler: { clip_sample: false },
+};
+
+/**
+ * The scheduler that a config names, or another one on the same noise schedule.
+ *
+ * @throws UserError for an unknown name
+ */
+export function createScheduler(
+  config: SchedulerConfig,
+  name: string = config._class_name ?? 'DDIMScheduler',
+  where = 'scheduler config',
+): Scheduler {
+  const Class = SCHEDULERS[name];
+  if (Class) return new Class({ ...UNSAID[config._class_name ?? name], ...config }, where);
+  throw new UserError(
+    `${where}: scheduler ${JSON.stringify(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
+      'Set _class_name to one of them.',
+  );
+}

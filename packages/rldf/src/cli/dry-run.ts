@@ -1,0 +1,72 @@
+/** What a recipe would do: its arithmetic, and a time estimated from a short try of the model on this machine. */
+
+import { generate, loadPipeline } from '@rldf/models';
+import { type Device, deviceName, free, setThreads } from '@rldf/torch';
+import { batchArithmetic, describeArithmetic } from '../config/batch-arithmetic.js';
+import type { Recipe } from '../config/recipe.js';
+import { findModel } from '../models.js';
+import { loadPrompts, repeatPrompts } from '../prompts.js';
+import { loadReward } from '../rewards/index.js';
+import { duration } from './progress.js';
+import { printJson } from './shared.js';
+
+/** A backward costs about two forwards. */
+const forwardAndBackward = 3;
+
+export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
+  deviceName(recipe.device as Device);
+  if (recipe.threads !== undefined) setThreads(recipe.threads);
+  const model = findModel(recipe.model);
+  const prompts = loadPrompts(recipe.prompts);
+  const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
+  const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  await loadReward(recipe.reward);
+  const arithmetic = batchArithmetic(recipe);
+  const evaluations = Math.ceil(recipe.epochs / recipe.evaluate.every) + 1;
+  const evaluated =
+    evaluations *
+      repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
+    2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
+  const { forward, decode } = await measure(recipe, model.path);
+  const seconds =
+    arithmetic.samplingForwards * forward +
+    arithmetic.trainingForwards * forward * forwardAndBackward +
+    (arithmetic.pictures + evaluated) * decode +
+    evaluated * 2 * recipe.sample.steps * forward;
+  if (json)
+    return printJson({
+      ...arithmetic,
+      prompts: prompts.length,
+      evaluated,
+      estimatedSeconds: Math.round(seconds),
+    });
+  const lines = [
+    `model      ${model.name} (${model.licence})`,
+    `prompts    ${prompts.length} to choose from`,
+    ...describeArithmetic(recipe),
+    `evaluation ${evaluated} pictures`,
+    `time       about ${duration(seconds)} on this machine`,
+  ];
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+/** Seconds of one U-Net forward of one picture, and of decoding one picture. */
+async function measure(recipe: Recipe, folder: string): Promise<{ forward: number; decode: number }> {
+  const pipeline = loadPipeline(folder, { device: recipe.device as Device });
+  const count = Math.min(8, recipe.sample.batchSize);
+  const seeds = Array.from({ length: count }, (_, index) => index);
+  const marks: number[] = [];
+  const steps = 3;
+  const options = { prompts: seeds.map(() => 'a cat'), seeds, steps, guidanceScale: 2 };
+  try {
+    free(await generate(pipeline, { ...options, onStep: () => void marks.push(performance.now()) }));
+    const end = performance.now();
+    const [first, , last] = marks as [number, number, number];
+    return {
+      forward: (last - first) / 1000 / (steps - 1) / (2 * count),
+      decode: (end - last) / 1000 / count,
+    };
+  } finally {
+    free(Object.values(pipeline.parameters).map(({ entries }) => [...entries.values()]));
+  }
+}

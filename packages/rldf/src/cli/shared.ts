@@ -1,0 +1,91 @@
+/** What the commands share. Nothing here loads libtorch, so that `--help` is quick and `doctor` works without it. */
+
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The recipes that ship with rldf. */
+export const recipesFolder = fileURLToPath(new URL('../../../../recipes/', import.meta.url));
+
+/** Names of the shipped recipes, without their ending. */
+export function recipeNames(): string[] {
+  if (!existsSync(recipesFolder)) return [];
+  const files = readdirSync(recipesFolder, { recursive: true, encoding: 'utf8' });
+  return files
+    .filter((file) => file.endsWith('.yaml'))
+    .map((file) => file.replace(/\.yaml$/, '').replaceAll('\\', '/'))
+    .sort();
+}
+
+/** A recipe argument is a file, or the name of a shipped recipe. */
+export function recipePath(nameOrFile: string): string {
+  const shipped = join(recipesFolder, `${nameOrFile}.yaml`);
+  return !existsSync(nameOrFile) && recipeNames().includes(nameOrFile) ? shipped : nameOrFile;
+}
+
+/** A name for a run of a recipe that is not taken yet: `NAME-1`, `NAME-2`, ... */
+export function freeRunName(recipeFile: string, root: string): string {
+  const stem =
+    basename(recipeFile)
+      .replace(/\.ya?ml$/, '')
+      .replace(/[^A-Za-z0-9._-]+/g, '-') || 'run';
+  const taken = new Set(existsSync(root) ? readdirSync(root) : []);
+  for (let number = 1; ; number++) if (!taken.has(`${stem}-${number}`)) return `${stem}-${number}`;
+}
+
+/** Collects a repeatable option. */
+export function collect(value: string, previous: string[] = []): string[] {
+  return [...previous, value];
+}
+
+/** The option of every command that reads a recipe. */
+export const setOption = [
+  '--set <key=value>',
+  'override a field, such as train.learningRate=3e-4; repeatable',
+] as const;
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+/** Numbers of bytes in words. */
+export function byteWords(bytes: number): string {
+  if (bytes < 1e3) return `${bytes} B`;
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(0)} kB`;
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+/** Rows as text columns, each as wide as its widest entry. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/**
+ * A signal that Ctrl-C (or SIGTERM) aborts; work then saves and ends. A second Ctrl-C ends the process at once.
+ * @param onFirst called at the first Ctrl-C, to say what happens
+ */
+export function interruption(onFirst: () => void): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const handle = () => {
+    if (controller.signal.aborted) process.exit(130);
+    onFirst();
+    controller.abort();
+  };
+  process.on('SIGINT', handle);
+  process.on('SIGTERM', handle);
+  const release = () => {
+    process.off('SIGINT', handle);
+    process.off('SIGTERM', handle);
+  };
+  return { signal: controller.signal, release };
+}

@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { Progress } from './progress.js';
+import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
+import { watch } from './watch.js';
+
+interface Options {
+  name?: string;
+  runs: string;
+  set?: string[];
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+export function trainCommand(): Command {
+  return new Command('train')
+    .description('train by a recipe; Ctrl-C saves and ends, `rldf resume` continues')
+    .argument('<recipe>', 'recipe file, or the name of a shipped one (`rldf recipes`)')
+    .option('--name <name>', 'name of the run folder; default: the recipe’s name and a number')
+    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...setOption, collect)
+    .option('--dry-run', 'check everything, print the arithmetic and an estimated time, train nothing')
+    .option('--json', 'print the result (or the plan) as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ rldf train quickstart --name first
+  $ rldf train my-recipe.yaml --dry-run
+  $ rldf train my-recipe.yaml --set seed=1 --set train.learningRate=3e-4`,
+    )
+    .action(async (recipe: string, options: Options) => {
+      const { loadRecipe } = await import('../config/load.js');
+      const file = recipePath(recipe);
+      const checked = loadRecipe(file, options.set);
+      if (options.dryRun) {
+        const { dryRun } = await import('./dry-run.js');
+        return dryRun(checked, options.json ?? false);
+      }
+      const name = options.name ?? checked.name ?? freeRunName(file, options.runs);
+      await trainByRecipe(checked, name, options.runs, options.json ?? false);
+    });
+}
+
+/** Trains and shows it. */
+export async function trainByRecipe(
+  recipe: object,
+  name: string,
+  root: string,
+  json: boolean,
+): Promise<void> {
+  const { train } = await import('../run/from-recipe.js');
+  const progress = new Progress();
+  const { signal, release } = interruption(() =>
+    progress.print('stopping: saving at the next place where that is possible; Ctrl-C again ends at once'),
+  );
+  try {
+    await watch(train(recipe, { name, root, signal }), progress, { name, folder: join(root, name), json });
+  } finally {
+    release();
+  }
+}

@@ -1,0 +1,42 @@
+import { Command } from 'commander';
+import { collect, printJson, recipePath, setOption } from './shared.js';
+
+export function validateCommand(): Command {
+  return new Command('validate')
+    .description('check recipes without running them; every problem with file:line:column')
+    .argument('[recipe...]', 'recipe files or names')
+    .option(...setOption, collect)
+    .option('--json', 'print the resolved recipes as JSON')
+    .option('--schema', 'print the JSON Schema of recipes, for editors')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ rldf validate my-recipe.yaml
+  $ rldf validate quickstart --set train.rank=16 --json
+  $ rldf validate --schema > recipe.schema.json`,
+    )
+    .action(async (recipes: string[], options: { set?: string[]; json?: boolean; schema?: boolean }) => {
+      const { loadRecipe } = await import('../config/load.js');
+      if (options.schema) {
+        const { recipeJsonSchema } = await import('../config/recipe.js');
+        return printJson(recipeJsonSchema());
+      }
+      const { UserError } = await import('../errors.js');
+      if (recipes.length === 0)
+        throw new UserError('validate: no recipe given — name a file, such as `rldf validate quickstart`');
+      const { loadPrompts } = await import('../prompts.js');
+      const { loadReward } = await import('../rewards/index.js');
+      const resolved = [];
+      for (const recipe of recipes) {
+        const checked = loadRecipe(recipePath(recipe), options.set);
+        for (const prompts of [checked.prompts, checked.evaluate.prompts, checked.report.prompts]) {
+          if (prompts !== undefined) loadPrompts(prompts);
+        }
+        if (JSON.stringify(checked.reward).includes('"module"')) await loadReward(checked.reward);
+        resolved.push(checked);
+        if (!options.json) process.stdout.write(`${recipe}: good\n`);
+      }
+      if (options.json) printJson(resolved.length === 1 ? resolved[0] : resolved);
+    });
+}

@@ -1,0 +1,78 @@
+/** Shows the events of a run: one progress line, a lasting line an epoch, the result at the end. */
+
+import { join } from 'node:path';
+import type { ReportNumbers } from '../report/report.js';
+import type { RunEvent } from '../run/train.js';
+import { bar, duration, Estimate, type Progress } from './progress.js';
+import { describeResult } from './report.js';
+import { printJson } from './shared.js';
+
+export interface WatchOptions {
+  /** Name of the run, for the hint how to continue. */
+  name: string;
+  folder: string;
+  json: boolean;
+}
+
+/**
+ * Follows a run to its end.
+ * @throws UserError when it was interrupted, with how to continue
+ */
+export async function watch(
+  events: AsyncIterable<RunEvent>,
+  progress: Progress,
+  options: WatchOptions,
+): Promise<ReportNumbers | undefined> {
+  const { UserError } = await import('../errors.js');
+  const estimate = new Estimate();
+  let report: ReportNumbers | undefined;
+  let headline = '';
+  try {
+    for await (const event of events) {
+      if (event.kind === 'resumed') {
+        for (const message of event.skipped) progress.print(`passed over: ${message}`);
+        progress.print(`continuing behind epoch ${event.step}`);
+      } else if (event.kind === 'evaluating') {
+        const what = event.what === 'test' ? 'test pictures' : 'validation pictures';
+        progress.update(`drawing ${what} ${event.done}/${event.total}  ${headline}`);
+      } else if (event.kind === 'progress') {
+        const share = (event.step + event.share) / event.steps;
+        progress.update(
+          `${bar(share)} epoch ${event.step + 1}/${event.steps}  ${event.phase}  ${headline}  ${estimate.left(share)}`,
+        );
+      } else if (event.kind === 'step') {
+        const { row, step, steps } = event;
+        const shown = (label: string, value: unknown) =>
+          typeof value === 'number' ? `  ${label} ${value.toFixed(3)}` : '';
+        headline = shown('reward', row['reward/mean']).trim();
+        const left = estimate.left(step / steps);
+        progress.print(
+          `epoch ${String(step).padStart(String(steps).length)}/${steps}${shown('reward', row['reward/mean'])}${shown('validation', row['validation/reward'])}  ${duration(Number(row['time/step']))}${left && `  ${left}`}`,
+        );
+      } else if (event.kind === 'interrupted') {
+        progress.clear();
+        throw new UserError(
+          `interrupted behind epoch ${event.step} of ${event.steps} — what was learned is saved. Continue with \`rldf resume ${options.name}\``,
+        );
+      } else if (event.kind === 'finished') {
+        progress.clear();
+        report = event.report;
+        if (options.json) printJson(event.report);
+        else {
+          const lines = [
+            describeResult(event.report),
+            ...(event.bestStep === 0
+              ? ['validation never rose above its start: the kept weights are those of before the training']
+              : []),
+            `saved   ${event.adapters.join(', ')} (epoch ${event.bestStep}, best by validation)`,
+            `report  ${join(options.folder, 'report', 'index.html')}`,
+          ];
+          process.stdout.write(`${lines.join('\n')}\n`);
+        }
+      }
+    }
+  } finally {
+    progress.clear();
+  }
+  return report;
+}

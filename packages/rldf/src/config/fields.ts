@@ -1,0 +1,111 @@
+/** Pieces of recipe schemas that methods share. Every field says its unit, range and, where there is one, the paper's value. */
+
+import { nouns, sceneKinds, splits } from '@rldf/emoji-world';
+import { z } from 'zod';
+
+/** A whole number from 1. */
+export const count = z.int().min(1);
+/** A number above 0. */
+export const positive = z.number().positive();
+/** A number above 0, at most 1. */
+export const fraction = z.number().gt(0).max(1);
+
+/** Schema version of recipes; raised when an old recipe would mean something else. */
+export const recipeVersion = 1;
+
+/** Prompts of the built-in world, by the kind of scene they describe. */
+export const worldPromptsSchema = z.strictObject({
+  split: z
+    .enum(splits)
+    .default('train')
+    .describe('which of the disjoint prompt sets; those of kind single are shared'),
+  kind: z.enum(sceneKinds).default('single').describe('kind of scene'),
+  nouns: z
+    .array(z.enum(nouns.map(({ name }) => name)))
+    .min(1)
+    .optional()
+    .describe('only scenes of nothing but these nouns; default: all'),
+});
+
+export const promptsSchema = z
+  .union([z.string().min(1), z.array(z.string().min(1)).min(1), worldPromptsSchema], {
+    error:
+      'expected the path of a prompt file, a list of prompts, or a world set such as { split: train, kind: single }',
+  })
+  .describe('a file with one prompt a line (or .jsonl), a list of prompts, or a set of the built-in world');
+export type PromptsField = z.output<typeof promptsSchema>;
+
+/** One reward: a built-in by name, or a module of the user's own. */
+export const singleRewardSchema = z.union(
+  [z.string().min(1), z.strictObject({ module: z.string().min(1) })],
+  {
+    error: 'expected the name of a built-in reward, or { module: ./my-reward.ts }',
+  },
+);
+
+export const weightedRewardSchema = z.strictObject({
+  reward: singleRewardSchema,
+  weight: z.number().default(1).describe('factor in the sum; may be negative'),
+  normalise: z
+    .enum(['none', 'batch', 'running'])
+    .default('running')
+    .describe(
+      'none: as it is; batch: to mean 0 and spread 1 within an epoch; running: the same over the whole run',
+    ),
+});
+
+export const rewardSchema = z
+  .union([singleRewardSchema, z.array(weightedRewardSchema).min(1)], {
+    error: 'expected a reward name, { module: ./my-reward.ts }, or a list of { reward, weight, normalise }',
+  })
+  .describe('what is rewarded; `rldf models --rewards` lists the built-in ones');
+export type RewardField = z.output<typeof rewardSchema>;
+
+/** Fields of every method. */
+export const commonFields = {
+  version: z.literal(recipeVersion).default(recipeVersion).describe('schema version of this file'),
+  name: z.string().min(1).optional().describe('name of the run folder; default: file name and a number'),
+  model: z.string().min(1).default('emoji').describe('shipped model, folder in diffusers layout, or hub id'),
+  device: z
+    .string()
+    .regex(/^(cpu|cuda(:\d+)?)$/, 'expected cpu, cuda or cuda:N')
+    .default('cpu')
+    .describe('where to compute: cpu, cuda or cuda:N'),
+  threads: count
+    .max(1024)
+    .optional()
+    .describe('CPU threads; default: all cores. Part of what must stay equal to resume bit for bit'),
+  seed: z.int().min(0).default(0).describe('seed of everything random, 0 to 2^53 - 1'),
+  prompts: promptsSchema,
+  reward: rewardSchema,
+  negativePrompt: z.string().default('').describe('prompt of the unguided half; empty as in the paper'),
+  report: z
+    .strictObject({
+      prompts: promptsSchema
+        .optional()
+        .describe('prompts of the final comparison; default: those of evaluate'),
+      picturesPerPrompt: count.default(1).describe('pictures of each, with the same noise before and after'),
+      maxPrompts: count.default(32).describe('at most this many prompts'),
+    })
+    .prefault({})
+    .describe(
+      'the final comparison of before and after; use prompts that nothing was chosen by (split: test)',
+    ),
+  evaluate: z
+    .strictObject({
+      every: count.default(5).describe('epochs between evaluations'),
+      prompts: promptsSchema.optional().describe('validation prompts; default: the prompts trained on'),
+      picturesPerPrompt: count.default(1).describe('pictures of each prompt, with the same seeds every time'),
+      maxPrompts: count.default(32).describe('at most this many prompts'),
+    })
+    .prefault({})
+    .describe('validation with fixed seeds; chooses the best checkpoint'),
+  checkpoint: z
+    .strictObject({
+      every: count.default(5).describe('epochs between checkpoints'),
+      keep: count
+        .default(2)
+        .describe('how many of the newest are kept; the best by validation is kept besides'),
+    })
+    .prefault({}),
+};

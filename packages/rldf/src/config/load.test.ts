@@ -1,0 +1,145 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { checkRecipe, loadRecipe, parseRecipe } from './load.js';
+import { recipeJsonSchema } from './recipe.js';
+
+const minimal =
+  'method: ddpo\nprompts: animals.txt\nreward: jpeg-compressibility\ntrain: { clipNats: 1.5 }\n';
+
+function messageOf(text: string, overrides: string[] = []): string {
+  try {
+    parseRecipe(text, 'r.yaml', overrides);
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return 'no error';
+}
+
+test('a minimal recipe gets every default', () => {
+  const recipe = parseRecipe(minimal, 'r.yaml');
+  expect(recipe.sample).toEqual({
+    steps: 10,
+    guidanceScale: 4,
+    eta: 1,
+    promptsPerEpoch: 16,
+    picturesPerPrompt: 4,
+    batchSize: 64,
+  });
+  expect(recipe.train.unet).toBe('lora');
+  expect(recipe.version).toBe(1);
+});
+
+test('all problems are found in one pass, each with its place', () => {
+  const text = `method: ddpo
+prompts: { split: tran, kind: single }
+reward: jpeg-compressibility
+sead: 3
+sample:
+  steps: five
+  guidanceScal: 4
+train:
+  rank: 0
+  clipNats: -1
+`;
+  expect(messageOf(text)).toMatchInlineSnapshot(`
+    "6 problems:
+    r.yaml:2:12  prompts.split: expected one of train, validation, test, got text "tran". Did you mean train?
+    r.yaml:6:3  sample.steps: expected a number, got text "five"
+    r.yaml:7:3  sample.guidanceScal: unknown key. Did you mean sample.guidanceScale?
+    r.yaml:9:3  train.rank: must be at least 1, got 0
+    r.yaml:10:3  train.clipNats: must be more than 0, got -1
+    r.yaml:4:1  sead: unknown key. Did you mean seed?"
+  `);
+});
+
+test('a wrong field elsewhere does not hide impossible batch arithmetic', () => {
+  const message = messageOf(
+    `${minimal.replace('{ clipNats: 1.5 }', '{ clipNats: 1.5, updatesPerEpoch: 3 }')}seed: -1\n`,
+  );
+  expect(message).toMatchInlineSnapshot(`
+    "2 problems:
+    r.yaml:5:1  seed: must be at least 0, got -1
+    r.yaml:4:25  train.updatesPerEpoch: 16 prompts x 4 pictures = 64 pictures an epoch cannot be split evenly into 3 updates — set train.updatesPerEpoch to 2 or 4"
+  `);
+});
+
+test('exactly one clip is demanded', () => {
+  expect(messageOf(minimal.replace('clipNats: 1.5', 'rank: 4'))).toContain(
+    'neither of clipNats and clipMeanLogProb',
+  );
+  expect(messageOf(minimal.replace('clipNats: 1.5', 'clipNats: 1, clipMeanLogProb: 1e-4'))).toContain(
+    'both of clipNats',
+  );
+  expect(messageOf(minimal.replace('clipNats: 1.5', 'estimator: sf, updatesPerEpoch: 1'))).toBe('no error');
+});
+
+test('eta 0 is refused with the reason', () => {
+  expect(messageOf(`${minimal}sample: { eta: 0 }\n`)).toContain('deterministic, so there is no probability');
+});
+
+test('overrides win, are typed as YAML and are named as the place of their problems', () => {
+  const recipe = parseRecipe(minimal, 'r.yaml', [
+    'train.learningRate=3e-4',
+    'name="a: b"',
+    'sample.steps=20',
+  ]);
+  expect([recipe.train.learningRate, recipe.name, recipe.sample.steps]).toEqual([3e-4, 'a: b', 20]);
+  expect(messageOf(minimal, ['train.rnk=4'])).toBe(
+    '--set train.rnk=4  train.rnk: unknown key. Did you mean train.rank?',
+  );
+  expect(messageOf(minimal, ['train.rank=many'])).toBe(
+    '--set train.rank=many  train.rank: expected a number, got text "many"',
+  );
+  expect(messageOf(minimal, ['rank'])).toContain('--set rank: expected key.path=value');
+  expect(messageOf(minimal, ['__proto__.x=1'])).toContain('expected key.path=value');
+});
+
+test('broken YAML, an empty file, duplicate keys and a missing file are explained', () => {
+  expect(messageOf('method: [ddpo\n')).toMatch(/^r\.yaml:2:1 {2}.*not valid YAML$/);
+  expect(messageOf('')).toContain('r.yaml:1:1  expected `key: value` lines');
+  expect(messageOf('method: ddpo\nmethod: ddpo\n')).toMatch(/^r\.yaml:2:1 .*unique/);
+  expect(() => loadRecipe('/nowhere/r.yaml')).toThrow('there is no such file');
+});
+
+test('unknown and missing methods list the known ones', () => {
+  expect(messageOf('method: dpo\n')).toBe(
+    'r.yaml:1:1  method: unknown method text "dpo" — one of: ddpo. Did you mean ddpo?',
+  );
+  expect(messageOf('seed: 1\n')).toContain('method: missing');
+});
+
+test('rewards may be a name, a module or a weighted list; mistakes inside are pointed at', () => {
+  const reward = (yaml: string) => messageOf(minimal.replace('jpeg-compressibility', yaml));
+  expect(reward('{ module: ./mine.ts }')).toBe('no error');
+  expect(
+    reward('[{ reward: clip-score, weight: 2 }, { reward: { module: ./a.mjs }, normalise: batch }]'),
+  ).toBe('no error');
+  expect(reward('{ modul: ./mine.ts }')).toContain('reward.modul: unknown key. Did you mean reward.module?');
+  expect(reward('[{ reward: clip-score, weigth: 2 }]')).toContain(
+    'reward.0.weigth: unknown key. Did you mean reward.0.weight?',
+  );
+  expect(reward('7')).toContain('reward: expected a reward name, { module: ./my-reward.ts }, or a list');
+});
+
+test('the same checks serve recipes given as objects', () => {
+  const recipe = { method: 'ddpo', prompts: 'a.txt', reward: 'jpeg-compressibility', train: { clipNats: 1 } };
+  expect(checkRecipe(recipe).epochs).toBe(15);
+  expect(() => checkRecipe({ ...recipe, seed: '1' })).toThrow(
+    'recipe  seed: expected a number, got text "1"',
+  );
+  expect(() => checkRecipe(undefined)).toThrow('method: missing');
+});
+
+test('a recipe file is read from disk and reported by its name', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'rldf-')), 'a.yaml');
+  writeFileSync(file, minimal.replace('method', 'metod'));
+  expect(() => loadRecipe(file)).toThrow(`${file}:1:1  method: missing`);
+});
+
+test('the JSON Schema for editors describes the fields', () => {
+  const text = JSON.stringify(recipeJsonSchema());
+  expect(text).toContain('"guidanceScale"');
+  expect(text).toContain('Paper: 5');
+});

@@ -1,0 +1,1 @@
+export { InternalError, UserError } from '@rldf/torch';

@@ -1,0 +1,26 @@
+/** rldf as a library: train and resume runs, draw pictures, write rewards of your own. */
+
+export { generate, loadLora, loadPipeline, type Pipeline, saveLora } from '@rldf/models';
+export { type BatchArithmetic, batchArithmetic, describeArithmetic } from './config/batch-arithmetic.js';
+export { checkRecipe, loadRecipe, parseRecipe, RecipeError, type RecipeProblem } from './config/load.js';
+export { type Recipe, recipeJsonSchema } from './config/recipe.js';
+export { InternalError, UserError } from './errors.js';
+export { type GeneratedFiles, type GenerateFilesOptions, generateFiles } from './generate-files.js';
+export { methods } from './methods/index.js';
+export { findModel, listModels, type ModelEntry } from './models.js';
+export { type Picture, picturesOf } from './picture.js';
+export { loadPrompts, type Prompt } from './prompts.js';
+export { contactSheet } from './report/grid.js';
+export { type Evaluation, type ReportNumbers, redrawReport, writeReport } from './report/report.js';
+export { loadReward, rewards } from './rewards/index.js';
+export { loadRewardModule, type RewardFunction, rewardFromFunction } from './rewards/module.js';
+export { type Reward, type RewardBatch, type Scores, scorePictures } from './rewards/reward.js';
+export { type Normalisation, type WeightedPart, WeightedReward } from './rewards/weighted.js';
+export { type CheckpointInfo, loadCheckpoint, saveCheckpoint } from './run/checkpoint.js';
+export { type ResumeOptions, resume, type TrainOptions, train } from './run/from-recipe.js';
+export { type MetricsRow, readMetrics } from './run/metrics.js';
+export { createRun, listRuns, openRun, type Run } from './run/run.js';
+export { type RunEvent, type TrainRunOptions, trainRun } from './run/train.js';
+export type { DrawRequest, Training, TrainingContext, TrainingEvent } from './run/training.js';
+export * from './stats.js';
+export { version } from './version.js';

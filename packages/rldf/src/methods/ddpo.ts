@@ -1,0 +1,435 @@
+// docs: docs/methods/ddpo.md · paper: Black et al. 2023, "Training diffusion models with reinforcement learning", arXiv 2305.13301, equations 3-5 · code: kvablack/ddpo-pytorch
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import {
+  type Behaviour,
+  type Conditioning,
+  type DDIMScheduler,
+  encodePrompts,
+  type Pipeline,
+} from '@rldf/models';
+import {
+  AdamW,
+  cat,
+  clipGradNorm,
+  free,
+  GradientAccumulator,
+  grad,
+  keep,
+  noGrad,
+  noiseKey,
+  Random,
+  type StateTree,
+  scope,
+  type Tensor,
+  tensor,
+  zeros,
+} from '@rldf/torch';
+import { momentsOf, PromptStatistics } from '../advantages.js';
+import { trainedStepsOf } from '../config/batch-arithmetic.js';
+import { type DdpoRecipe, ddpoSchema } from '../config/ddpo-schema.js';
+import { InternalError } from '../errors.js';
+import { elementsOf, meanLogProb } from '../log-prob.js';
+import type { Prompt } from '../prompts.js';
+import { guidedConditioning, policyMoments, policyScheduler, type Rollout, rollout } from '../rollout.js';
+import type { ProgressEvent, StepEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
+import {
+  createTrainables,
+  drawForEvaluation,
+  exportAdapters,
+  loadTrainables,
+  trainableState,
+} from '../trainables.js';
+
+export { type DdpoRecipe, ddpoSchema };
+
+// B pictures · T denoising steps · C, h, w latent · L tokens · D text width · P prompts
+
+/**
+ * The clipped surrogate of one denoising step (equation 5, PPO's form), one value a picture; its mean is minimised.
+ *
+ * The ratio is that of mean log-probabilities, as in the public code; `clipRange` is in the same unit.
+ * @param logProb of the policy now, [B]
+ * @param oldLogProb of the policy that drew, [B]
+ * @param advantage [B]
+ */
+export function importanceSamplingLoss(
+  logProb: Tensor,
+  oldLogProb: Tensor,
+  advantage: Tensor,
+  clipRange: number,
+): Tensor {
+  const ratio = logProb.sub(oldLogProb).exp(); // [B]
+  const unclipped = advantage.mul(ratio).neg();
+  const clipped = advantage.mul(ratio.clamp(1 - clipRange, 1 + clipRange)).neg();
+  return unclipped.maximum(clipped); // [B]
+}
+
+/** The score-function estimator (equation 4, REINFORCE), one value a picture. Valid for one update after each drawing. */
+export function scoreFunctionLoss(logProb: Tensor, advantage: Tensor): Tensor {
+  return advantage.mul(logProb).neg(); // [B]
+}
+
+/** One picture of the epoch with its place in the batch that drew it. */
+interface Sample {
+  rollout: Rollout;
+  row: number;
+  prompt: string;
+  advantage: number;
+  steps: Set<number>;
+}
+
+interface UpdateReport {
+  loss: number;
+  gradNorm: number;
+  approxKl: number;
+  clipFraction: number;
+  maxRatioError: number;
+}
+
+/** DDPO on a pipeline: one step of the training is one epoch of drawing, scoring and learning. */
+export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: TrainingContext): Training {
+  const { sample, train, seed } = recipe;
+  const trainables = createTrainables(pipeline, { ...train, seed });
+  const parameters = [...trainables.unet, ...trainables.textEncoder];
+  const optimiser = new AdamW(parameters, {
+    learningRate: train.learningRate,
+    weightDecay: train.weightDecay,
+  });
+  const statistics = new PromptStatistics(
+    train.promptStatistics.bufferSize,
+    train.promptStatistics.minimumCount,
+  );
+  const scheduler = policyScheduler(pipeline, sample.steps, sample.eta);
+  const accumulator = new GradientAccumulator(parameters);
+
+  async function* run(from: number): AsyncGenerator<TrainingEvent> {
+    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
+  }
+
+  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
+    const chosen = choosePrompts(context.prompts, recipe, epoch);
+    const prompts = chosen.map(({ prompt }) => prompt);
+    const rollouts: Rollout[] = [];
+    try {
+      yield* draw(epoch, chosen, rollouts);
+      const images = noGrad(() => cat(rollouts.map((part) => part.images)));
+      yield progress('scoring', 0, true);
+      const { total: rewards, parts } = await context.score(images, prompts).finally(() => images.free());
+      const texts = prompts.map(({ text }) => text);
+      const advantages = statistics.advantages(texts, rewards, train.advantageClip);
+      const reports: UpdateReport[] = [];
+      yield* learn(epoch, samplesOf(rollouts, texts, advantages), reports);
+      const metrics = epochMetrics(rewards, parts, advantages, reports);
+      yield { kind: 'step', step: epoch + 1, metrics, pictures: chosen.length } satisfies StepEvent;
+    } finally {
+      free(rollouts);
+    }
+  }
+
+  /** Draws all pictures of an epoch, `sample.batchSize` at once. */
+  async function* draw(
+    epoch: number,
+    chosen: readonly Chosen[],
+    into: Rollout[],
+  ): AsyncGenerator<ProgressEvent> {
+    for (let start = 0; start < chosen.length; start += sample.batchSize) {
+      const part = chosen.slice(start, start + sample.batchSize);
+      const [conditional, unconditional] = noGrad(() =>
+        scope(() => [
+          encodePrompts(
+            pipeline,
+            part.map(({ prompt }) => prompt.text),
+          ),
+          encodePrompts(pipeline, [recipe.negativePrompt]),
+        ]),
+      ) as [Conditioning, Conditioning];
+      const behaviours = part.map(
+        ({ path }): Behaviour => ({
+          seed,
+          path: [epoch, ...path],
+          guidance: Array<number>(sample.steps).fill(sample.guidanceScale),
+        }),
+      );
+      try {
+        const drawing = rollout(pipeline, {
+          conditional,
+          unconditional,
+          behaviours,
+          steps: sample.steps,
+          eta: sample.eta,
+        });
+        for (let next = await drawing.next(); ; next = await drawing.next()) {
+          if (next.done) {
+            into.push(next.value);
+            break;
+          }
+          yield progress('drawing', (start + part.length * next.value) / chosen.length, true);
+        }
+      } finally {
+        free([conditional, unconditional]);
+      }
+    }
+  }
+
+  function samplesOf(
+    rollouts: readonly Rollout[],
+    prompts: readonly string[],
+    advantages: readonly number[],
+  ): Sample[] {
+    const trained = trainedStepsOf(sample.steps, train.timestepFraction);
+    const all = Array.from({ length: sample.steps }, (_, step) => step);
+    let position = 0;
+    return rollouts.flatMap((part) =>
+      part.trajectory.behaviours.map((behaviour, row) => {
+        const steps = new Set(
+          new Random(noiseKey(seed, 'trained steps', ...behaviour.path)).shuffle(all).slice(0, trained),
+        );
+        const i = position++;
+        return {
+          rollout: part,
+          row,
+          prompt: prompts[i] as string,
+          advantage: advantages[i] as number,
+          steps,
+        };
+      }),
+    );
+  }
+
+  async function* learn(
+    epoch: number,
+    samples: readonly Sample[],
+    reports: UpdateReport[],
+  ): AsyncGenerator<ProgressEvent> {
+    const updates = train.innerEpochs * train.updatesPerEpoch;
+    const each = samples.length / train.updatesPerEpoch;
+    for (let update = 0; update < updates; update++) {
+      const pass = Math.floor(update / train.updatesPerEpoch);
+      const shuffled = new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(samples);
+      const first = (update % train.updatesPerEpoch) * each;
+      const report = yield* updateOnce(shuffled.slice(first, first + each), update / updates, 1 / updates);
+      if (update === 0 && report.maxRatioError > 1e-3) {
+        throw new InternalError(
+          `ddpo: before the first update of epoch ${epoch} the ratio differs from 1 by ${report.maxRatioError} — drawing and learning evaluate different policies.`,
+        );
+      }
+      reports.push(report);
+    }
+  }
+
+  /** One optimiser step on a set of pictures: gradients of all their trained steps, in micro-batches. */
+  async function* updateOnce(
+    samples: readonly Sample[],
+    done: number,
+    part: number,
+  ): AsyncGenerator<ProgressEvent, UpdateReport> {
+    const text = encodeForUpdate(samples);
+    const pairs = samples.reduce((sum, { steps }) => sum + steps.size, 0);
+    const report: UpdateReport = { loss: 0, gradNorm: 0, approxKl: 0, clipFraction: 0, maxRatioError: 0 };
+    try {
+      for (let step = 0; step < sample.steps; step++) {
+        const involved = samples.filter(({ steps }) => steps.has(step));
+        for (let start = 0; start < involved.length; start += train.batchSize) {
+          accumulate(involved.slice(start, start + train.batchSize), step, pairs, text, report);
+          await nextTurn();
+        }
+        yield progress('learning', done + (part * (step + 1)) / sample.steps, false);
+      }
+      report.gradNorm = accumulator.take((gradients) => {
+        scope(() => text.backward(gradients.slice(trainables.unet.length)));
+        const norm = clipGradNorm(gradients, train.maxGradNorm);
+        if (Number.isFinite(norm)) optimiser.step(gradients);
+        return norm;
+      });
+      return report;
+    } finally {
+      text.free();
+    }
+  }
+
+  function accumulate(
+    samples: readonly Sample[],
+    step: number,
+    pairs: number,
+    text: UpdateText,
+    report: UpdateReport,
+  ): void {
+    scope(() => {
+      const { logProb, oldLogProb } = stepLogProbs(pipeline, scheduler, samples, step, text, sample.eta);
+      const advantage = tensor(
+        samples.map((s) => s.advantage),
+        { dtype: 'float64' },
+      ); // [B]
+      const range = clipRange(recipe, samples);
+      const losses =
+        train.estimator === 'sf'
+          ? scoreFunctionLoss(logProb, advantage)
+          : importanceSamplingLoss(logProb, oldLogProb, advantage, range);
+      const loss = losses.sum().div(pairs);
+      const inputs = text.leaf === undefined ? trainables.unet : [...trainables.unet, text.leaf];
+      const gradients = grad(loss, inputs);
+      const unet = gradients.slice(0, trainables.unet.length);
+      accumulator.add([...unet, ...trainables.textEncoder.map((p) => zeros(p.shape))]);
+      if (text.leaf !== undefined) text.gradient?.add_(gradients.at(-1) as Tensor);
+      observe(report, loss, logProb.detach().sub(oldLogProb), range, pairs);
+    });
+  }
+
+  /** Text features of an update's prompts; when the encoder learns, a leaf that gathers dL/dz, so that the encoder runs backward once. */
+  function encodeForUpdate(samples: readonly Sample[]): UpdateText {
+    const prompts = [recipe.negativePrompt, ...new Set(samples.map(({ prompt }) => prompt))];
+    const rows = new Map(prompts.map((prompt, row) => [prompt, row]));
+    rows.set(recipe.negativePrompt, prompts.lastIndexOf(recipe.negativePrompt));
+    const learns = trainables.textEncoder.length > 0;
+    const encode = () => scope(() => encodePrompts(pipeline, prompts).hiddenStates);
+    const encoded = keep(learns ? encode() : noGrad(encode)); // [P, L, D]
+    const leaf = learns ? keep(encoded.detach().requiresGrad_()) : undefined;
+    const gradient = leaf === undefined ? undefined : keep(zeros(leaf.shape));
+    return {
+      values: leaf ?? encoded,
+      rows,
+      leaf,
+      gradient,
+      backward(into) {
+        if (gradient === undefined) return;
+        const gradients = grad(encoded, trainables.textEncoder, { gradOutputs: [gradient] });
+        into.forEach((sum, i) => {
+          sum.add_(gradients[i] as Tensor);
+        });
+      },
+      free: () => free([encoded, leaf, gradient]),
+    };
+  }
+
+  return {
+    steps: recipe.epochs,
+    run,
+    state: (): StateTree => ({
+      trainables: trainableState(trainables),
+      optimiser: optimiser.state(),
+      statistics: statistics.state(),
+    }),
+    load(state) {
+      const saved = state as { trainables: StateTree; optimiser: StateTree; statistics: StateTree };
+      noGrad(() => loadTrainables(trainables, saved.trainables));
+      optimiser.load(saved.optimiser);
+      statistics.load(saved.statistics);
+    },
+    draw: (requests) => drawForEvaluation(pipeline, requests, recipe.negativePrompt, sample),
+    exportTo: (folder) => exportAdapters(pipeline, trainables, folder),
+    free() {
+      optimiser.free();
+      accumulator.free();
+      for (const adapter of Object.values(trainables.adapters)) adapter.remove();
+    },
+  };
+}
+
+const progress = (phase: string, share: number, interruptible: boolean): ProgressEvent => ({
+  kind: 'progress',
+  phase,
+  share,
+  interruptible,
+});
+
+interface UpdateText {
+  values: Tensor; // [P, L, D]
+  rows: Map<string, number>;
+  leaf: Tensor | undefined;
+  gradient: Tensor | undefined;
+  /** Adds the text encoder's gradients for all that was gathered in `gradient`. */
+  backward(into: readonly Tensor[]): void;
+  free(): void;
+}
+
+/** Log-probabilities of a step that was drawn, under the policy now and under the one that drew it, both [B]. */
+function stepLogProbs(
+  pipeline: Pipeline,
+  scheduler: DDIMScheduler,
+  samples: readonly Sample[],
+  step: number,
+  text: UpdateText,
+  eta: number,
+): { logProb: Tensor; oldLogProb: Tensor } {
+  const pick = (read: (rollout: Rollout) => Tensor) =>
+    cat(samples.map(({ rollout, row }) => read(rollout).narrow(0, row, 1)));
+  const current = pick(({ trajectory }) => trajectory.latents.select(0, step)); // [B, C, h, w]
+  const next = pick(({ trajectory }) => trajectory.latents.select(0, step + 1)); // [B, C, h, w]
+  const oldLogProb = pick(({ trajectory }) => trajectory.logProbs.select(0, step)); // [B]
+  const select = (prompts: readonly (string | null)[]) =>
+    text.values.indexSelect(
+      0,
+      tensor(
+        prompts.map((prompt) => (prompt === null ? 0 : (text.rows.get(prompt) as number))),
+        { dtype: 'int64' },
+      ),
+    );
+  const conditioning = guidedConditioning(
+    { hiddenStates: select([null]) },
+    { hiddenStates: select(samples.map(({ prompt }) => prompt)) },
+  );
+  const behaviours = samples.map(({ rollout, row }) => rollout.trajectory.behaviours[row] as Behaviour);
+  const { mean, std } = policyMoments(pipeline, scheduler, current, step, conditioning, behaviours, eta);
+  return { logProb: meanLogProb(next, mean, std), oldLogProb };
+}
+
+/** The clip of the mean log-probability's ratio: given so, or in nats of a whole picture. */
+function clipRange({ train }: DdpoRecipe, samples: readonly Sample[]): number {
+  if (train.clipMeanLogProb !== undefined) return train.clipMeanLogProb;
+  const [first] = samples as [Sample];
+  return (train.clipNats ?? Number.POSITIVE_INFINITY) / elementsOf(first.rollout.trajectory.latents);
+}
+
+function observe(report: UpdateReport, loss: Tensor, logRatio: Tensor, range: number, pairs: number): void {
+  report.loss += loss.item();
+  for (const difference of logRatio.toNumbers()) {
+    const error = Math.abs(Math.exp(difference) - 1);
+    report.approxKl += (0.5 * difference ** 2) / pairs;
+    report.clipFraction += (error > range ? 1 : 0) / pairs;
+    report.maxRatioError = Math.max(report.maxRatioError, error);
+  }
+}
+
+interface Chosen {
+  prompt: Prompt;
+  /** Number of the prompt within the epoch, and of the picture within the prompt. */
+  path: [number, number];
+}
+
+/** The epoch's prompts: a shuffled pass through all of them, repeated if there are too few. */
+function choosePrompts(prompts: readonly Prompt[], { seed, sample }: DdpoRecipe, epoch: number): Chosen[] {
+  const shuffle = (round: number) => new Random(noiseKey(seed, 'prompts', epoch, round)).shuffle(prompts);
+  const rounds = Math.ceil(sample.promptsPerEpoch / prompts.length);
+  const chosen = Array.from({ length: rounds }, (_, round) => shuffle(round))
+    .flat()
+    .slice(0, sample.promptsPerEpoch);
+  return chosen.flatMap((prompt, p) =>
+    Array.from(
+      { length: sample.picturesPerPrompt },
+      (_, picture): Chosen => ({ prompt, path: [p, picture] }),
+    ),
+  );
+}
+
+function epochMetrics(
+  rewards: readonly number[],
+  parts: Record<string, number[]>,
+  advantages: readonly number[],
+  reports: readonly UpdateReport[],
+): Record<string, number> {
+  const { mean, std } = momentsOf(rewards);
+  const average = (read: (report: UpdateReport) => number) =>
+    reports.reduce((sum, report) => sum + read(report), 0) / reports.length;
+  const named = Object.entries(parts).map(([name, values]) => [`reward/${name}`, momentsOf(values).mean]);
+  return {
+    'reward/mean': mean,
+    'reward/std': std,
+    ...Object.fromEntries(named),
+    'advantage/meanAbsolute': advantages.reduce((sum, value) => sum + Math.abs(value), 0) / advantages.length,
+    'loss/policy': average((report) => report.loss),
+    'policy/approxKl': average((report) => report.approxKl),
+    'policy/clipFraction': average((report) => report.clipFraction),
+    'policy/firstRatioError': reports[0]?.maxRatioError ?? 0,
+    'gradient/norm': average((report) => report.gradNorm),
+  };
+}

@@ -1,0 +1,260 @@
+// `rldf pretrain`: the built-in model from nothing, stage by stage: clip, vae, unet, judge, pack. Each stage is a folder that can be continued.
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadArt, promptScenes } from '@rldf/emoji-world';
+import {
+  AutoencoderKL,
+  CLIPModel,
+  CLIPTextModel,
+  CLIPTokenizer,
+  generate,
+  type Pipeline,
+  saveNetwork,
+  savePipeline,
+  UNet2DConditionModel,
+} from '@rldf/models';
+import { free, noGrad, Parameters, scope, type StateDict, setThreads, type Tensor, writeSafetensors } from '@rldf/torch';
+import { UserError } from '../errors.js';
+import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
+import { measureClassifier, NounClassifier, pretrainClassifier } from './classifier.js';
+import { measureClip, pretrainClip } from './clip.js';
+import { clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
+import {
+  fitPatchBasis,
+  loadPatchBasis,
+  type PatchBasis,
+  reconstruct,
+  savePatchBasis,
+} from './patch-basis.js';
+import { writeSheet } from './scenes.js';
+import type { TrainingEvent, TrainingOptions } from './training.js';
+import { cacheLatents, pretrainUNet } from './unet.js';
+import { measureVae, pretrainVae } from './vae.js';
+
+export const stages = ['clip', 'decoder', 'encoder', 'unet', 'judge'] as const;
+export type Stage = (typeof stages)[number];
+
+export interface PretrainOptions {
+  stage: Stage;
+  /** Holds one folder a stage. */
+  folder: string;
+  /** The tokenizer of the world. */
+  tokenizerFolder: string;
+  steps: number;
+  minutes?: number;
+  batchSize: number;
+  learningRate: number;
+  seed: number;
+  cachedScenes?: number;
+  precision?: 'float32' | 'bfloat16';
+  threads?: number;
+  signal?: AbortSignal;
+  log?: (line: string) => void;
+}
+
+/** Runs one stage; what it needs of earlier stages is read from their newest checkpoints. */
+export async function* pretrain(options: PretrainOptions): AsyncGenerator<TrainingEvent> {
+  const { stage, folder, seed, batchSize, log = () => {} } = options;
+  if (options.threads !== undefined) setThreads(options.threads);
+  const shared: TrainingOptions & { batchSize: number; seed: number } = {
+    folder: join(folder, stage),
+    steps: options.steps,
+    learningRate: options.learningRate,
+    batchSize,
+    seed,
+    precision: options.precision ?? 'float32',
+    ...(options.minutes === undefined ? {} : { minutes: options.minutes }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
+  mkdirSync(join(shared.folder, 'samples'), { recursive: true });
+  switch (stage) {
+    case 'clip': {
+      const tokenizer = CLIPTokenizer.load(options.tokenizerFolder);
+      const { clip, parameters } = buildClip(tokenizer, seed);
+      yield* pretrainClip(clip, parameters, tokenizer, shared);
+      log(
+        `share of held-out pictures that pick their caption out of 128: ${await measureClip(clip, tokenizer, seed)}`,
+      );
+      return;
+    }
+    case 'decoder':
+    case 'encoder': {
+      const { vae, parameters } = buildVae(seed);
+      const basis = await patchBasis(folder, seed);
+      const other = stage === 'encoder' ? 'decoder' : 'encoder';
+      loadAveraged(join(folder, other), parametersOf(parameters, other), true);
+      yield* pretrainVae(vae, parameters, basis, { ...shared, half: stage });
+      log(JSON.stringify(await measureVae(vae, basis, seed)));
+      return;
+    }
+    case 'unet':
+      yield* trainUNet(options, shared);
+      return;
+    case 'judge': {
+      const parameters = Parameters.random(seed + 1000);
+      const classifier = new NounClassifier(parameters.at());
+      yield* pretrainClassifier(classifier, parameters, shared);
+      log(JSON.stringify(await measureClassifier(classifier, seed)));
+      writeSafetensors(join(folder, 'judge', 'judge.safetensors'), parameters.state());
+    }
+  }
+}
+
+async function* trainUNet(
+  options: PretrainOptions,
+  shared: TrainingOptions & { batchSize: number; seed: number },
+): AsyncGenerator<TrainingEvent> {
+  const { folder, seed, log = () => {} } = options;
+  const tokenizer = CLIPTokenizer.load(options.tokenizerFolder);
+  const basis = await patchBasis(folder, seed);
+  const text = buildTextEncoder(folder, tokenizer);
+  const parameters = Parameters.random(seed);
+  const unet = new UNet2DConditionModel(unetConfig, parameters.at(), { residualInit: 'zeros' });
+  log(`U-Net: ${parameters.count} parameters`);
+  const training = { ...shared, scheduler: schedulerConfig, cachedScenes: options.cachedScenes ?? 60_000 };
+  const cache = await cacheLatents(basis, tokenizer, training, (done) => {
+    if (done % 10_000 === 0) log(`encoded ${done} scenes`);
+  });
+  const decoder = buildVae(seed);
+  const decoderReady = loadAveraged(
+    join(folder, 'decoder'),
+    parametersOf(decoder.parameters, 'decoder'),
+    true,
+  );
+  const pipeline: Pipeline = {
+    unet,
+    vae: decoder.vae,
+    textEncoder: text.textEncoder,
+    tokenizer,
+    schedulerConfig,
+    parameters: { unet: parameters, vae: decoder.parameters, textEncoder: text.parameters },
+    defaults: {},
+  };
+  const shown = (['single', 'colour', 'count', 'relation', 'background', 'activity'] as const).flatMap(
+    (kind) =>
+      promptScenes('validation', kind)
+        .slice(0, kind === 'single' ? 36 : 6)
+        .map(({ prompt }) => prompt),
+  );
+  const sample = async (step: number, to: string) => {
+    for (const eta of [0, 1]) {
+      const { images, latents } = await generate(pipeline, {
+        prompts: shown,
+        seeds: shown.map((_, i) => i),
+        steps: 14,
+        guidanceScale: 3,
+        eta,
+      });
+      const drawn = decoderReady ? images : noGrad(() => scope(() => toBytes(reconstruct(basis, latents))));
+      await writeSheet(join(to, `unet-${step}-eta${eta}.png`), split(drawn), 12);
+      free([images, latents, drawn]);
+    }
+  };
+  yield* pretrainUNet(
+    unet,
+    parameters.trainable(),
+    text.textEncoder,
+    tokenizer.encode(['']).ids[0] as number[],
+    cache,
+    training,
+    sample,
+  );
+}
+
+const toBytes = (images: Tensor) =>
+  images.add(1).mul(127.5).round().clamp(0, 255).permute([0, 2, 3, 1]).to('uint8').contiguous();
+
+function split(images: Tensor): Uint8Array[] {
+  const [count = 0] = images.shape;
+  const flat = images.bytes();
+  const length = flat.length / count;
+  return Array.from({ length: count }, (_, i) => flat.slice(i * length, (i + 1) * length));
+}
+
+/** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision. */
+export async function packModel(folder: string, tokenizerFolder: string, target: string): Promise<void> {
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+  const seed = 0;
+  const vae = buildVae(seed);
+  loadAveraged(join(folder, 'decoder'), parametersOf(vae.parameters, 'decoder'));
+  loadAveraged(join(folder, 'encoder'), parametersOf(vae.parameters, 'encoder'), true);
+  const text = buildTextEncoder(folder, tokenizer);
+  const parameters = Parameters.random(seed);
+  const unet = new UNet2DConditionModel(unetConfig, parameters.at());
+  loadAveraged(join(folder, 'unet'), [...parameters.entries.values()]);
+  const pipeline: Pipeline = {
+    unet,
+    vae: vae.vae,
+    textEncoder: text.textEncoder,
+    tokenizer,
+    schedulerConfig,
+    parameters: { unet: parameters, vae: vae.parameters, textEncoder: text.parameters },
+    defaults: { steps: 14, guidanceScale: 3 },
+  };
+  savePipeline(pipeline, target, { dtype: 'float16' });
+  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, { dtype: 'float16' });
+}
+
+function buildClip(tokenizer: CLIPTokenizer, seed: number): { clip: CLIPModel; parameters: Parameters } {
+  const parameters = Parameters.random(seed);
+  return { clip: new CLIPModel(clipConfig(tokenizer), parameters.at()), parameters };
+}
+
+function buildVae(seed: number): { vae: AutoencoderKL; parameters: Parameters } {
+  const parameters = Parameters.random(seed);
+  return { vae: new AutoencoderKL(vaeConfig, parameters.at()), parameters };
+}
+
+/** The text tower of the trained CLIP by itself, and CLIP's whole state. */
+function buildTextEncoder(
+  folder: string,
+  tokenizer: CLIPTokenizer,
+): { textEncoder: CLIPTextModel; parameters: Parameters; clip: Parameters } {
+  const { parameters: clipParameters } = buildClip(tokenizer, 0);
+  loadAveraged(join(folder, 'clip'), [...clipParameters.entries.values()]);
+  const tower: StateDict = new Map([...clipParameters.entries].filter(([name]) => name.startsWith('text_model.')));
+  const parameters = Parameters.from(tower);
+  const { text_config: config } = clipConfig(tokenizer);
+  return { textEncoder: new CLIPTextModel(config, parameters.at()), parameters, clip: clipParameters };
+}
+
+const parametersOf = (parameters: Parameters, half: string) =>
+  [...parameters.entries].filter(([name]) => name.startsWith(`${half}.`)).map(([, tensor]) => tensor);
+
+/** Copies the averaged weights of a stage's newest checkpoint into `parameters`; false (or an error) when there is none. */
+function loadAveraged(stageFolder: string, parameters: readonly Tensor[], optional = false): boolean {
+  const checkpoints = join(stageFolder, 'checkpoints');
+  if (!existsSync(checkpoints) || listCheckpoints(checkpoints).length === 0) {
+    if (optional) return false;
+    throw new UserError(
+      `${stageFolder}: no checkpoint — this stage comes first. Run \`rldf pretrain ${stageFolder.split('/').at(-1)}\`.`,
+    );
+  }
+  const { state } = loadCheckpoint(checkpoints);
+  const { averaged } = (state as { average: { averaged: Tensor[] } }).average;
+  if (averaged.length !== parameters.length) {
+    throw new UserError(
+      `${stageFolder}: the checkpoint holds ${averaged.length} tensors, the network has ${parameters.length} — it was trained with another config. Use another folder.`,
+    );
+  }
+  noGrad(() =>
+    scope(() => {
+      parameters.forEach((parameter, i) => {
+        parameter.detach().copy_(averaged[i] as Tensor);
+      });
+    }),
+  );
+  free(state);
+  return true;
+}
+
+async function patchBasis(folder: string, seed: number): Promise<PatchBasis> {
+  const file = join(folder, 'basis.safetensors');
+  if (existsSync(file)) return loadPatchBasis(file);
+  const basis = fitPatchBasis(await loadArt('noto'), seed, LATENT_CHANNELS, FLATTEN);
+  savePatchBasis(file, basis);
+  return basis;
+}
+
+/** Half way between the true spectrum (0) and white latents (1). */
+const FLATTEN = 0.5;

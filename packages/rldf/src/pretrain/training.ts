@@ -1,0 +1,145 @@
+// The loop behind every pre-training: fused AdamW, averaged weights, checkpoints, resumption. What is learnt is given by a `Trainee`.
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import {
+  AdamW,
+  autocast,
+  clipGradNorm,
+  cosine,
+  ExponentialMovingAverage,
+  grad,
+  liveTensors,
+  type StateTree,
+  scope,
+  type Tensor,
+  UserError,
+} from '@rldf/torch';
+import { listCheckpoints, loadCheckpoint, removeLeftovers, saveCheckpoint } from '../run/checkpoint.js';
+import { makeFolder } from '../run/files.js';
+import { MetricsWriter } from '../run/metrics.js';
+
+export interface Trainee {
+  parameters: readonly Tensor[];
+  /** The loss of update `step`, a scalar; its random choices depend on `step` alone, so that resuming repeats them. */
+  loss(step: number): Tensor;
+  /** Draws something to look at into `folder`; the averaged weights are in place. */
+  sample?(step: number, folder: string): Promise<void>;
+}
+
+export interface TrainingOptions {
+  /** The run's folder: metrics.jsonl, checkpoints/, samples/. An existing one is continued. */
+  folder: string;
+  /** Updates in all: the cosine schedule ends there. */
+  steps: number;
+  /** Stop (with a checkpoint) after this many minutes, if not done before. */
+  minutes?: number;
+  learningRate: number;
+  warmup?: number;
+  betas?: readonly [number, number];
+  weightDecay?: number;
+  maxGradNorm?: number;
+  emaDecay?: number;
+  /** Matrix products and convolutions in bfloat16: faster where the CPU has it; parameters stay float32. */
+  precision?: 'float32' | 'bfloat16';
+  checkpointMinutes?: number;
+  sampleMinutes?: number;
+  /** Parameters came from elsewhere (a committed checkpoint): only then may a new folder start warm. */
+  signal?: AbortSignal;
+}
+
+export interface TrainingEvent {
+  step: number;
+  steps: number;
+  loss: number;
+  gradNorm: number;
+  learningRate: number;
+  seconds: number;
+}
+
+/** Trains until `steps`, `minutes` or the signal; yields about one event a second. The averaged weights are in `trainee.parameters` at the end. */
+export async function* train(trainee: Trainee, options: TrainingOptions): AsyncGenerator<TrainingEvent> {
+  const { folder, steps, learningRate, warmup = 200, maxGradNorm = 1, precision = 'float32' } = options;
+  const checkpoints = join(folder, 'checkpoints');
+  makeFolder(checkpoints);
+  removeLeftovers(checkpoints);
+  const optimiser = new AdamW(trainee.parameters, {
+    learningRate,
+    betas: options.betas ?? [0.9, 0.99],
+    weightDecay: options.weightDecay ?? 1e-3,
+  });
+  const average = new ExponentialMovingAverage(trainee.parameters, options.emaDecay ?? 0.999);
+  const schedule = cosine(steps, { warmup, floor: 0.02 });
+  const state = (): StateTree => ({
+    parameters: [...trainee.parameters],
+    optimiser: optimiser.state(),
+    average: average.state(),
+  });
+
+  let step = 0;
+  if (listCheckpoints(checkpoints).length > 0) {
+    const loaded = loadCheckpoint(checkpoints, { like: state() });
+    const tree = loaded.state as { parameters: Tensor[]; optimiser: StateTree; average: StateTree };
+    scope(() => {
+      trainee.parameters.forEach((parameter, i) => {
+        parameter.detach().copy_(tree.parameters[i] as Tensor);
+      });
+      optimiser.load(tree.optimiser);
+      average.load(tree.average);
+    });
+    step = loaded.step;
+  }
+
+  const metrics = new MetricsWriter(join(folder, 'metrics.jsonl'));
+  const started = Date.now();
+  const minutesSince = (time: number) => (Date.now() - time) / 60_000;
+  let lastCheckpoint = Date.now();
+  let lastSample = Date.now();
+  let lastEvent = 0;
+  const finish = () =>
+    step >= steps ||
+    options.signal?.aborted ||
+    minutesSince(started) > (options.minutes ?? Number.POSITIVE_INFINITY);
+
+  while (!finish()) {
+    const rate = learningRate * schedule(step);
+    const [loss, gradNorm] = scope(() => {
+      const objective = autocast(precision, () => trainee.loss(step));
+      const gradients = grad(objective, trainee.parameters);
+      const norm = clipGradNorm(gradients, maxGradNorm);
+      if (Number.isFinite(norm)) optimiser.step(gradients, rate);
+      return [objective.item(), norm] as const;
+    });
+    if (!Number.isFinite(loss)) {
+      throw new UserError(
+        `pretrain ${folder}: the loss of update ${step} is ${loss} — lower the learning rate (${learningRate}) and start again from the last checkpoint.`,
+      );
+    }
+    average.update();
+    step++;
+    const seconds = (Date.now() - started) / 1000;
+    if (Date.now() - lastEvent > 1000 || step === steps) {
+      lastEvent = Date.now();
+      const event = { step, steps, loss, gradNorm, learningRate: rate, seconds };
+      metrics.write({ ...event, liveTensors: liveTensors() });
+      yield event;
+    }
+    if (minutesSince(lastCheckpoint) > (options.checkpointMinutes ?? 4) || finish()) {
+      saveCheckpoint(checkpoints, step, state(), { keep: 1 });
+      lastCheckpoint = Date.now();
+    }
+    if (trainee.sample && (minutesSince(lastSample) > (options.sampleMinutes ?? 5) || finish())) {
+      const sample = trainee.sample;
+      await average.withAveraged(() => sample(step, join(folder, 'samples')));
+      lastSample = Date.now();
+    }
+    await nextTurn();
+  }
+  metrics.close();
+  scope(() => {
+    trainee.parameters.forEach((parameter, i) => {
+      parameter.detach().copy_(average.averaged[i] as Tensor);
+    });
+  });
+  optimiser.free();
+  average.free();
+}

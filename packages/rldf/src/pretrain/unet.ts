@@ -1,0 +1,142 @@
+// The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022) with min-SNR weights (Hang et al. 2023).
+import { loadArt, type SampleOptions } from '@rldf/emoji-world';
+import {
+  type CLIPTextModel,
+  type CLIPTokenizer,
+  NoiseSchedule,
+  type SchedulerConfig,
+  type UNet2DConditionModel,
+} from '@rldf/models';
+import { free, keep, noGrad, noiseKey, normal, Random, scope, stack, type Tensor, tensor } from '@rldf/torch';
+import { type PatchBasis, project } from './patch-basis.js';
+import { sceneBatch } from './scenes.js';
+import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';
+
+export interface UNetTrainingOptions extends TrainingOptions {
+  batchSize: number;
+  seed: number;
+  scheduler: SchedulerConfig;
+  /** Scenes encoded once before training. */
+  cachedScenes: number;
+  /** Share of captions replaced by the empty one. */
+  captionDropout?: number;
+  /** Bounds of the signal-to-noise ratio as weight of the clean sample's error; [1, 1] weights all timesteps alike. */
+  snrBounds?: readonly [number, number];
+  world?: SampleOptions;
+}
+
+export interface LatentCache {
+  /** float16 [N, C, h, w], scaled */
+  latents: Tensor;
+  /** int64 [N, L] */
+  tokens: Tensor;
+}
+
+/** Encodes scenes 0 to `count` of the training split once; calls `onProgress` with the number done. */
+export async function cacheLatents(
+  basis: PatchBasis,
+  tokenizer: CLIPTokenizer,
+  { seed, cachedScenes, world }: UNetTrainingOptions,
+  onProgress: (done: number) => void = () => {},
+): Promise<LatentCache> {
+  const art = await loadArt('noto');
+  const latents: Tensor[] = [];
+  const tokens: number[][] = [];
+  const chunk = 250;
+  for (let start = 0; start < cachedScenes; start += chunk) {
+    const encoded = noGrad(() =>
+      scope(() => {
+        const { images, captions } = sceneBatch(
+          art,
+          'train',
+          seed,
+          start,
+          Math.min(chunk, cachedScenes - start),
+          world,
+        );
+        tokens.push(...tokenizer.encode(captions).ids);
+        return project(basis, images).to('float16');
+      }),
+    );
+    latents.push(encoded);
+    onProgress(Math.min(start + chunk, cachedScenes));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const [first] = latents as [Tensor];
+  const all = keep(scope(() => stackParts(latents, first.shape.slice(1))));
+  free(latents);
+  return { latents: all, tokens: keep(tensor(tokens, { dtype: 'int64' })) };
+}
+
+function stackParts(parts: Tensor[], shape: number[]): Tensor {
+  const sizes = parts.map((part) => part.shape[0] as number);
+  if (sizes.every((size) => size === sizes[0])) return stack(parts).reshape([-1, ...shape]);
+  return stack(parts.flatMap((part, i) => part.split(Array<number>(sizes[i] as number).fill(1)))).reshape([
+    -1,
+    ...shape,
+  ]);
+}
+
+export function pretrainUNet(
+  unet: UNet2DConditionModel,
+  parameters: readonly Tensor[],
+  textEncoder: CLIPTextModel,
+  emptyTokens: number[],
+  cache: LatentCache,
+  options: UNetTrainingOptions,
+  sample: NonNullable<Trainee['sample']>,
+): AsyncGenerator<TrainingEvent> {
+  const schedule = new NoiseSchedule(options.scheduler);
+  const empty = keep(tensor([emptyTokens], { dtype: 'int64' }));
+  const loss = (step: number) =>
+    scope(() => denoisingLoss(unet, textEncoder, empty, cache, schedule, step, options));
+  return train({ parameters, loss, sample }, options);
+}
+
+// B batch · C, h, w latent · L tokens · D text width
+function denoisingLoss(
+  unet: UNet2DConditionModel,
+  textEncoder: CLIPTextModel,
+  empty: Tensor, // [1, L]
+  cache: LatentCache,
+  schedule: NoiseSchedule,
+  step: number,
+  { batchSize, seed, captionDropout = 0.1, snrBounds = [0.5, 5] }: UNetTrainingOptions,
+): Tensor {
+  const random = new Random(noiseKey(seed, 'unet-batch', step));
+  const count = cache.latents.shape[0] as number;
+  const pick = Array.from({ length: batchSize }, () => random.integer(count));
+  // one timestep from each of B equal bins: less variance than B free draws
+  const timesteps = Array.from({ length: batchSize }, (_, i) =>
+    Math.floor(((i + random.uniform()) / batchSize) * schedule.trainSteps),
+  );
+  const dropped = Array.from({ length: batchSize }, () => (random.uniform() < captionDropout ? 1 : 0));
+
+  const index = tensor(pick, { dtype: 'int64' });
+  const latents = cache.latents.indexSelect(0, index).to('float32'); // [B, C, h, w]
+  const noise = normal([noiseKey(seed, 'unet-noise', step)], latents.shape).squeeze(0);
+  const noisy = schedule.addNoise(latents, noise, timesteps);
+  const hiddenStates = noGrad(() => {
+    const mask = tensor(dropped, { dtype: 'int64', shape: [batchSize, 1] });
+    const tokens = cache.tokens.indexSelect(0, index);
+    const ids = tokens.mul(mask.mul(-1).add(1)).add(empty.mul(mask)); // [B, L]
+    return textEncoder.forward(ids).lastHiddenState; // [B, L, D]
+  });
+  const prediction = unet.forward(noisy, tensor(timesteps, { dtype: 'int64' }), { hiddenStates });
+  const target = schedule.target(latents, noise, timesteps);
+  const error = prediction.to('float32').sub(target).square().mean([1, 2, 3]); // [B]
+  return error.mul(tensor(timesteps.map((t) => snrWeight(schedule, t, snrBounds)))).mean();
+}
+
+/** Weight of timestep t in terms of what is predicted: the clean sample's error counts clamp(SNR, low, high) (min-SNR, Hang et al. 2023, equations 6 to 8, with a floor). */
+export function snrWeight(
+  schedule: NoiseSchedule,
+  timestep: number,
+  [low, high]: readonly [number, number],
+): number {
+  const alphaBar = schedule.alphaBar(timestep);
+  const snr = alphaBar / (1 - alphaBar);
+  const clamped = Math.min(high, Math.max(low, snr));
+  if (schedule.predictionType === 'sample') return clamped;
+  return schedule.predictionType === 'epsilon' ? clamped / snr : clamped / (snr + 1);
+}

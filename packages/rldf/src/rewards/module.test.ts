@@ -1,0 +1,89 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { tensor, UserError } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import { loadRewardModule } from './module.js';
+import { type RewardBatch, scorePictures } from './reward.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'rldf-reward-'));
+let files = 0;
+
+/** Two pictures of 2 x 1 pixels: red and black, then green and blue. */
+function batch(): RewardBatch {
+  const data = new Uint8Array([255, 0, 0, 0, 0, 0, 0, 255, 0, 0, 0, 255]);
+  return {
+    images: tensor(data, { shape: [2, 1, 2, 3], dtype: 'uint8' }),
+    prompts: ['a cat', 'a dog'],
+    meta: [{ id: 1 }, { id: 2 }],
+  };
+}
+
+function moduleOf(source: string, ending = 'mjs'): string {
+  const name = `reward-${files++}.${ending}`;
+  writeFileSync(join(folder, name), source);
+  return `./${name}`;
+}
+
+async function outcome(source: string, ending = 'mjs'): Promise<number[] | string> {
+  try {
+    return (await scorePictures(await loadRewardModule(moduleOf(source, ending), folder), batch())).total;
+  } catch (error) {
+    expect(error).toBeInstanceOf(UserError);
+    return (error as Error).message;
+  }
+}
+
+test('user code gets bytes, prompts and meta; sync, async, JavaScript and TypeScript all work', async () => {
+  const body = `images.map(({ width, height, channels, data }, i) => data[0] + width * 1000 + height * 10000 + channels * 1e5 + meta[i].id + prompts[i].length)`;
+  const expected = [255 + 2000 + 10000 + 3e5 + 1 + 5, 2000 + 10000 + 3e5 + 2 + 5];
+  expect(await outcome(`export const reward = ({ images, prompts, meta }) => ${body};`)).toEqual(expected);
+  expect(
+    await outcome(`export async function reward({ images, prompts, meta }) { return ${body}; }`, 'js'),
+  ).toEqual(expected);
+  const typed = `interface Meta { id: number }
+enum Axis { X }
+export const reward = async ({ images, prompts, meta }: { images: { width: number; height: number; channels: number; data: Uint8Array }[]; prompts: string[]; meta: Meta[] }): Promise<number[]> => { void Axis.X; return ${body}; };`;
+  expect(await outcome(typed, 'ts')).toEqual(expected);
+});
+
+test('a typed array is a list of numbers too', async () => {
+  expect(await outcome('export const reward = () => new Float64Array([1.5, 2]);')).toEqual([1.5, 2]);
+});
+
+test.each([
+  [
+    'a throw',
+    `export const reward = () => { throw new TypeError('no face found'); };`,
+    'threw TypeError: no face found',
+  ],
+  ['a rejection', `export const reward = async () => { throw 'plain text'; };`, 'threw plain text'],
+  ['NaN', 'export const reward = () => [1, NaN];', 'score of picture 1 (prompt "a dog") is NaN'],
+  [
+    'infinity',
+    'export const reward = () => [-Infinity, 1];',
+    'score of picture 0 (prompt "a cat") is -Infinity',
+  ],
+  ['text', `export const reward = () => ['5', 1];`, 'score of picture 0 (prompt "a cat") is string "5"'],
+  ['too few', 'export const reward = () => [1];', 'returned 1 scores for 2 pictures'],
+  [
+    'nothing',
+    'export const reward = () => {};',
+    'returned undefined — it must return a list with one number a picture (here 2)',
+  ],
+  ['no function', 'export const reward = 5;', 'its export `reward` is a number, not a function'],
+  ['another name', 'export const score = () => [];', 'exports no `reward` (exports: score)'],
+  ['a syntax error', 'export const = ;', 'does not load — '],
+  ['a crash while loading', `throw new Error('no key');`, 'does not load — Error: no key'],
+])('a reward module with %s is explained', async (_what, source, message) => {
+  const text = await outcome(source);
+  expect(text).toContain(message);
+  expect(text).toMatch(/reward-\d+\.mjs/);
+});
+
+test('missing files and other kinds of files are refused', async () => {
+  await expect(loadRewardModule('./none.ts', folder)).rejects.toThrow('there is no file');
+  await expect(loadRewardModule('./reward.py', folder)).rejects.toThrow(
+    '.py — a reward is a .ts, .js or .mjs file',
+  );
+});

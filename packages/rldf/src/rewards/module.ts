@@ -1,0 +1,104 @@
+/** Rewards of the user's own: a `.ts`, `.js` or `.mjs` module that exports `reward`. */
+
+import { existsSync } from 'node:fs';
+import { extname, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { UserError } from '../errors.js';
+import { type Picture, picturesOf } from '../picture.js';
+import { checkScores, type Reward } from './reward.js';
+
+/**
+ * What a reward module exports under the name `reward`.
+ *
+ * @example
+ * ```ts
+ * import type { RewardFunction } from 'rldf';
+ * // Mean redness, 0 to 255.
+ * export const reward: RewardFunction = ({ images }) =>
+ *   images.map(({ data }) => {
+ *     let red = 0;
+ *     for (let i = 0; i < data.length; i += 3) red += data[i];
+ *     return red / (data.length / 3);
+ *   });
+ * ```
+ */
+export type RewardFunction = (batch: {
+  images: Picture[];
+  prompts: string[];
+  meta: unknown[];
+}) => number[] | Promise<number[]>;
+
+/**
+ * Loads a reward module. `.ts` needs no build step.
+ * @param path relative to `folder`
+ * @throws UserError when there is no such file, it does not load, or it exports no function `reward`
+ */
+export async function loadRewardModule(path: string, folder = process.cwd()): Promise<Reward> {
+  const file = resolve(folder, path);
+  const where = `reward module ${path}`;
+  const kind = extname(file);
+  if (!['.ts', '.mts', '.js', '.mjs'].includes(kind)) {
+    throw new UserError(
+      `${where}: ${kind === '' ? 'no file ending' : kind} — a reward is a .ts, .js or .mjs file`,
+    );
+  }
+  if (!existsSync(file))
+    throw new UserError(`${where}: there is no file ${file} — the path is taken from ${folder}`);
+  let exported: Record<string, unknown>;
+  try {
+    exported = await importModule(file, kind);
+  } catch (error) {
+    throw new UserError(`${where}: does not load — ${firstLines(error)}`, { cause: error });
+  }
+  const reward = exported.reward ?? (exported.default as Record<string, unknown> | undefined)?.reward;
+  if (typeof reward !== 'function') {
+    const names = Object.keys(exported).join(', ');
+    throw new UserError(
+      `${where}: ${reward === undefined ? 'exports no `reward`' : `its export \`reward\` is a ${typeof reward}, not a function`}${
+        names === '' ? '' : ` (exports: ${names})`
+      } — it needs \`export function reward({ images, prompts, meta }) { ... }\` that returns one number a picture`,
+    );
+  }
+  return rewardFromFunction(path, reward as RewardFunction);
+}
+
+/** A plain function as a reward: images are handed to it as bytes, and what it throws or returns is checked. */
+export function rewardFromFunction(name: string, reward: RewardFunction): Reward {
+  return {
+    name,
+    unit: '',
+    async score(batch) {
+      const images = picturesOf(batch.images);
+      let scores: unknown;
+      try {
+        scores = await reward({ images, prompts: [...batch.prompts], meta: [...batch.meta] });
+      } catch (error) {
+        throw new UserError(
+          `reward ${name}: threw ${firstLines(error)} — fix it, then continue with \`rldf resume\``,
+          { cause: error },
+        );
+      }
+      return checkScores(name, scores, batch);
+    },
+  };
+}
+
+async function importModule(file: string, kind: string): Promise<Record<string, unknown>> {
+  const url = pathToFileURL(file).href;
+  if (kind !== '.ts' && kind !== '.mts') return import(url);
+  const { tsImport } = await import('tsx/esm/api');
+  return tsImport(url, import.meta.url);
+}
+
+/** Message and the first place in the user's own code. */
+function firstLines(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const place = error.stack
+    ?.split('\n')
+    .find(
+      (line, index) =>
+        (index === 0 && /^file:.*:\d+$/.test(line)) ||
+        (/^\s+at /.test(line) && !/node:|node_modules/.test(line)),
+    );
+  return `${error.name}: ${error.message}${place === undefined ? '' : ` (${place.trim()})`}`;
+}

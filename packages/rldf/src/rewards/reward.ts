@@ -1,0 +1,97 @@
+/** What a reward is, and the one door through which pictures are scored. */
+
+import type { StateTree, Tensor } from '@rldf/torch';
+import { UserError } from '../errors.js';
+
+export interface RewardBatch {
+  /** uint8 [B, H, W, 3], RGB. */
+  images: Tensor;
+  /** The prompt each picture was drawn from, length B. */
+  prompts: readonly string[];
+  /** What the prompt file (or the built-in world) says about each prompt besides its text, length B. */
+  meta: readonly unknown[];
+}
+
+/** Scores pictures; higher is better. */
+export interface Reward {
+  readonly name: string;
+  /** Unit of the scores, such as kB. */
+  readonly unit: string;
+  /** One score a picture, in order. */
+  score(batch: RewardBatch): number[] | Promise<number[]>;
+  /**
+   * The same as a differentiable function, for methods that follow the reward's gradient.
+   * @param images01 float [B, 3, H, W] in [0, 1]
+   * @returns [B]
+   */
+  differentiable?(images01: Tensor, prompts: readonly string[]): Tensor;
+}
+
+/** A reward made of others, with normalisation statistics that belong to the run's state. */
+export interface CompositeReward extends Reward {
+  /**
+   * Scores with all parts.
+   * @param purpose training updates the running statistics; evaluation uses fixed ones, so that its numbers compare
+   */
+  scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores>;
+  state(): StateTree;
+  load(state: StateTree): void;
+}
+
+export type Purpose = 'training' | 'evaluation';
+
+export interface Scores {
+  /** What is learned from, one a picture. */
+  total: number[];
+  /** Raw scores of each reward by its name; for a single reward the same as `total`. */
+  parts: Record<string, number[]>;
+}
+
+/**
+ * Scores a batch and checks the answer: one finite number a picture.
+ * @throws UserError naming the reward, the picture and the value
+ */
+export async function scorePictures(
+  reward: Reward | CompositeReward,
+  batch: RewardBatch,
+  purpose: Purpose = 'training',
+): Promise<Scores> {
+  if ('scoreParts' in reward) return reward.scoreParts(batch, purpose);
+  const total = checkScores(reward.name, await reward.score(batch), batch);
+  return { total, parts: { [reward.name]: total } };
+}
+
+/** One finite number a picture, or a UserError. */
+export function checkScores(
+  name: string,
+  scores: unknown,
+  { prompts }: Pick<RewardBatch, 'prompts'>,
+): number[] {
+  const where = `reward ${name}`;
+  if (!Array.isArray(scores) && !ArrayBuffer.isView(scores)) {
+    throw new UserError(
+      `${where}: returned ${describe(scores)} — it must return a list with one number a picture (here ${prompts.length})`,
+    );
+  }
+  const values = Array.from(scores as ArrayLike<unknown>);
+  if (values.length !== prompts.length) {
+    throw new UserError(
+      `${where}: returned ${values.length} scores for ${prompts.length} pictures — it must return one number a picture, in their order`,
+    );
+  }
+  values.forEach((value, index) => {
+    if (typeof value !== 'number' || !Number.isFinite(value)) {
+      throw new UserError(
+        `${where}: score of picture ${index} (prompt "${prompts[index]}") is ${describe(value)} — it must be a finite number. ` +
+          'Return some worst value (such as -10) where a picture cannot be judged',
+      );
+    }
+  });
+  return values as number[];
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'number' || value === undefined || value === null) return String(value);
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  return typeof value === 'object' ? 'an object' : `${typeof value} ${JSON.stringify(value)}`;
+}

@@ -1,0 +1,149 @@
+// Drawing with a stochastic sampler, remembering everything a policy gradient needs.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import {
+  type Behaviour,
+  type Conditioning,
+  DDIMScheduler,
+  decodeImages,
+  type Pipeline,
+  predictGuided,
+  type Trajectory,
+} from '@rldf/models';
+import { cat, keep, noGrad, noiseKey, normal, scope, stack, type Tensor } from '@rldf/torch';
+import { UserError } from './errors.js';
+import { meanLogProb } from './log-prob.js';
+
+// B pictures · T denoising steps · C, h, w latent · L tokens · D text width
+
+export interface RolloutOptions {
+  /** Conditional rows of the text features, [B, L, D]. */
+  conditional: Conditioning;
+  /** Unconditional row(s), [1 or B, L, D]. */
+  unconditional: Conditioning;
+  /** One a picture: identity of its noise, and its guidance at each step. */
+  behaviours: readonly Behaviour[];
+  steps: number;
+  /** Share of the DDPM noise, 0 < eta <= 1. */
+  eta: number;
+}
+
+export interface Rollout {
+  trajectory: Trajectory;
+  /** uint8 [B, H, W, 3] */
+  images: Tensor;
+}
+
+/** The DDIM policy for a number of steps. @throws UserError when a step has no density (eta 0, or σ 0 at its end) */
+export function policyScheduler(pipeline: Pipeline, steps: number, eta: number): DDIMScheduler {
+  const scheduler = new DDIMScheduler(pipeline.schedulerConfig);
+  scheduler.setTimesteps(steps);
+  for (let step = 0; step < steps; step++) {
+    const { std } = scheduler.coefficients(step, eta);
+    if (std > 0) continue;
+    throw new UserError(
+      `policy: step ${step + 1} of ${steps} (timestep ${scheduler.timesteps[step]}) has standard deviation 0 at eta ${eta} — ` +
+        'a deterministic step has no probability whose gradient could be followed. ' +
+        (eta === 0
+          ? 'Set sample.eta: 1.'
+          : "Use a scheduler config with steps_offset: 1 and set_alpha_to_one: false, as Stable Diffusion's."),
+    );
+  }
+  return scheduler;
+}
+
+/** Unconditional rows first, then conditional ones, as `predictGuided` takes them: [2B, L, D]. */
+export function guidedConditioning(unconditional: Conditioning, conditional: Conditioning): Conditioning {
+  return scope(() => {
+    const { hiddenStates } = conditional;
+    const rows = hiddenStates.shape[0] as number;
+    const negative = unconditional.hiddenStates;
+    const repeated = negative.shape[0] === rows ? negative : negative.expand([rows, -1, -1]);
+    return { hiddenStates: cat([repeated, hiddenStates]) };
+  });
+}
+
+/** Draws a batch with the DDIM policy, yielding the share done after each step. The result's tensors belong to the caller. */
+export async function* rollout(pipeline: Pipeline, options: RolloutOptions): AsyncGenerator<number, Rollout> {
+  const { behaviours, steps, eta } = options;
+  const scheduler = policyScheduler(pipeline, steps, eta);
+  const shape = latentShape(pipeline);
+  const conditioning = noGrad(() => keep(guidedConditioning(options.unconditional, options.conditional)));
+  const latents: Tensor[] = [
+    noGrad(() =>
+      normal(
+        behaviours.map((b) => noiseKey(b.seed, 'rollout start', ...b.path)),
+        shape,
+      ),
+    ),
+  ];
+  const logProbs: Tensor[] = [];
+  try {
+    for (let step = 0; step < steps; step++) {
+      const [next, logProb] = noGrad(() =>
+        scope((): [Tensor, Tensor] => {
+          const current = latents[step] as Tensor;
+          const { mean, std } = policyMoments(
+            pipeline,
+            scheduler,
+            current,
+            step,
+            conditioning,
+            behaviours,
+            eta,
+          );
+          const noise = normal(
+            behaviours.map((b) => noiseKey(b.seed, 'rollout step', ...b.path, step)),
+            shape,
+          );
+          const sample = mean.add(noise.mul(std)); // [B, C, h, w]
+          return [sample, meanLogProb(sample, mean, std)];
+        }),
+      );
+      latents.push(next);
+      logProbs.push(logProb);
+      await nextTurn();
+      yield (step + 1) / steps;
+    }
+    return noGrad(() =>
+      scope(() => ({
+        trajectory: {
+          latents: stack(latents), // [T + 1, B, C, h, w]
+          timesteps: [...scheduler.timesteps],
+          logProbs: stack(logProbs), // [T, B]
+          behaviours: [...behaviours],
+        },
+        images: decodeImages(pipeline, latents[steps] as Tensor),
+      })),
+    );
+  } finally {
+    for (const tensor of [...latents, ...logProbs, conditioning.hiddenStates]) tensor.free();
+  }
+}
+
+/** Mean and standard deviation of the policy at one step for a batch of pictures. Differentiable. */
+export function policyMoments(
+  pipeline: Pipeline,
+  scheduler: DDIMScheduler,
+  latents: Tensor, // [B, C, h, w]
+  step: number,
+  conditioning: Conditioning, // [2B, L, D]
+  behaviours: readonly Behaviour[],
+  eta: number,
+): { mean: Tensor; std: number } {
+  const guidance = behaviours.map((behaviour) => behaviour.guidance[step] as number);
+  const same = guidance.every((scale) => scale === guidance[0]) ? (guidance[0] as number) : guidance;
+  const prediction = predictGuided(
+    pipeline.unet,
+    latents,
+    scheduler.timesteps[step] as number,
+    conditioning,
+    same,
+  );
+  return scheduler.moments(prediction, step, latents, eta);
+}
+
+function latentShape({ unet }: Pipeline): [number, number, number] {
+  const { sample_size: size = 64 } = unet.config;
+  const [height, width] = typeof size === 'object' && size !== null ? size : [size ?? 64, size ?? 64];
+  return [unet.inChannels, height, width];
+}

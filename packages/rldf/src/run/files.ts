@@ -1,0 +1,177 @@
+/**
+ * Every file operation of a run goes through this module: that is what makes "kill it anywhere, then resume" testable.
+ *
+ * `RLDF_KILL_AT_FILE_OP=n` ends the process with SIGKILL just before its n-th operation (counted from 1);
+ * `RLDF_KILL_AT_STEP=n` does so in `reachedStep(n)`. Both exist for the kill tests only.
+ */
+
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { UserError } from '../errors.js';
+
+/** Called before each operation with its name and path; may throw (a test's full disk). */
+export type FileHook = (operation: string, path: string) => void;
+
+let hook: FileHook | undefined;
+let operations = 0;
+
+/** Large files are written in pieces of this size, each an operation of its own, so that kills also tear files. */
+const pieceBytes = 1 << 20;
+
+/** Installs a hook for tests and returns the function that removes it. */
+export function setFileHook(next: FileHook): () => void {
+  hook = next;
+  return () => {
+    hook = undefined;
+  };
+}
+
+/** How many file operations this process has done: lets a kill test choose a count inside the run. */
+export function fileOperations(): number {
+  return operations;
+}
+
+/**
+ * Runs one file operation: counts it, gives the hooks their chance and turns a full disk, a missing right or a
+ * read-only disk into a UserError. Use it directly for writers of other packages (`writeSafetensors`, sharp).
+ */
+export function fileOperation<T>(operation: string, path: string, run: () => T): T {
+  operations++;
+  if (operations === Number(process.env.RLDF_KILL_AT_FILE_OP)) process.kill(process.pid, 'SIGKILL');
+  try {
+    hook?.(operation, path);
+    return run();
+  } catch (error) {
+    throw explained(error, operation, path);
+  }
+}
+
+/** To be called by training loops when step `step` (counted from 1) has begun. */
+export function reachedStep(step: number): void {
+  if (step === Number(process.env.RLDF_KILL_AT_STEP)) process.kill(process.pid, 'SIGKILL');
+}
+
+export function makeFolder(path: string): void {
+  fileOperation('make folder', path, () => mkdirSync(path, { recursive: true }));
+}
+
+/** Writes a whole file and flushes it to the disk. Not atomic: see `replaceFile`. */
+export function writeFileDurably(path: string, data: string | Uint8Array): void {
+  const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+  const descriptor = fileOperation('open', path, () => openSync(path, 'w'));
+  try {
+    for (let start = 0; start < bytes.length; start += pieceBytes) {
+      const piece = bytes.subarray(start, start + pieceBytes);
+      fileOperation('write', path, () => writeFully(descriptor, piece));
+    }
+    fileOperation('flush', path, () => fsyncSync(descriptor));
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Writes a file under a temporary name, flushes and renames it: readers see the old or the new one, never half. */
+export function replaceFile(path: string, data: string | Uint8Array): void {
+  const temporary = `${path}.tmp-${process.pid}`;
+  try {
+    writeFileDurably(temporary, data);
+    renameDurably(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** Renames and flushes the folder, so that the new name survives a power cut. */
+export function renameDurably(from: string, to: string): void {
+  fileOperation('rename', to, () => renameSync(from, to));
+  flushFolder(dirname(to));
+}
+
+/** Removes a file or folder; a folder gets a hidden name first, so that no half of it can pass for a whole one. */
+export function remove(path: string): void {
+  fileOperation('remove', path, () => rmSync(path, { recursive: true, force: true }));
+}
+
+/** Opens a file for appending (created if missing). */
+export function openForAppend(path: string): number {
+  return fileOperation('open', path, () => openSync(path, 'a'));
+}
+
+/** Appends to an open file; the bytes are with the operating system when this returns. */
+export function append(descriptor: number, path: string, data: string | Uint8Array): void {
+  const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+  fileOperation('append', path, () => writeFully(descriptor, bytes));
+}
+
+/** Reads a text file; undefined if it does not exist. */
+export function readTextIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw explained(error, 'read', path);
+  }
+}
+
+/** Names in a folder, sorted; empty if the folder does not exist. */
+export function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path).sort();
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return [];
+    throw explained(error, 'list', path);
+  }
+}
+
+/** Flushes a folder's entries to the disk, where the platform can do that. */
+export function flushFolder(path: string): void {
+  fileOperation('flush', path, () => {
+    try {
+      const descriptor = openSync(path, 'r');
+      try {
+        fsyncSync(descriptor);
+      } finally {
+        closeSync(descriptor);
+      }
+    } catch (error) {
+      if (!['EISDIR', 'EPERM', 'EINVAL', 'EACCES'].includes(codeOf(error) ?? '')) throw error;
+    }
+  });
+}
+
+function writeFully(descriptor: number, bytes: Uint8Array): void {
+  let written = 0;
+  while (written < bytes.length) written += writeSync(descriptor, bytes, written);
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
+}
+
+function explained(error: unknown, operation: string, path: string): unknown {
+  const code = codeOf(error);
+  const because = (reason: string) =>
+    new UserError(`${path}: cannot ${operation} — ${reason}`, { cause: error });
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return because(
+      'the disk is full. Free some space, then continue with `rldf resume`; the last finished checkpoint is intact',
+    );
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    return because('no permission. Choose a folder you may write to, or change its rights');
+  }
+  if (code === 'EROFS') return because('the disk is read-only. Choose another folder');
+  if (code === 'ENOTDIR') return because('a part of the path is a file, not a folder. Choose another path');
+  return error;
+}

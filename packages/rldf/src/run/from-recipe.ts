@@ -1,0 +1,138 @@
+/** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
+
+import { loadPipeline } from '@rldf/models';
+import { type Device, deviceName, free, setThreads } from '@rldf/torch';
+import { stringify } from 'yaml';
+import { checkRecipe, loadRecipe } from '../config/load.js';
+import type { Recipe } from '../config/recipe.js';
+import { UserError } from '../errors.js';
+import { methods } from '../methods/index.js';
+import { findModel } from '../models.js';
+import { loadPrompts } from '../prompts.js';
+import { loadReward } from '../rewards/index.js';
+import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
+import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { replaceFile } from './files.js';
+import { createRun, openRun, type Run } from './run.js';
+import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
+
+export interface TrainOptions {
+  /** Name of the run's folder. Default: the recipe's `name`. */
+  name?: string;
+  /** Folder of all runs. */
+  root?: string;
+  /** Instead of the recipe's reward, which then only names it. Must be given again to resume. */
+  reward?: RewardFunction | Reward | CompositeReward;
+  /** Aborting saves and ends the run at the next place where that is possible. */
+  signal?: AbortSignal;
+}
+
+export interface ResumeOptions extends Omit<TrainOptions, 'name'> {
+  /** Pass over damaged checkpoints to older ones. */
+  fallback?: boolean;
+  /** `key=value`; only `epochs` may change in a run, to make it longer. */
+  overrides?: readonly string[];
+}
+
+/**
+ * Trains by a recipe given as an object or as a file's path.
+ *
+ * @example
+ * ```ts
+ * for await (const event of train({ method: 'ddpo', prompts: ['a cat', 'a dog'], reward: 'jpeg-compressibility', train: { clipNats: 1.6 } }, { name: 'first' })) {
+ *   if (event.kind === 'step') console.log(event.step, event.row['reward/mean']);
+ *   if (event.kind === 'finished') console.log(event.report.reward);
+ * }
+ * ```
+ * @throws UserError for every mistake in the recipe, before anything is written
+ */
+export async function* train(recipe: string | object, options: TrainOptions = {}): AsyncGenerator<RunEvent> {
+  const checked = typeof recipe === 'string' ? loadRecipe(recipe) : checkRecipe(recipe);
+  const name = options.name ?? checked.name;
+  if (name === undefined)
+    throw new UserError('train: the run has no name — give one as `name` in the recipe or the options');
+  const prepared = await prepare(checked, options);
+  const run = createRun({
+    name,
+    recipe: checked,
+    ...(options.root === undefined ? {} : { root: options.root }),
+  });
+  yield* drive(prepared, { run });
+}
+
+/**
+ * Continues a run from its newest checkpoint to its end.
+ * @param run folder, or name below `root`
+ */
+export async function* resume(run: string, options: ResumeOptions = {}): AsyncGenerator<RunEvent> {
+  const opened = openRun(run, options.root);
+  const overrides = options.overrides ?? [];
+  const refused = overrides.find((override) => !override.startsWith('epochs='));
+  if (refused !== undefined) {
+    throw new UserError(
+      `--set ${refused}: only epochs may change in a run that is resumed, or it would not continue but become another. Start a new run with \`rldf train\``,
+    );
+  }
+  const recipe = loadRecipe(opened.recipePath, overrides);
+  const prepared = await prepare(recipe, options);
+  if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
+  yield* drive(prepared, { run: opened, resume: true, fallback: options.fallback ?? false });
+}
+
+type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & { release: () => void };
+
+async function* drive(
+  { release, ...prepared }: Prepared,
+  rest: { run: Run; resume?: boolean; fallback?: boolean },
+): AsyncGenerator<RunEvent> {
+  try {
+    yield* trainRun({ ...prepared, ...rest });
+  } finally {
+    release();
+  }
+}
+
+/** Loads everything a run needs. Fails before a run folder is made if something is missing. */
+async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 'signal'>): Promise<Prepared> {
+  const device = recipe.device as Device;
+  deviceName(device);
+  if (recipe.threads !== undefined) setThreads(recipe.threads);
+  const model = findModel(recipe.model);
+  const prompts = loadPrompts(recipe.prompts);
+  const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
+  const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  const reward = await rewardOf(recipe, options.reward);
+  const pipeline = loadPipeline(model.path, { device });
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  try {
+    const training = methods[recipe.method].create(recipe, pipeline, {
+      prompts,
+      score: (images, drawn, purpose = 'training') =>
+        scorePictures(
+          reward,
+          { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
+          purpose,
+        ),
+      ...signal,
+    });
+    return {
+      training,
+      reward,
+      validation: { ...recipe.evaluate, prompts: validation },
+      test: { ...recipe.report, prompts: test },
+      checkpoint: recipe.checkpoint,
+      batchSize: recipe.sample.batchSize,
+      ...signal,
+      release: () => training.free(),
+    };
+  } catch (error) {
+    free(Object.values(pipeline.parameters).map(({ entries }) => [...entries.values()]));
+    throw error;
+  }
+}
+
+async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {
+  if (given === undefined) return loadReward(recipe.reward);
+  if (typeof given !== 'function') return given;
+  return rewardFromFunction(typeof recipe.reward === 'string' ? recipe.reward : 'reward', given);
+}

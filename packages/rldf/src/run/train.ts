@@ -1,0 +1,306 @@
+/** Drives a training through a run folder: metrics, validation, checkpoints, and the final comparison. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
+import { InternalError, UserError } from '../errors.js';
+import { type Picture, picturesOf } from '../picture.js';
+import { type Prompt, repeatPrompts } from '../prompts.js';
+import { contactSheet } from '../report/grid.js';
+import { curveMetrics, type Evaluation, type ReportNumbers, writeReport } from '../report/report.js';
+import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
+import { mean } from '../stats.js';
+import type { LoadedCheckpoint } from './checkpoint.js';
+import { reachedStep, replaceFile } from './files.js';
+import { type MetricsRow, readMetrics } from './metrics.js';
+import type { Run } from './run.js';
+import { tensorsOf } from './state-tree.js';
+import { TensorBoardWriter } from './tensorboard.js';
+import type { ProgressEvent, Training } from './training.js';
+
+export interface TrainRunOptions {
+  run: Run;
+  training: Training;
+  reward: Reward | CompositeReward;
+  /** Prompts of the validation, which chooses the best checkpoint. */
+  validation: { prompts: readonly Prompt[]; every: number; picturesPerPrompt: number; maxPrompts: number };
+  /** Prompts of the final comparison; nothing is chosen by them. */
+  test: { prompts: readonly Prompt[]; picturesPerPrompt: number; maxPrompts: number };
+  checkpoint: { every: number; keep: number };
+  /** Pictures drawn at once in evaluations. */
+  batchSize: number;
+  /** Continue from the newest checkpoint, if there is one. */
+  resume?: boolean;
+  /** With `resume`: pass over damaged checkpoints. */
+  fallback?: boolean;
+  /** Aborting saves at the next place where that is possible and ends the run. */
+  signal?: AbortSignal;
+}
+
+/** What happens in a run, for progress lines and dashboards. */
+export type RunEvent =
+  | (ProgressEvent & { step: number; steps: number })
+  | { kind: 'resumed'; step: number; skipped: string[] }
+  | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' }
+  | { kind: 'step'; step: number; steps: number; row: MetricsRow }
+  | { kind: 'checkpoint'; step: number; path: string; score: number | null }
+  | { kind: 'interrupted'; step: number; steps: number }
+  | { kind: 'finished'; report: ReportNumbers; bestStep: number; adapters: string[] };
+
+/** Seeds of evaluation noise: one range a purpose, so that no picture of one is a picture of the other. */
+const firstSeed = { validation: 1_000_000, test: 2_000_000 } as const;
+
+/**
+ * Runs or resumes a training. Resumed, it ends with the same weights and metrics as without the interruption (same
+ * machine, threads and libtorch; names under `time/` and `memory/` excepted).
+ */
+export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEvent> {
+  const { run, training, validation, test, signal } = options;
+  if (validation.prompts.length === 0 || test.prompts.length === 0)
+    throw new InternalError('trainRun: no prompts to evaluate');
+  const validationSet = repeatPrompts(
+    validation.prompts,
+    validation.maxPrompts,
+    validation.picturesPerPrompt,
+  );
+  const testSet = repeatPrompts(test.prompts, test.maxPrompts, test.picturesPerPrompt);
+  const state = () => wholeState(options);
+  let step = 0;
+  if (options.resume && run.checkpoints().length > 0) {
+    const loaded = run.loadCheckpoint({ like: state(), fallback: options.fallback ?? false });
+    loadWholeState(options, loaded.state);
+    freeTensors(loaded.state);
+    step = loaded.step;
+    yield { kind: 'resumed', step, skipped: loaded.skipped };
+  }
+  const metrics = run.metrics(step);
+  const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
+  let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
+  /** Step of the newest checkpoint; -1 while there is none. */
+  let saved = run.checkpoints().at(-1)?.step ?? -1;
+  /** Validation score of the state as it is; null when it was not measured at this step. */
+  let score: number | null = run.checkpoints().at(-1)?.score ?? null;
+
+  const write = (row: MetricsRow) => {
+    const full = { ...row, 'memory/liveTensors': liveTensors(), 'memory/liveBytes': liveBytes() };
+    metrics.write(full);
+    const { step: _step, ...values } = full;
+    tensorBoard.write(row.step, values);
+    return full;
+  };
+  const save = (at: number) => {
+    const info = run.saveCheckpoint(at, state(), { keep: options.checkpoint.keep, score });
+    saved = at;
+    return { kind: 'checkpoint', step: at, path: info.path, score } as const;
+  };
+
+  try {
+    if (saved < 0) {
+      const before = yield* evaluate(options, testSet, 'test', signal);
+      const start = before && (yield* evaluate(options, validationSet, 'validation', signal));
+      if (start === undefined) {
+        yield { kind: 'interrupted', step, steps: training.steps };
+        return;
+      }
+      keepPictures(run, 'test-before', before!);
+      await writeSheet(run, 0, validationSet, start);
+      score = mean(start.scores);
+      write({ step: 0, pictures: 0, [curveMetrics.validation]: score });
+      // The first checkpoint lets a run that is interrupted early resume without drawing all this again.
+      yield save(0);
+    }
+    let began = performance.now();
+    /** Whether `training.state()` is that after step `step`, so that it may be saved. */
+    let settled = true;
+    try {
+      for await (const event of training.run(step)) {
+        if (event.kind === 'progress') {
+          settled = event.interruptible;
+          yield { ...event, step, steps: training.steps };
+          if (signal?.aborted && settled) {
+            if (saved !== step) yield save(step);
+            yield { kind: 'interrupted', step, steps: training.steps };
+            return;
+          }
+          continue;
+        }
+        step = event.step;
+        settled = true;
+        reachedStep(step);
+        pictures += event.pictures;
+        const seconds = (performance.now() - began) / 1000;
+        const row: MetricsRow = { step, pictures, ...event.metrics, 'time/step': seconds };
+        const last = step === training.steps;
+        score = null;
+        if (last || step % validation.every === 0) {
+          const result = (yield* evaluate(options, validationSet, 'validation'))!;
+          await writeSheet(run, step, validationSet, result);
+          score = mean(result.scores);
+          row[curveMetrics.validation] = score;
+        }
+        yield { kind: 'step', step, steps: training.steps, row: write(row) };
+        const isBest =
+          score !== null && run.checkpoints().every((info) => info.score === null || info.score < score!);
+        if (last || isBest || step % options.checkpoint.every === 0 || signal?.aborted) yield save(step);
+        if (signal?.aborted && !last) {
+          yield { kind: 'interrupted', step, steps: training.steps };
+          return;
+        }
+        began = performance.now();
+      }
+    } catch (error) {
+      // A method may also end its step by throwing the signal's reason.
+      if (!signal?.aborted || error !== signal.reason) throw error;
+      if (settled && saved !== step) yield save(step);
+      yield { kind: 'interrupted', step, steps: training.steps };
+      return;
+    }
+    yield* finish(options, testSet, pictures);
+  } finally {
+    metrics.close();
+    tensorBoard.close();
+  }
+}
+
+/** Final comparison with the best checkpoint's weights, and its export. */
+async function* finish(
+  options: TrainRunOptions,
+  testSet: readonly Prompt[],
+  pictures: number,
+): AsyncGenerator<RunEvent> {
+  const { run, training, signal } = options;
+  const best = bestLoaded(options);
+  loadWholeState(options, best.state);
+  freeTensors(best.state);
+  const after = yield* evaluate(options, testSet, 'test', signal);
+  if (after === undefined) {
+    yield { kind: 'interrupted', step: training.steps, steps: training.steps };
+    return;
+  }
+  const before = keptPictures(run, 'test-before', testSet);
+  const seconds = readMetrics(run.metricsPath).reduce((sum, row) => sum + Number(row['time/step'] ?? 0), 0);
+  const evaluation: Evaluation = {
+    reward: options.reward.name,
+    unit: options.reward.unit,
+    pictures,
+    seconds,
+    pairs: testSet.map((prompt, index) => ({
+      prompt: prompt.text,
+      seed: firstSeed.test + index,
+      before: before.pictures[index]!,
+      after: after.pictures[index]!,
+      rewardBefore: before.scores[index]!,
+      rewardAfter: after.scores[index]!,
+    })),
+  };
+  const adapters = await training.exportTo(run.adaptersFolder);
+  const report = await writeReport(run, evaluation);
+  yield { kind: 'finished', report, bestStep: best.step, adapters };
+}
+
+interface Drawn {
+  pictures: Picture[];
+  scores: number[];
+}
+
+/** Draws and scores; gives up and returns nothing when `signal` is aborted. */
+async function* evaluate(
+  { training, reward, batchSize }: TrainRunOptions,
+  prompts: readonly Prompt[],
+  what: 'validation' | 'test',
+  signal?: AbortSignal,
+): AsyncGenerator<RunEvent, Drawn | undefined> {
+  const drawn: Drawn = { pictures: [], scores: [] };
+  for (let start = 0; start < prompts.length; start += batchSize) {
+    yield { kind: 'evaluating', done: start, total: prompts.length, what };
+    if (signal?.aborted) return undefined;
+    const part = prompts.slice(start, start + batchSize);
+    const requests = part.map(({ text }, index) => ({ prompt: text, seed: firstSeed[what] + start + index }));
+    const images = await training.draw(requests); // [B, H, W, 3]
+    try {
+      const batch = { images, prompts: part.map(({ text }) => text), meta: part.map(({ meta }) => meta) };
+      drawn.scores.push(...(await scorePictures(reward, batch, 'evaluation' satisfies Purpose)).total);
+      drawn.pictures.push(...picturesOf(images));
+    } finally {
+      images.free();
+    }
+  }
+  return drawn;
+}
+
+async function writeSheet(
+  run: Run,
+  step: number,
+  prompts: readonly Prompt[],
+  { pictures, scores }: Drawn,
+): Promise<void> {
+  const cells = pictures.slice(0, 16).map((picture, index) => ({
+    pictures: [picture],
+    label: prompts[index]!.text,
+    detail: scores[index]!.toFixed(3),
+  }));
+  const sheet = await contactSheet(cells, { title: `${run.name}, step ${step}` });
+  replaceFile(join(run.samplesFolder, `step-${String(step).padStart(5, '0')}.png`), sheet);
+}
+
+interface StoredPictures {
+  width: number;
+  height: number;
+  scores: number[];
+}
+
+/** Keeps pictures of before the training as raw bytes beside their scores: a PNG each is written with the report. */
+function keepPictures(run: Run, name: string, { pictures, scores }: Drawn): void {
+  const { width, height } = pictures[0]!;
+  replaceFile(join(run.samplesFolder, `${name}.rgb`), Buffer.concat(pictures.map(({ data }) => data)));
+  const stored: StoredPictures = { width, height, scores };
+  replaceFile(join(run.samplesFolder, `${name}.json`), `${JSON.stringify(stored)}\n`);
+}
+
+function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): Drawn {
+  const path = join(run.samplesFolder, `${name}.rgb`);
+  if (!existsSync(path) || !existsSync(join(run.samplesFolder, `${name}.json`))) {
+    throw new UserError(
+      `${path}: missing — the pictures of before the training are needed for the report. Train again under a new name`,
+    );
+  }
+  const { width, height, scores } = JSON.parse(
+    readFileSync(join(run.samplesFolder, `${name}.json`), 'utf8'),
+  ) as StoredPictures;
+  const bytes = readFileSync(path);
+  const size = width * height * 3;
+  if (bytes.length !== size * prompts.length) {
+    throw new UserError(
+      `${path}: holds ${bytes.length / size} pictures, the recipe asks for ${prompts.length} — it was changed since the run began. Train again under a new name`,
+    );
+  }
+  const pictures = prompts.map(
+    (_, index): Picture => ({
+      width,
+      height,
+      channels: 3,
+      data: bytes.subarray(index * size, (index + 1) * size),
+    }),
+  );
+  return { pictures, scores };
+}
+
+function bestLoaded(options: TrainRunOptions): LoadedCheckpoint {
+  const scored = options.run.checkpoints().filter(({ score }) => score !== null);
+  const best = scored.reduce((a, b) => (b.score! > a.score! ? b : a), scored[0]!);
+  return options.run.loadCheckpoint({ step: best.step, like: wholeState(options) });
+}
+
+function wholeState({ training, reward }: TrainRunOptions): StateTree {
+  return { training: training.state(), reward: 'state' in reward ? reward.state() : null };
+}
+
+function loadWholeState({ training, reward }: TrainRunOptions, state: StateTree): void {
+  const tree = state as { training: StateTree; reward: StateTree };
+  training.load(tree.training);
+  if ('load' in reward) reward.load(tree.reward);
+}
+
+function freeTensors(state: StateTree): void {
+  for (const tensor of tensorsOf(state).values()) tensor.free();
+}

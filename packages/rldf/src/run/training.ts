@@ -1,0 +1,64 @@
+/** The seam between methods and runs: what a method offers, and what it is given. */
+
+import type { StateTree, Tensor } from '@rldf/torch';
+import type { Prompt } from '../prompts.js';
+import type { Purpose, Scores } from '../rewards/reward.js';
+
+/** What a method's loop yields. */
+export type TrainingEvent = ProgressEvent | StepEvent;
+
+/** Within a step. Yield one after each denoising step and each micro-batch, so that Ctrl-C is served soon. */
+export interface ProgressEvent {
+  kind: 'progress';
+  /** What is being done, such as `drawing`, `scoring`, `learning`. */
+  phase: string;
+  /** Share of the step that is done, in [0, 1]. */
+  share: number;
+  /** True while `state()` still equals that after the last finished step: the run may be saved and left here. */
+  interruptible: boolean;
+}
+
+/** A step (an epoch of DDPO) is finished; `state()` is now that after it. */
+export interface StepEvent {
+  kind: 'step';
+  /** Counted from 1. */
+  step: number;
+  /** Names have a namespace; `reward/mean` is drawn as the training curve. */
+  metrics: Record<string, number>;
+  /** Pictures drawn for training in this step. */
+  pictures: number;
+}
+
+/** What a method is given. */
+export interface TrainingContext {
+  prompts: readonly Prompt[];
+  /** Scores pictures, uint8 [B, H, W, 3]; every answer is checked. */
+  score(images: Tensor, prompts: readonly Prompt[], purpose?: Purpose): Promise<Scores>;
+  /** Aborted on Ctrl-C. Methods need not look at it: the loop simply is not continued. */
+  signal?: AbortSignal;
+}
+
+/** A picture to be drawn for evaluation. */
+export interface DrawRequest {
+  prompt: string;
+  /** Names the noise: the same seed gives the same noise before and after training. */
+  seed: number;
+}
+
+/** A training in memory: the model, its optimiser, all counters. */
+export interface Training {
+  /** Steps (epochs) of the whole run. */
+  readonly steps: number;
+  /** Continues behind step `from` (0: at the beginning) and ends after step `steps`. */
+  run(from: number): AsyncGenerator<TrainingEvent>;
+  /** Everything that makes the next step: weights in training, optimiser, statistics. The tensors stay the method's. */
+  state(): StateTree;
+  /** Copies a state in. Its tensors have been checked against `state()`. */
+  load(state: StateTree): void;
+  /** Draws with the weights as they are, by the deterministic sampler. @returns uint8 [B, H, W, 3], the caller's */
+  draw(requests: readonly DrawRequest[]): Promise<Tensor>;
+  /** Writes what was learned for use elsewhere, checks it by loading it again, and returns the files. */
+  exportTo(folder: string): Promise<string[]>;
+  /** Frees the model. */
+  free(): void;
+}

@@ -1,0 +1,827 @@
+// libtorch through one door: operators are looked up in the dispatcher by name and called boxed, with
+// arguments converted by the operator's own schema. Tensors are numbers in JavaScript: generation * 2^24 + slot.
+#include <climits>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include <node_api.h>
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/core/PhiloxRNGEngine.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/version.h>
+
+namespace {
+
+constexpr double kSlotSpan = 16777216.0;  // 2^24 live tensors at most
+constexpr uint32_t kMaxSlots = 1u << 24;
+constexpr size_t kMaxArguments = 40;
+
+struct Slot {
+  at::Tensor tensor;
+  uint32_t generation = 1;
+  bool live = false;
+  bool kept = false;      // survives scopes until freed
+  bool escaping = false;  // returned by the scope that is being closed
+};
+
+enum class Kind { Tensor, TensorList, OptionalTensorList, Int, IntList, Float, FloatList, Bool, BoolList, Scalar, ScalarList, String, DType, Layout, MemoryFormat, Device, Generator, Unsupported };
+constexpr const char* kKindNames[] = {"Tensor", "Tensor[]", "Tensor?[]", "int", "int[]", "float", "float[]", "bool", "bool[]", "Scalar", "Scalar[]", "str", "ScalarType", "Layout", "MemoryFormat", "Device", "Generator", "unsupported"};
+
+struct ArgumentSpec {
+  std::string name;
+  Kind kind;
+  bool optional;
+  bool written;  // Tensor(a!): the operator writes into it and may return it
+  std::optional<c10::IValue> defaultValue;
+};
+
+struct CompiledOperator {
+  std::string name;
+  c10::OperatorHandle handle;
+  std::vector<ArgumentSpec> arguments;
+};
+
+// Everything one JavaScript environment owns; a second environment (worker) has its own.
+struct Environment {
+  std::vector<Slot> slots;
+  std::vector<uint32_t> freeSlots;
+  std::vector<std::pair<uint32_t, uint32_t>> created;  // (slot, generation) in order of creation inside scopes
+  std::vector<size_t> scopeMarks;
+  std::vector<CompiledOperator> operators;
+  std::unordered_map<std::string, uint32_t> operatorIndex;
+  size_t live = 0;
+};
+
+struct JsError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+void check(napi_status status, const char* what) {
+  if (status != napi_ok) throw JsError(what);
+}
+
+Environment& environmentOf(napi_env env) {
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  return *static_cast<Environment*>(data);
+}
+
+// ---- handles -------------------------------------------------------------------------------------------------
+
+double handleOf(const Environment& e, uint32_t slot) { return e.slots[slot].generation * kSlotSpan + slot; }
+
+double addTensor(Environment& e, at::Tensor tensor) {
+  uint32_t slot;
+  if (!e.freeSlots.empty()) {
+    slot = e.freeSlots.back();
+    e.freeSlots.pop_back();
+  } else {
+    if (e.slots.size() >= kMaxSlots) throw JsError("16,777,216 tensors are alive — free some, or work inside scope()");
+    slot = static_cast<uint32_t>(e.slots.size());
+    e.slots.emplace_back();
+  }
+  Slot& s = e.slots[slot];
+  s.tensor = std::move(tensor);
+  s.live = true;
+  s.kept = s.escaping = false;
+  e.live++;
+  if (!e.scopeMarks.empty()) e.created.emplace_back(slot, s.generation);
+  return handleOf(e, slot);
+}
+
+void freeSlot(Environment& e, uint32_t slot) {
+  Slot& s = e.slots[slot];
+  at::Tensor dying = std::move(s.tensor);  // its destructor runs after the slot is consistent again
+  s.tensor = at::Tensor();
+  s.live = false;
+  s.generation++;
+  e.live--;
+  if (s.generation < (1u << 28)) e.freeSlots.push_back(slot);  // a worn-out slot is retired, never reused
+}
+
+Slot* findSlot(Environment& e, double handle) {
+  if (!(handle >= kSlotSpan) || handle != std::floor(handle)) return nullptr;
+  const double generation = std::floor(handle / kSlotSpan);
+  const double slot = handle - generation * kSlotSpan;
+  if (slot >= static_cast<double>(e.slots.size())) return nullptr;
+  Slot& s = e.slots[static_cast<size_t>(slot)];
+  return s.live && s.generation == generation ? &s : nullptr;
+}
+
+// ---- JavaScript values ---------------------------------------------------------------------------------------
+
+bool isNullish(napi_env env, napi_value value) {
+  napi_valuetype type;
+  check(napi_typeof(env, value, &type), "typeof failed");
+  return type == napi_undefined || type == napi_null;
+}
+
+double numberOf(napi_env env, napi_value value, const char* what) {
+  double number;
+  if (napi_get_value_double(env, value, &number) != napi_ok) throw JsError(std::string("expected a number for ") + what);
+  return number;
+}
+
+int64_t intOf(napi_env env, napi_value value, const char* what) {
+  double number;
+  if (napi_get_value_double(env, value, &number) == napi_ok) {
+    if (!(number == std::trunc(number)) || std::fabs(number) > 9007199254740991.0) {
+      std::ostringstream text;
+      text << "expected an integer for " << what << ", got " << number << " — fractions, NaN and numbers beyond 2^53 are refused (use BigInt beyond)";
+      throw JsError(text.str());
+    }
+    return static_cast<int64_t>(number);
+  }
+  int64_t big;
+  bool lossless = false;
+  if (napi_get_value_bigint_int64(env, value, &big, &lossless) == napi_ok) {
+    if (!lossless) throw JsError(std::string("the BigInt for ") + what + " does not fit into 64 bits");
+    return big;
+  }
+  throw JsError(std::string("expected an integer for ") + what);
+}
+
+bool boolOf(napi_env env, napi_value value, const char* what) {
+  bool result;
+  if (napi_get_value_bool(env, value, &result) != napi_ok) throw JsError(std::string("expected true or false for ") + what);
+  return result;
+}
+
+std::string stringOf(napi_env env, napi_value value, const char* what) {
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, nullptr, 0, &length) != napi_ok) throw JsError(std::string("expected a string for ") + what);
+  std::string text(length, '\0');
+  check(napi_get_value_string_utf8(env, value, text.data(), length + 1, &length), "string copy failed");
+  return text;
+}
+
+const at::Tensor& tensorOf(napi_env env, Environment& e, napi_value value, const char* what) {
+  double handle;
+  if (napi_get_value_double(env, value, &handle) != napi_ok) throw JsError(std::string("expected a Tensor for ") + what);
+  Slot* slot = findSlot(e, handle);
+  if (slot == nullptr) throw JsError(std::string("the tensor given for ") + what + " was freed, or is no tensor — it may have been made inside a scope() that has ended; return it from the scope or keep() it");
+  return slot->tensor;
+}
+
+template <typename F>
+void forEach(napi_env env, napi_value array, const char* what, F&& visit) {
+  bool isArray = false;
+  check(napi_is_array(env, array, &isArray), "is_array failed");
+  if (!isArray) throw JsError(std::string("expected an array for ") + what);
+  uint32_t length;
+  check(napi_get_array_length(env, array, &length), "array length failed");
+  for (uint32_t i = 0; i < length; i++) {
+    napi_value element;
+    check(napi_get_element(env, array, i, &element), "array element failed");
+    visit(element);
+  }
+}
+
+bool isArray(napi_env env, napi_value value) {
+  bool result = false;
+  napi_is_array(env, value, &result);
+  return result;
+}
+
+std::vector<int64_t> intsOf(napi_env env, napi_value value, const char* what) {
+  std::vector<int64_t> list;
+  if (!isArray(env, value)) return {intOf(env, value, what)};  // int[1] accepts a single integer, as in Python
+  forEach(env, value, what, [&](napi_value element) { list.push_back(intOf(env, element, what)); });
+  return list;
+}
+
+std::vector<at::Tensor> tensorsOf(napi_env env, Environment& e, napi_value value, const char* what) {
+  std::vector<at::Tensor> list;
+  forEach(env, value, what, [&](napi_value element) { list.push_back(tensorOf(env, e, element, what)); });
+  return list;
+}
+
+napi_value toJs(napi_env env, double number) {
+  napi_value value;
+  check(napi_create_double(env, number, &value), "create number failed");
+  return value;
+}
+
+napi_value toJs(napi_env env, const std::string& text) {
+  napi_value value;
+  check(napi_create_string_utf8(env, text.data(), text.size(), &value), "create string failed");
+  return value;
+}
+
+napi_value toJs(napi_env env, bool flag) {
+  napi_value value;
+  check(napi_get_boolean(env, flag, &value), "create boolean failed");
+  return value;
+}
+
+napi_value undefined(napi_env env) {
+  napi_value value;
+  napi_get_undefined(env, &value);
+  return value;
+}
+
+napi_value intToJs(napi_env env, int64_t number) {
+  napi_value value;
+  if (std::llabs(number) <= 9007199254740991LL) return toJs(env, static_cast<double>(number));
+  check(napi_create_bigint_int64(env, number, &value), "create BigInt failed");
+  return value;
+}
+
+std::string describe(const at::Tensor& t) {
+  std::ostringstream text;
+  if (!t.defined()) return "undefined";
+  text << t.scalar_type() << t.sizes();
+  return text.str();
+}
+
+// ---- operators -----------------------------------------------------------------------------------------------
+
+Kind kindOf(const c10::TypePtr& type, const c10::TypePtr& realType) {
+  switch (realType->kind()) {
+    case c10::TypeKind::ScalarTypeType: return Kind::DType;
+    case c10::TypeKind::LayoutType: return Kind::Layout;
+    case c10::TypeKind::MemoryFormatType: return Kind::MemoryFormat;
+    default: break;
+  }
+  switch (type->kind()) {
+    case c10::TypeKind::TensorType: return Kind::Tensor;
+    case c10::TypeKind::IntType: case c10::TypeKind::SymIntType: return Kind::Int;
+    case c10::TypeKind::FloatType: return Kind::Float;
+    case c10::TypeKind::BoolType: return Kind::Bool;
+    case c10::TypeKind::NumberType: return Kind::Scalar;
+    case c10::TypeKind::StringType: return Kind::String;
+    case c10::TypeKind::DeviceObjType: return Kind::Device;
+    case c10::TypeKind::GeneratorType: return Kind::Generator;
+    case c10::TypeKind::ListType: {
+      const auto& element = type->castRaw<c10::ListType>()->getElementType();
+      switch (element->kind()) {
+        case c10::TypeKind::TensorType: return Kind::TensorList;
+        case c10::TypeKind::OptionalType: return element->castRaw<c10::OptionalType>()->getElementType()->kind() == c10::TypeKind::TensorType ? Kind::OptionalTensorList : Kind::Unsupported;
+        case c10::TypeKind::IntType: case c10::TypeKind::SymIntType: return Kind::IntList;
+        case c10::TypeKind::FloatType: return Kind::FloatList;
+        case c10::TypeKind::BoolType: return Kind::BoolList;
+        case c10::TypeKind::NumberType: return Kind::ScalarList;
+        default: return Kind::Unsupported;
+      }
+    }
+    default: return Kind::Unsupported;
+  }
+}
+
+ArgumentSpec specOf(const c10::Argument& argument) {
+  c10::TypePtr type = argument.type(), real = argument.real_type();
+  const bool optional = type->kind() == c10::TypeKind::OptionalType;
+  if (optional) {
+    type = type->castRaw<c10::OptionalType>()->getElementType();
+    if (real->kind() == c10::TypeKind::OptionalType) real = real->castRaw<c10::OptionalType>()->getElementType();
+  }
+  const bool written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+  return {argument.name(), kindOf(type, real), optional, written, argument.default_value()};
+}
+
+bool isIntegral(const at::Tensor& t) { return t.defined() && at::isIntegralType(t.scalar_type(), /*includeBool=*/true); }
+
+// JavaScript cannot tell 1 from 1.0: a scalar is an integer only if the first tensor operand is integral.
+c10::IValue scalarOf(napi_env env, napi_value value, const c10::Stack& stack, size_t base, const char* what) {
+  napi_valuetype type;
+  check(napi_typeof(env, value, &type), "typeof failed");
+  if (type == napi_boolean) return c10::IValue(boolOf(env, value, what));
+  if (type == napi_bigint) return c10::IValue(intOf(env, value, what));
+  const double number = numberOf(env, value, what);
+  bool integral = false;
+  for (size_t i = base; i < stack.size(); i++) {
+    if (stack[i].isTensor()) { integral = isIntegral(stack[i].toTensor()); break; }
+    if (stack[i].isTensorList()) { auto list = stack[i].toTensorVector(); integral = !list.empty() && isIntegral(list[0]); break; }
+  }
+  if (integral && number == std::trunc(number) && std::fabs(number) <= 9007199254740991.0) return c10::IValue(static_cast<int64_t>(number));
+  return c10::IValue(number);
+}
+
+c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi_value value, const c10::Stack& stack, size_t base) {
+  const char* what = spec.name.c_str();
+  if (isNullish(env, value)) {
+    if (spec.defaultValue) return *spec.defaultValue;
+    if (spec.optional) return c10::IValue();
+    throw JsError("missing argument '" + spec.name + "' (" + kKindNames[static_cast<int>(spec.kind)] + ")");
+  }
+  switch (spec.kind) {
+    case Kind::Tensor: return tensorOf(env, e, value, what);
+    case Kind::TensorList: return c10::IValue(tensorsOf(env, e, value, what));
+    case Kind::OptionalTensorList: {
+      c10::List<std::optional<at::Tensor>> list;
+      forEach(env, value, what, [&](napi_value element) {
+        if (isNullish(env, element)) list.push_back(std::nullopt);
+        else list.push_back(tensorOf(env, e, element, what));
+      });
+      return list;
+    }
+    case Kind::Int: return intOf(env, value, what);
+    case Kind::IntList: return c10::IValue(intsOf(env, value, what));
+    case Kind::Float: return numberOf(env, value, what);
+    case Kind::FloatList: {
+      std::vector<double> list;
+      forEach(env, value, what, [&](napi_value element) { list.push_back(numberOf(env, element, what)); });
+      return c10::IValue(list);
+    }
+    case Kind::Bool: return boolOf(env, value, what);
+    case Kind::BoolList: {
+      c10::List<bool> list;
+      forEach(env, value, what, [&](napi_value element) { list.push_back(boolOf(env, element, what)); });
+      return list;
+    }
+    case Kind::Scalar: return scalarOf(env, value, stack, base, what);
+    case Kind::ScalarList: {
+      c10::List<at::Scalar> list;
+      forEach(env, value, what, [&](napi_value element) { list.push_back(scalarOf(env, element, stack, base, what).toScalar()); });
+      return c10::IValue(list);
+    }
+    case Kind::String: return stringOf(env, value, what);
+    case Kind::DType: {
+      const int64_t type = intOf(env, value, what);
+      if (type < 0 || type >= static_cast<int64_t>(c10::ScalarType::NumOptions)) throw JsError("unknown dtype number for '" + spec.name + "'");
+      return type;
+    }
+    case Kind::MemoryFormat: {
+      const int64_t format = intOf(env, value, what);
+      if (format < 0 || format > 3) throw JsError("memory format must be 0 (contiguous), 1 (preserve), 2 (channels last) or 3 (channels last 3d)");
+      return format;
+    }
+    case Kind::Layout: {
+      const int64_t layout = intOf(env, value, what);
+      if (layout != 0) throw JsError("only the strided layout (0) is supported");
+      return layout;
+    }
+    case Kind::Device: return c10::Device(stringOf(env, value, what));
+    default: throw JsError("argument '" + spec.name + "' has a kind that this binding does not pass (" + kKindNames[static_cast<int>(spec.kind)] + ") — leave it out");
+  }
+}
+
+napi_value resultToJs(napi_env env, Environment& e, c10::IValue&& value) {
+  if (value.isTensor()) {
+    at::Tensor tensor = std::move(value).toTensor();
+    return tensor.defined() ? toJs(env, addTensor(e, std::move(tensor))) : undefined(env);
+  }
+  if (value.isInt()) return intToJs(env, value.toInt());
+  if (value.isDouble()) return toJs(env, value.toDouble());
+  if (value.isBool()) return toJs(env, value.toBool());
+  if (value.isString()) return toJs(env, value.toStringRef());
+  if (value.isTensorList()) {
+    auto tensors = value.toTensorVector();
+    napi_value array;
+    check(napi_create_array_with_length(env, tensors.size(), &array), "create array failed");
+    for (size_t i = 0; i < tensors.size(); i++) check(napi_set_element(env, array, i, toJs(env, addTensor(e, std::move(tensors[i])))), "set element failed");
+    return array;
+  }
+  return undefined(env);
+}
+
+// The handle of the written argument that this result aliases, so that `a.add_(b)` is `a`, not a second handle.
+napi_value aliasOf(napi_env env, const CompiledOperator& op, const c10::IValue& result, const c10::Stack& written, napi_value* values) {
+  if (!result.isTensor() || !result.toTensor().defined()) return nullptr;
+  size_t w = 0;
+  for (size_t i = 0; i < op.arguments.size(); i++) {
+    if (!op.arguments[i].written || op.arguments[i].kind != Kind::Tensor) continue;
+    if (w < written.size() && written[w].isTensor() && written[w].toTensor().unsafeGetTensorImpl() == result.toTensor().unsafeGetTensorImpl()) return values[i];
+    w++;
+  }
+  return nullptr;
+}
+
+napi_value invoke(napi_env env, Environment& e, CompiledOperator& op, size_t count, napi_value* values) {
+  if (count > op.arguments.size()) throw JsError("got " + std::to_string(count) + " arguments, takes at most " + std::to_string(op.arguments.size()));
+  c10::Stack stack;
+  stack.reserve(op.arguments.size());
+  c10::Stack written;
+  napi_value missing = undefined(env);
+  for (size_t i = 0; i < op.arguments.size(); i++) {
+    stack.push_back(convert(env, e, op.arguments[i], i < count ? values[i] : missing, stack, 0));
+    if (op.arguments[i].written && op.arguments[i].kind == Kind::Tensor) written.push_back(stack.back());
+  }
+  op.handle.callBoxed(stack);
+  const auto one = [&](c10::IValue&& result) {
+    napi_value alias = written.empty() ? nullptr : aliasOf(env, op, result, written, values);
+    return alias != nullptr ? alias : resultToJs(env, e, std::move(result));
+  };
+  if (stack.empty()) return undefined(env);
+  if (stack.size() == 1) return one(std::move(stack[0]));
+  napi_value array;
+  check(napi_create_array_with_length(env, stack.size(), &array), "create array failed");
+  for (size_t i = 0; i < stack.size(); i++) check(napi_set_element(env, array, i, one(std::move(stack[i]))), "set element failed");
+  return array;
+}
+
+// ---- the funnel: no C++ exception leaves a callback ------------------------------------------------------------
+
+std::string operands(napi_env env, Environment& e, size_t count, napi_value* values) {
+  std::string text;
+  for (size_t i = 0; i < count; i++) {
+    double handle;
+    if (napi_get_value_double(env, values[i], &handle) != napi_ok) continue;
+    if (Slot* slot = findSlot(e, handle)) text += (text.empty() ? "" : ", ") + describe(slot->tensor);
+  }
+  return text.empty() ? text : " [operands: " + text + "]";
+}
+
+using Body = napi_value (*)(napi_env, Environment&, size_t, napi_value*);
+
+napi_value Call(napi_env, Environment&, size_t, napi_value*);
+
+template <Body body>
+napi_value funnel(napi_env env, napi_callback_info info) {
+  napi_value values[kMaxArguments];
+  size_t count = kMaxArguments;
+  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok) return nullptr;
+  if (count > kMaxArguments) count = kMaxArguments;
+  Environment& e = environmentOf(env);
+  std::string message;
+  try {
+    return body(env, e, count, values);
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    message = error.what();
+  } catch (...) {
+    message = "unknown C++ exception";
+  }
+  if constexpr (body == &Call) {  // say which operator, and on what
+    double index = -1;
+    if (count > 0 && napi_get_value_double(env, values[0], &index) == napi_ok && index >= 0 && index < static_cast<double>(e.operators.size()) && index == std::floor(index)) message = e.operators[static_cast<size_t>(index)].name + ": " + message + operands(env, e, count - 1, values + 1);
+  }
+  napi_throw_error(env, "ERR_TORCH", message.c_str());
+  return nullptr;
+}
+
+void need(size_t count, size_t wanted) {
+  if (count < wanted) throw JsError("internal: too few arguments");
+}
+
+napi_value Resolve(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 2);
+  const std::string name = "aten::" + stringOf(env, values[0], "name"), overload = stringOf(env, values[1], "overload");
+  const std::string full = overload.empty() ? name : name + "." + overload;
+  const auto found = e.operatorIndex.find(full);
+  if (found != e.operatorIndex.end()) return toJs(env, static_cast<double>(found->second));
+  const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
+  if (!handle) throw JsError("libtorch " TORCH_VERSION " has no operator " + full);
+  CompiledOperator op{full, *handle, {}};
+  for (const auto& argument : handle->schema().arguments()) op.arguments.push_back(specOf(argument));
+  const auto index = static_cast<uint32_t>(e.operators.size());
+  e.operators.push_back(std::move(op));
+  e.operatorIndex.emplace(full, index);
+  return toJs(env, static_cast<double>(index));
+}
+
+CompiledOperator& operatorAt(napi_env env, Environment& e, napi_value value) {
+  const int64_t index = intOf(env, value, "operator");
+  if (index < 0 || index >= static_cast<int64_t>(e.operators.size())) throw JsError("unknown operator number");
+  return e.operators[static_cast<size_t>(index)];
+}
+
+napi_value Call(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  return invoke(env, e, operatorAt(env, e, values[0]), count - 1, values + 1);
+}
+
+napi_value Schema(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  const CompiledOperator& op = operatorAt(env, e, values[0]);
+  napi_value array;
+  check(napi_create_array_with_length(env, op.arguments.size(), &array), "create array failed");
+  for (size_t i = 0; i < op.arguments.size(); i++) {
+    const auto& a = op.arguments[i];
+    check(napi_set_element(env, array, i, toJs(env, std::string(kKindNames[static_cast<int>(a.kind)]) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""))), "set element failed");
+  }
+  return array;
+}
+
+napi_value ListOperators(napi_env env, Environment&, size_t, napi_value*) {
+  napi_value array;
+  check(napi_create_array(env, &array), "create array failed");
+  uint32_t i = 0;
+  for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
+    if (name.name.rfind("aten::", 0) == 0) check(napi_set_element(env, array, i++, toJs(env, name.overload_name.empty() ? name.name : name.name + "." + name.overload_name)), "set element failed");
+  }
+  return array;
+}
+
+// ---- tensors: what no boxed operator does ------------------------------------------------------------------------
+
+napi_value Shape(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  const auto sizes = tensorOf(env, e, values[0], "shape").sizes();
+  napi_value array;
+  check(napi_create_array_with_length(env, sizes.size(), &array), "create array failed");
+  for (size_t i = 0; i < sizes.size(); i++) check(napi_set_element(env, array, i, toJs(env, static_cast<double>(sizes[i]))), "set element failed");
+  return array;
+}
+
+napi_value Numel(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  return toJs(env, static_cast<double>(tensorOf(env, e, values[0], "numel").numel()));
+}
+
+napi_value DType(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  return toJs(env, static_cast<double>(static_cast<int>(tensorOf(env, e, values[0], "dtype").scalar_type())));
+}
+
+napi_value DeviceOf(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  return toJs(env, tensorOf(env, e, values[0], "device").device().str());
+}
+
+napi_value RequiresGrad(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  const at::Tensor& tensor = tensorOf(env, e, values[0], "requiresGrad");
+  if (count > 1 && !isNullish(env, values[1])) tensor.set_requires_grad(boolOf(env, values[1], "requiresGrad"));
+  return toJs(env, tensor.requires_grad());
+}
+
+napi_value IsLive(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  return toJs(env, findSlot(e, numberOf(env, values[0], "handle")) != nullptr);
+}
+
+struct Bytes {
+  void* data;
+  size_t length;
+};
+
+Bytes bytesOf(napi_env env, napi_value value) {
+  bool typed = false, view = false;
+  napi_is_typedarray(env, value, &typed);
+  void* data;
+  if (typed) {
+    napi_typedarray_type type;
+    size_t length;
+    check(napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr), "typed array failed");
+    constexpr size_t kWidths[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+    return {data, length * kWidths[type]};
+  }
+  napi_is_arraybuffer(env, value, &view);
+  if (!view) throw JsError("expected an ArrayBuffer or a typed array");
+  size_t length;
+  check(napi_get_arraybuffer_info(env, value, &data, &length), "array buffer failed");
+  return {data, length};
+}
+
+// (bytes, dtype, shape) -> a tensor with memory of its own
+napi_value FromBytes(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 3);
+  const Bytes bytes = bytesOf(env, values[0]);
+  const auto dtype = static_cast<c10::ScalarType>(intOf(env, values[1], "dtype"));
+  const auto shape = intsOf(env, values[2], "shape");
+  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
+  if (tensor.nbytes() != bytes.length) throw JsError("a tensor of " + std::to_string(tensor.nbytes()) + " bytes cannot be made from " + std::to_string(bytes.length) + " bytes — dtype, shape and data must agree");
+  if (bytes.length > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.length);
+  return toJs(env, addTensor(e, std::move(tensor)));
+}
+
+// a contiguous CPU tensor's bytes, copied into a new ArrayBuffer
+napi_value ToBytes(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  const at::Tensor tensor = tensorOf(env, e, values[0], "data").detach().cpu().contiguous();
+  void* data;
+  napi_value buffer;
+  check(napi_create_arraybuffer(env, tensor.nbytes(), &data, &buffer), "not enough memory for the copy");
+  if (tensor.nbytes() > 0) std::memcpy(data, tensor.const_data_ptr(), tensor.nbytes());
+  return buffer;
+}
+
+napi_value Item(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  const at::Scalar scalar = tensorOf(env, e, values[0], "item").item();
+  if (scalar.isIntegral(false)) return intToJs(env, scalar.toLong());
+  return toJs(env, scalar.isBoolean() ? static_cast<double>(scalar.toBool()) : scalar.toDouble());
+}
+
+// ---- scopes --------------------------------------------------------------------------------------------------
+
+napi_value Free(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  Slot* slot = findSlot(e, numberOf(env, values[0], "handle"));
+  if (slot != nullptr) freeSlot(e, static_cast<uint32_t>(slot - e.slots.data()));
+  return toJs(env, slot != nullptr);
+}
+
+napi_value Keep(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 1);
+  tensorOf(env, e, values[0], "keep");
+  findSlot(e, numberOf(env, values[0], "keep"))->kept = true;
+  return undefined(env);
+}
+
+napi_value ScopeBegin(napi_env env, Environment& e, size_t, napi_value*) {
+  e.scopeMarks.push_back(e.created.size());
+  return toJs(env, static_cast<double>(e.scopeMarks.size()));
+}
+
+// (survivors) closes the innermost scope: frees what it made, hands the survivors to the scope around it
+napi_value ScopeEnd(napi_env env, Environment& e, size_t count, napi_value* values) {
+  if (e.scopeMarks.empty()) throw JsError("internal: no scope is open");
+  if (count > 0 && !isNullish(env, values[0])) {
+    forEach(env, values[0], "survivors", [&](napi_value element) {
+      if (Slot* slot = findSlot(e, numberOf(env, element, "survivor"))) slot->escaping = true;
+    });
+  }
+  const size_t mark = e.scopeMarks.back();
+  e.scopeMarks.pop_back();
+  size_t next = mark;
+  for (size_t i = mark; i < e.created.size(); i++) {
+    const auto [slot, generation] = e.created[i];
+    Slot& s = e.slots[slot];
+    if (!s.live || s.generation != generation || s.kept) continue;
+    if (s.escaping) {
+      s.escaping = false;
+      e.created[next++] = {slot, generation};
+    } else {
+      freeSlot(e, slot);
+    }
+  }
+  e.created.resize(e.scopeMarks.empty() ? 0 : next);
+  if (count > 0 && !isNullish(env, values[0])) {
+    forEach(env, values[0], "survivors", [&](napi_value element) {
+      if (Slot* slot = findSlot(e, numberOf(env, element, "survivor"))) slot->escaping = false;
+    });
+  }
+  return undefined(env);
+}
+
+napi_value LiveTensors(napi_env env, Environment& e, size_t, napi_value*) { return toJs(env, static_cast<double>(e.live)); }
+
+napi_value LiveBytes(napi_env env, Environment& e, size_t, napi_value*) {
+  std::unordered_set<const void*> seen;
+  double total = 0;
+  for (const Slot& s : e.slots) {
+    if (!s.live || !s.tensor.has_storage()) continue;
+    const auto& storage = s.tensor.storage();
+    if (seen.insert(storage.unsafeGetStorageImpl()).second) total += static_cast<double>(storage.nbytes());
+  }
+  return toJs(env, total);
+}
+
+// ---- autograd, randomness, machine ---------------------------------------------------------------------------------
+
+napi_value GradEnabled(napi_env env, Environment&, size_t count, napi_value* values) {
+  const bool before = c10::GradMode::is_enabled();
+  if (count > 0) c10::GradMode::set_enabled(boolOf(env, values[0], "enabled"));
+  return toJs(env, before);
+}
+
+// (device type, dtype | null) switches autocast on or off on this thread; leaving it drops its cache of cast weights
+napi_value Autocast(napi_env env, Environment&, size_t count, napi_value* values) {
+  need(count, 2);
+  const auto device = c10::Device(stringOf(env, values[0], "device")).type();
+  const bool on = !isNullish(env, values[1]);
+  if (on) {
+    at::autocast::set_autocast_dtype(device, static_cast<c10::ScalarType>(intOf(env, values[1], "dtype")));
+    at::autocast::increment_nesting();
+  } else if (at::autocast::decrement_nesting() == 0) {
+    at::autocast::clear_cache();
+  }
+  at::autocast::set_autocast_enabled(device, on);
+  return undefined(env);
+}
+
+// (outputs, inputs, gradOutputs | null, retainGraph, createGraph, allowUnused) -> handles, undefined where unused
+napi_value Grad(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 6);
+  const auto outputs = tensorsOf(env, e, values[0], "outputs"), inputs = tensorsOf(env, e, values[1], "inputs");
+  std::vector<at::Tensor> gradOutputs;
+  if (!isNullish(env, values[2])) gradOutputs = tensorsOf(env, e, values[2], "gradOutputs");
+  auto gradients = torch::autograd::grad(outputs, inputs, gradOutputs, boolOf(env, values[3], "retainGraph"), boolOf(env, values[4], "createGraph"), boolOf(env, values[5], "allowUnused"));
+  napi_value array;
+  check(napi_create_array_with_length(env, gradients.size(), &array), "create array failed");
+  for (size_t i = 0; i < gradients.size(); i++) {
+    napi_value element = gradients[i].defined() ? toJs(env, addTensor(e, std::move(gradients[i]))) : undefined(env);
+    check(napi_set_element(env, array, i, element), "set element failed");
+  }
+  return array;
+}
+
+// Philox 4x32-10 (Salmon et al. 2011) with ATen's engine: key words 0-1 are the seed, words 2-3 the subsequence.
+// (keys: Uint32Array of 4 words a sample, shape of one sample, float64?, normal?) -> [samples, ...shape]
+napi_value Philox(napi_env env, Environment& e, size_t count, napi_value* values) {
+  need(count, 4);
+  const Bytes keys = bytesOf(env, values[0]);
+  auto shape = intsOf(env, values[1], "shape");
+  const bool wide = boolOf(env, values[2], "float64"), normal = boolOf(env, values[3], "normal");
+  if (keys.length % 16 != 0) throw JsError("internal: a noise key has four 32-bit words");
+  const auto samples = static_cast<int64_t>(keys.length / 16);
+  const auto* words = static_cast<const uint32_t*>(keys.data);
+  shape.insert(shape.begin(), samples);
+  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(wide ? at::kDouble : at::kFloat));
+  const int64_t each = samples == 0 ? 0 : tensor.numel() / samples;
+  at::parallel_for(0, samples, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; s++) {
+      const uint32_t* k = words + 4 * s;
+      at::Philox4_32 engine((static_cast<uint64_t>(k[1]) << 32) | k[0], (static_cast<uint64_t>(k[3]) << 32) | k[2]);
+      const auto store = [&](int64_t i, double value) {
+        if (wide) tensor.data_ptr<double>()[s * each + i] = value;
+        else tensor.data_ptr<float>()[s * each + i] = static_cast<float>(value);
+      };
+      for (int64_t i = 0; i < each; i += 2) {
+        const double u = (engine() + 0.5) / 4294967296.0, v = (engine() + 0.5) / 4294967296.0;
+        if (normal) {  // Box-Muller in double precision
+          const double radius = std::sqrt(-2.0 * std::log(u)), angle = 2.0 * M_PI * v;
+          store(i, radius * std::cos(angle));
+          if (i + 1 < each) store(i + 1, radius * std::sin(angle));
+        } else {
+          store(i, wide ? u : std::floor(u * 16777216.0) / 16777216.0);  // [0, 1) in either precision
+          if (i + 1 < each) store(i + 1, wide ? v : std::floor(v * 16777216.0) / 16777216.0);
+        }
+      }
+    }
+  });
+  return toJs(env, addTensor(e, std::move(tensor)));
+}
+
+napi_value Threads(napi_env env, Environment&, size_t count, napi_value* values) {
+  if (count > 0 && !isNullish(env, values[0])) {
+    const int64_t threads = intOf(env, values[0], "threads");
+    if (threads < 1 || threads > 1024) throw JsError("threads must be between 1 and 1024");
+    at::set_num_threads(static_cast<int>(threads));
+  }
+  return toJs(env, static_cast<double>(at::get_num_threads()));
+}
+
+napi_value CudaDevices(napi_env env, Environment&, size_t, napi_value*) {
+  return toJs(env, at::hasCUDA() ? static_cast<double>(at::getNumGPUs()) : 0.0);
+}
+
+napi_value FlushDenormals(napi_env env, Environment&, size_t count, napi_value* values) {
+  need(count, 1);
+  return toJs(env, at::globalContext().setFlushDenormal(boolOf(env, values[0], "on")));
+}
+
+napi_value Version(napi_env env, Environment&, size_t, napi_value*) { return toJs(env, std::string(TORCH_VERSION)); }
+
+template <Body body>
+void bind(napi_env env, napi_value exports, const char* name) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, funnel<body>, nullptr, &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
+}  // namespace
+
+// Activations of megabytes would go back to the kernel after every operator and come back as page faults: a third
+// of a training step. Keep the heap instead.
+static void keepHeap() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
+NAPI_MODULE_INIT() {
+  keepHeap();
+  napi_set_instance_data(env, new Environment(), [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
+  bind<Resolve>(env, exports, "resolve");
+  bind<Call>(env, exports, "call");
+  bind<Schema>(env, exports, "schema");
+  bind<ListOperators>(env, exports, "listOperators");
+  bind<Shape>(env, exports, "shape");
+  bind<Numel>(env, exports, "numel");
+  bind<DType>(env, exports, "dtype");
+  bind<DeviceOf>(env, exports, "device");
+  bind<RequiresGrad>(env, exports, "requiresGrad");
+  bind<IsLive>(env, exports, "isLive");
+  bind<FromBytes>(env, exports, "fromBytes");
+  bind<ToBytes>(env, exports, "toBytes");
+  bind<Item>(env, exports, "item");
+  bind<Free>(env, exports, "free");
+  bind<Keep>(env, exports, "keep");
+  bind<ScopeBegin>(env, exports, "scopeBegin");
+  bind<ScopeEnd>(env, exports, "scopeEnd");
+  bind<LiveTensors>(env, exports, "liveTensors");
+  bind<LiveBytes>(env, exports, "liveBytes");
+  bind<GradEnabled>(env, exports, "gradEnabled");
+  bind<Autocast>(env, exports, "autocast");
+  bind<Grad>(env, exports, "grad");
+  bind<Philox>(env, exports, "philox");
+  bind<Threads>(env, exports, "threads");
+  bind<CudaDevices>(env, exports, "cudaDevices");
+  bind<FlushDenormals>(env, exports, "flushDenormals");
+  bind<Version>(env, exports, "version");
+  return exports;
+}

@@ -1,0 +1,42 @@
+import { UserError } from './errors.js';
+import { native } from './native.js';
+
+export type Device = 'cpu' | 'cuda' | `cuda:${number}`;
+
+/** The devices of this machine, `cpu` first. */
+export function availableDevices(): Device[] {
+  const cuda = Array.from({ length: native.cudaDevices() }, (_, i) => `cuda:${i}` as const);
+  return ['cpu', ...cuda];
+}
+
+/** The device's full name. A device that is not there is a {@link UserError} that names what is. */
+export function deviceName(device: Device): string {
+  if (device === 'cpu') return 'cpu';
+  const available = availableDevices();
+  const wanted = device === 'cuda' ? 'cuda:0' : device;
+  if (!available.includes(wanted)) {
+    throw new UserError(
+      `device: "${device}" is not here — this libtorch sees ${available.join(', ')}. Set device to one of these.`,
+    );
+  }
+  return wanted;
+}
+
+/** CPU threads that libtorch uses inside one operator. */
+export function threads(): number {
+  return native.threads();
+}
+
+export function setThreads(count: number): void {
+  native.threads(count);
+}
+
+/** Treat denormal numbers as zero on this thread: much faster where they are frequent, and less exact. */
+export function flushDenormals(on: boolean): boolean {
+  return native.flushDenormals(on);
+}
+
+/** Version of the linked libtorch, such as `2.13.0`. */
+export function torchVersion(): string {
+  return native.version();
+}

@@ -1,0 +1,18 @@
+export * from './autograd.js';
+export * from './device.js';
+export { type DType, isFloating, itemSize } from './dtype.js';
+export * from './errors.js';
+export * from './factories.js';
+export * as F from './functional.js';
+export * from './nn/layers.js';
+export * from './nn/parameters.js';
+export * as ops from './ops.js';
+export * from './optim/adamw.js';
+export * from './optim/exponential-moving-average.js';
+export * from './optim/gradients.js';
+export * from './optim/schedules.js';
+export * from './random.js';
+export * from './safetensors.js';
+export { forEachTensor, free, keep, liveBytes, liveTensors, scope } from './scope.js';
+export type { StateTree } from './state-tree.js';
+export { Tensor } from './tensor.js';

@@ -1,0 +1,64 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { UserError } from './errors.js';
+
+/** A tensor in the addon's slot table: generation * 2^24 + slot. Stale handles are refused. */
+export type Handle = number;
+export type OperatorNumber = number;
+
+/** What the addon exports (packages/torch/native/addon.cc). */
+export interface Native {
+  resolve(name: string, overload: string): OperatorNumber;
+  // biome-ignore lint/suspicious/noExplicitAny: arguments and results follow the operator's schema
+  call(operator: OperatorNumber, ...args: unknown[]): any;
+  /** One string an argument: kind, `?` if optional, name, `=` if it has a default. */
+  schema(operator: OperatorNumber): string[];
+  listOperators(): string[];
+  shape(handle: Handle): number[];
+  numel(handle: Handle): number;
+  dtype(handle: Handle): number;
+  device(handle: Handle): string;
+  requiresGrad(handle: Handle, on?: boolean): boolean;
+  isLive(handle: Handle): boolean;
+  fromBytes(bytes: ArrayBufferLike | ArrayBufferView, dtype: number, shape: readonly number[]): Handle;
+  toBytes(handle: Handle): ArrayBuffer;
+  item(handle: Handle): number | bigint;
+  free(handle: Handle): boolean;
+  keep(handle: Handle): void;
+  scopeBegin(): number;
+  scopeEnd(survivors: Handle[]): void;
+  liveTensors(): number;
+  liveBytes(): number;
+  gradEnabled(on?: boolean): boolean;
+  autocast(device: string, dtype: number | null): void;
+  grad(
+    outputs: Handle[],
+    inputs: Handle[],
+    gradOutputs: Handle[] | null,
+    retainGraph: boolean,
+    createGraph: boolean,
+    allowUnused: boolean,
+  ): (Handle | undefined)[];
+  philox(keys: Uint32Array, shape: readonly number[], float64: boolean, normal: boolean): Handle;
+  threads(count?: number): number;
+  cudaDevices(): number;
+  flushDenormals(on: boolean): boolean;
+  version(): string;
+}
+
+function load(): Native {
+  const file = fileURLToPath(new URL('../build/torch.node', import.meta.url));
+  if (!existsSync(file)) {
+    throw new UserError(`torch: the addon ${file} is not built — run \`npm run setup\`.`);
+  }
+  try {
+    return createRequire(import.meta.url)(file) as Native;
+  } catch (error) {
+    throw new UserError(
+      `torch: the addon does not load (${(error as Error).message}) — libtorch was moved, updated or removed. Run \`npm run setup\`.`,
+    );
+  }
+}
+
+export const native = load();

@@ -1,0 +1,97 @@
+import { UserError } from '../errors.js';
+import { zeros } from '../factories.js';
+import { native } from '../native.js';
+import { free, keep } from '../scope.js';
+import type { StateTree } from '../state-tree.js';
+import type { Tensor } from '../tensor.js';
+
+export interface AdamWOptions {
+  learningRate: number;
+  betas?: readonly [number, number];
+  /** Decoupled: multiplies the weights by 1 - learningRate · weightDecay. */
+  weightDecay?: number;
+  epsilon?: number;
+}
+
+const fused = native.resolve('_fused_adamw_', '');
+const increment = native.resolve('_foreach_add_', 'Scalar');
+
+/** AdamW (Loshchilov & Hutter 2019, algorithm 2) with libtorch's fused kernel: one call updates all parameters. */
+export class AdamW {
+  readonly #first: Tensor[];
+  readonly #second: Tensor[];
+  readonly #steps: Tensor[];
+  readonly #options: Required<AdamWOptions>;
+
+  constructor(
+    readonly parameters: readonly Tensor[],
+    options: AdamWOptions,
+  ) {
+    this.#options = { betas: [0.9, 0.999], weightDecay: 1e-2, epsilon: 1e-8, ...options };
+    const like = (p: Tensor) => keep(zeros(p.shape, { dtype: p.dtype, device: p.device }));
+    this.#first = parameters.map(like);
+    this.#second = parameters.map(like);
+    this.#steps = parameters.map((p) => keep(zeros([], { device: p.device })));
+  }
+
+  /** One update in place. `grads` in the order of the parameters; `learningRate` for this step, if scheduled. */
+  step(grads: readonly Tensor[], learningRate = this.#options.learningRate): void {
+    if (grads.length !== this.parameters.length) {
+      throw new UserError(
+        `AdamW.step: ${grads.length} gradients for ${this.parameters.length} parameters — one each, in order.`,
+      );
+    }
+    if (grads.length === 0) return;
+    const { betas, weightDecay, epsilon } = this.#options;
+    const handles = (list: readonly Tensor[]) => list.map((t) => t.handle);
+    const before = native.gradEnabled(false);
+    try {
+      native.call(increment, handles(this.#steps), 1);
+      native.call(
+        fused,
+        handles(this.parameters),
+        handles(grads),
+        handles(this.#first),
+        handles(this.#second),
+        [],
+        handles(this.#steps),
+        learningRate,
+        betas[0],
+        betas[1],
+        weightDecay,
+        epsilon,
+        false,
+        false,
+      );
+    } finally {
+      native.gradEnabled(before);
+    }
+  }
+
+  state(): StateTree {
+    return { first: this.#first, second: this.#second, steps: this.#steps };
+  }
+
+  load(tree: StateTree): void {
+    const { first, second, steps } = tree as { first: Tensor[]; second: Tensor[]; steps: Tensor[] };
+    const pairs: [Tensor[], Tensor[], string][] = [
+      [this.#first, first, 'first'],
+      [this.#second, second, 'second'],
+      [this.#steps, steps, 'steps'],
+    ];
+    for (const [own, saved, name] of pairs) {
+      if (saved?.length !== own.length) {
+        throw new UserError(
+          `AdamW.load: the saved state has ${saved?.length ?? 'no'} "${name}" tensors for ${own.length} parameters — it belongs to another model or adapter.`,
+        );
+      }
+      own.forEach((tensor, i) => {
+        tensor.copy_(saved[i] as Tensor);
+      });
+    }
+  }
+
+  free(): void {
+    free([this.#first, this.#second, this.#steps]);
+  }
+}

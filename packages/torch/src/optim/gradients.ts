@@ -1,0 +1,75 @@
+import { UserError } from '../errors.js';
+import { zeros } from '../factories.js';
+import { native } from '../native.js';
+import { free, keep, scope } from '../scope.js';
+import { type Tensor, wrap } from '../tensor.js';
+
+const foreachNorm = native.resolve('_foreach_norm', 'Scalar');
+const foreachMul_ = native.resolve('_foreach_mul_', 'Scalar');
+const foreachAdd_ = native.resolve('_foreach_add_', 'List');
+const stackOp = native.resolve('stack', '');
+
+/**
+ * Scales the gradients in place so that their total Euclidean norm is at most `maxNorm`; returns the norm before.
+ * A NaN or infinite norm scales nothing: the caller sees it and decides.
+ */
+export function clipGradNorm(grads: readonly Tensor[], maxNorm: number): number {
+  if (grads.length === 0) return 0;
+  return scope(() => {
+    const handles = grads.map((t) => t.handle);
+    const norms = (native.call(foreachNorm, handles, 2) as number[]).map(wrap);
+    const total = wrap(
+      native.call(
+        stackOp,
+        norms.map((t) => t.handle),
+      ),
+    )
+      .norm()
+      .item();
+    if (Number.isFinite(total) && total > maxNorm)
+      native.call(foreachMul_, handles, maxNorm / (total + 1e-6));
+    return total;
+  });
+}
+
+/** Sums weighted gradients over micro-batches. The sums belong to this object and are reused. */
+export class GradientAccumulator {
+  readonly #sums: Tensor[];
+  #count = 0;
+
+  constructor(parameters: readonly Tensor[]) {
+    this.#sums = parameters.map((p) => keep(zeros(p.shape, { dtype: p.dtype, device: p.device })));
+  }
+
+  /** How often `add` was called since the last `take`. */
+  get count(): number {
+    return this.#count;
+  }
+
+  add(grads: readonly Tensor[], weight = 1): void {
+    if (grads.length !== this.#sums.length) {
+      throw new UserError(
+        `GradientAccumulator.add: ${grads.length} gradients for ${this.#sums.length} parameters.`,
+      );
+    }
+    native.call(
+      foreachAdd_,
+      this.#sums.map((t) => t.handle),
+      grads.map((t) => t.handle),
+      weight,
+    );
+    this.#count++;
+  }
+
+  /** Hands the sums to `use` (an optimiser's step) and sets them to zero. */
+  take<T>(use: (sums: Tensor[]) => T): T {
+    const result = use(this.#sums);
+    for (const sum of this.#sums) sum.zero_();
+    this.#count = 0;
+    return result;
+  }
+
+  free(): void {
+    free(this.#sums);
+  }
+}

@@ -1,0 +1,72 @@
+import { InternalError } from './errors.js';
+import { native } from './native.js';
+import { scopeDepth, Tensor } from './tensor.js';
+
+/** Calls `visit` for every tensor in a tree of arrays, plain objects, maps and sets. */
+export function forEachTensor(tree: unknown, visit: (tensor: Tensor) => void): void {
+  if (tree instanceof Tensor) visit(tree);
+  else if (Array.isArray(tree)) for (const item of tree) forEachTensor(item, visit);
+  else if (tree instanceof Map || tree instanceof Set)
+    for (const item of tree.values()) forEachTensor(item, visit);
+  else if (tree !== null && typeof tree === 'object' && Object.getPrototypeOf(tree) === Object.prototype) {
+    for (const item of Object.values(tree)) forEachTensor(item, visit);
+  }
+}
+
+/** Asynchronous code and generators leave a scope before they are done: their tensors would be freed under them. */
+type Synchronous<T> = T extends PromiseLike<unknown> | Generator | AsyncGenerator ? never : T;
+
+/**
+ * Runs `fn` and frees every tensor that was made inside, except those in the returned value (a tree of arrays,
+ * plain objects and maps) and those given to {@link keep}. Scopes nest; survivors belong to the scope around.
+ *
+ * @throws if `fn` returns a promise or a generator.
+ */
+export function scope<T>(fn: () => Synchronous<T>): T {
+  native.scopeBegin();
+  scopeDepth.value++;
+  const survivors: Tensor[] = [];
+  try {
+    const result = fn();
+    if (isDeferred(result)) {
+      throw new InternalError(
+        'scope() was given asynchronous code or a generator — its tensors would be freed while it still runs. Open scopes between awaits.',
+      );
+    }
+    forEachTensor(result, (tensor) => survivors.push(tensor));
+    return result;
+  } finally {
+    scopeDepth.value--;
+    native.scopeEnd(survivors.map((tensor) => tensor.handle));
+    if (scopeDepth.value === 0) for (const tensor of survivors) tensor.watch();
+  }
+}
+
+function isDeferred(value: unknown): boolean {
+  if (value === null || typeof value !== 'object') return false;
+  return 'then' in value || (Symbol.iterator in value && 'next' in value) || Symbol.asyncIterator in value;
+}
+
+/** Lets the tensors in `tree` outlive every scope, until `free()` (or, as a safety net, the garbage collector). */
+export function keep<T>(tree: T): T {
+  forEachTensor(tree, (tensor) => {
+    native.keep(tensor.handle);
+    tensor.watch();
+  });
+  return tree;
+}
+
+/** Frees every tensor in `tree`. */
+export function free(tree: unknown): void {
+  forEachTensor(tree, (tensor) => tensor.free());
+}
+
+/** Tensors that are alive: a metric of every run. */
+export function liveTensors(): number {
+  return native.liveTensors();
+}
+
+/** Bytes of the distinct storages behind the living tensors. Graph-internal tensors are not counted. */
+export function liveBytes(): number {
+  return native.liveBytes();
+}

@@ -1,0 +1,509 @@
+import { type Device, deviceName } from './device.js';
+import { type DType, dtypeName, dtypeNumber, isDType } from './dtype.js';
+import { UserError } from './errors.js';
+import { type Handle, native, type OperatorNumber } from './native.js';
+
+/** How many scopes are open. Tensors made at depth 0 are watched by the garbage collector as a safety net. */
+export const scopeDepth = { value: 0 };
+
+const collected = new FinalizationRegistry<Handle>((handle) => native.free(handle));
+
+const operator = (name: string, overload = ''): OperatorNumber => native.resolve(name, overload);
+
+/** Every operator behind a typed method or function, resolved once; one that this libtorch lacks fails at load. */
+export const op = {
+  abs: operator('abs'),
+  addScalar: operator('add', 'Scalar'),
+  addTensor: operator('add', 'Tensor'),
+  addScalar_: operator('add_', 'Scalar'),
+  addTensor_: operator('add_', 'Tensor'),
+  amax: operator('amax'),
+  amin: operator('amin'),
+  argmax: operator('argmax'),
+  clamp: operator('clamp'),
+  clamp_: operator('clamp_'),
+  clone: operator('clone'),
+  contiguous: operator('contiguous'),
+  copy_: operator('copy_'),
+  cos: operator('cos'),
+  cumsum: operator('cumsum'),
+  detach: operator('detach'),
+  divScalar: operator('div', 'Scalar'),
+  divTensor: operator('div', 'Tensor'),
+  divScalar_: operator('div_', 'Scalar'),
+  divTensor_: operator('div_', 'Tensor'),
+  eqScalar: operator('eq', 'Scalar'),
+  eqTensor: operator('eq', 'Tensor'),
+  exp: operator('exp'),
+  expand: operator('expand'),
+  fill_: operator('fill_', 'Scalar'),
+  flatten: operator('flatten', 'using_ints'),
+  floor: operator('floor'),
+  gather: operator('gather'),
+  geScalar: operator('ge', 'Scalar'),
+  geTensor: operator('ge', 'Tensor'),
+  gelu: operator('gelu'),
+  gtScalar: operator('gt', 'Scalar'),
+  gtTensor: operator('gt', 'Tensor'),
+  indexSelect: operator('index_select'),
+  isfinite: operator('isfinite'),
+  leScalar: operator('le', 'Scalar'),
+  leTensor: operator('le', 'Tensor'),
+  lerp_: operator('lerp_', 'Scalar'),
+  log: operator('log'),
+  logSoftmax: operator('log_softmax', 'int'),
+  logicalAnd: operator('logical_and'),
+  logicalNot: operator('logical_not'),
+  logsumexp: operator('logsumexp'),
+  ltScalar: operator('lt', 'Scalar'),
+  ltTensor: operator('lt', 'Tensor'),
+  matmul: operator('matmul'),
+  maximum: operator('maximum'),
+  mean: operator('mean'),
+  meanDims: operator('mean', 'dim'),
+  minimum: operator('minimum'),
+  mulScalar: operator('mul', 'Scalar'),
+  mulTensor: operator('mul', 'Tensor'),
+  mulScalar_: operator('mul_', 'Scalar'),
+  mulTensor_: operator('mul_', 'Tensor'),
+  narrow: operator('narrow'),
+  neScalar: operator('ne', 'Scalar'),
+  neTensor: operator('ne', 'Tensor'),
+  neg: operator('neg'),
+  norm: operator('norm', 'Scalar'),
+  permute: operator('permute'),
+  powScalar: operator('pow', 'Tensor_Scalar'),
+  powTensor: operator('pow', 'Tensor_Tensor'),
+  relu: operator('relu'),
+  reshape: operator('reshape'),
+  round: operator('round'),
+  rsqrt: operator('rsqrt'),
+  select: operator('select', 'int'),
+  sigmoid: operator('sigmoid'),
+  silu: operator('silu'),
+  sin: operator('sin'),
+  softmax: operator('softmax', 'int'),
+  splitSizes: operator('split_with_sizes'),
+  chunk: operator('chunk'),
+  sqrt: operator('sqrt'),
+  square: operator('square'),
+  squeeze: operator('squeeze', 'dim'),
+  subScalar: operator('sub', 'Scalar'),
+  subTensor: operator('sub', 'Tensor'),
+  sum: operator('sum'),
+  sumDims: operator('sum', 'dim_IntList'),
+  tanh: operator('tanh'),
+  to: operator('to', 'dtype_layout'),
+  transpose: operator('transpose', 'int'),
+  unsqueeze: operator('unsqueeze'),
+  variance: operator('var', 'correction'),
+  zero_: operator('zero_'),
+};
+
+const { call } = native;
+
+/** Wraps a new handle. One handle has one wrapper. */
+export function wrap(handle: Handle): Tensor {
+  const tensor = new Tensor(handle);
+  if (scopeDepth.value === 0) tensor.watch();
+  return tensor;
+}
+
+type Dims = number | readonly number[];
+type Operand = Tensor | number;
+
+/**
+ * An n-dimensional array in libtorch. Made inside a `scope()` it lives until the scope ends; made outside, until
+ * `free()`, the end of a `using` block or, as a safety net, the garbage collector. Methods ending in `_` write in place.
+ */
+export class Tensor implements Disposable {
+  constructor(readonly handle: Handle) {}
+
+  /** Registers the garbage collector as the safety net. */
+  watch(): void {
+    collected.register(this, this.handle);
+  }
+
+  get shape(): number[] {
+    return native.shape(this.handle);
+  }
+  get numel(): number {
+    return native.numel(this.handle);
+  }
+  get dtype(): DType {
+    return dtypeName(native.dtype(this.handle));
+  }
+  get device(): Device {
+    return native.device(this.handle) as Device;
+  }
+  get requiresGrad(): boolean {
+    return native.requiresGrad(this.handle);
+  }
+  get isLive(): boolean {
+    return native.isLive(this.handle);
+  }
+
+  /** Frees the memory now. Freeing twice is harmless; using a freed tensor is an error. */
+  free(): void {
+    native.free(this.handle);
+  }
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  /** The only element as a number. int64 beyond 2^53 is refused: read such tensors with `toArray()`. */
+  item(): number {
+    const value = native.item(this.handle);
+    if (typeof value === 'bigint') {
+      throw new UserError(
+        `Tensor.item: ${value} is beyond 2^53 and would lose digits — use toArray(), which gives BigInt.`,
+      );
+    }
+    return value;
+  }
+  /** A flat row-major copy. float16 and bfloat16 come as Float32Array, bool as Uint8Array of 0 and 1. */
+  toArray(): Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array {
+    switch (this.dtype) {
+      case 'float64':
+        return new Float64Array(native.toBytes(this.handle));
+      case 'float32':
+        return new Float32Array(native.toBytes(this.handle));
+      case 'int64':
+        return new BigInt64Array(native.toBytes(this.handle));
+      case 'int32':
+        return new Int32Array(native.toBytes(this.handle));
+      case 'uint8':
+      case 'bool':
+        return new Uint8Array(native.toBytes(this.handle));
+      default: {
+        const wide = this.to('float32');
+        const array = new Float32Array(native.toBytes(wide.handle));
+        wide.free();
+        return array;
+      }
+    }
+  }
+  /** A flat row-major copy as JavaScript numbers. */
+  toNumbers(): number[] {
+    return Array.from(this.toArray() as ArrayLike<number | bigint>, Number);
+  }
+  /** A copy of the raw bytes, row-major. */
+  bytes(): Uint8Array {
+    return new Uint8Array(native.toBytes(this.handle));
+  }
+
+  /** Marks a leaf as one that gradients are wanted for. */
+  requiresGrad_(on = true): this {
+    native.requiresGrad(this.handle, on);
+    return this;
+  }
+  /** The same values, cut from the graph; shares memory. */
+  detach(): Tensor {
+    return wrap(call(op.detach, this.handle));
+  }
+  clone(): Tensor {
+    return wrap(call(op.clone, this.handle));
+  }
+  contiguous(): Tensor {
+    return wrap(call(op.contiguous, this.handle));
+  }
+  /** Converts dtype, device or both. The result may share memory when nothing changes. */
+  to(target: DType | Device | { dtype?: DType; device?: Device }): Tensor {
+    const { dtype, device } =
+      typeof target === 'object'
+        ? target
+        : isDType(target)
+          ? { dtype: target, device: undefined }
+          : { dtype: undefined, device: target };
+    return wrap(
+      call(
+        op.to,
+        this.handle,
+        dtype === undefined ? null : dtypeNumber(dtype),
+        null,
+        device === undefined ? null : deviceName(device),
+      ),
+    );
+  }
+
+  // elementwise
+  add(other: Operand, alpha = 1): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.addScalar, this.handle, other, alpha)
+        : call(op.addTensor, this.handle, other.handle, alpha),
+    );
+  }
+  sub(other: Operand, alpha = 1): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.subScalar, this.handle, other, alpha)
+        : call(op.subTensor, this.handle, other.handle, alpha),
+    );
+  }
+  mul(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.mulScalar, this.handle, other)
+        : call(op.mulTensor, this.handle, other.handle),
+    );
+  }
+  div(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.divScalar, this.handle, other)
+        : call(op.divTensor, this.handle, other.handle),
+    );
+  }
+  pow(exponent: Operand): Tensor {
+    return wrap(
+      typeof exponent === 'number'
+        ? call(op.powScalar, this.handle, exponent)
+        : call(op.powTensor, this.handle, exponent.handle),
+    );
+  }
+  maximum(other: Tensor): Tensor {
+    return wrap(call(op.maximum, this.handle, other.handle));
+  }
+  minimum(other: Tensor): Tensor {
+    return wrap(call(op.minimum, this.handle, other.handle));
+  }
+  neg(): Tensor {
+    return wrap(call(op.neg, this.handle));
+  }
+  abs(): Tensor {
+    return wrap(call(op.abs, this.handle));
+  }
+  exp(): Tensor {
+    return wrap(call(op.exp, this.handle));
+  }
+  log(): Tensor {
+    return wrap(call(op.log, this.handle));
+  }
+  sqrt(): Tensor {
+    return wrap(call(op.sqrt, this.handle));
+  }
+  rsqrt(): Tensor {
+    return wrap(call(op.rsqrt, this.handle));
+  }
+  square(): Tensor {
+    return wrap(call(op.square, this.handle));
+  }
+  sin(): Tensor {
+    return wrap(call(op.sin, this.handle));
+  }
+  cos(): Tensor {
+    return wrap(call(op.cos, this.handle));
+  }
+  tanh(): Tensor {
+    return wrap(call(op.tanh, this.handle));
+  }
+  sigmoid(): Tensor {
+    return wrap(call(op.sigmoid, this.handle));
+  }
+  relu(): Tensor {
+    return wrap(call(op.relu, this.handle));
+  }
+  silu(): Tensor {
+    return wrap(call(op.silu, this.handle));
+  }
+  gelu(approximate: 'none' | 'tanh' = 'none'): Tensor {
+    return wrap(call(op.gelu, this.handle, approximate));
+  }
+  round(): Tensor {
+    return wrap(call(op.round, this.handle));
+  }
+  floor(): Tensor {
+    return wrap(call(op.floor, this.handle));
+  }
+  clamp(min?: number, max?: number): Tensor {
+    return wrap(call(op.clamp, this.handle, min, max));
+  }
+  eq(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.eqScalar, this.handle, other)
+        : call(op.eqTensor, this.handle, other.handle),
+    );
+  }
+  ne(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.neScalar, this.handle, other)
+        : call(op.neTensor, this.handle, other.handle),
+    );
+  }
+  lt(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.ltScalar, this.handle, other)
+        : call(op.ltTensor, this.handle, other.handle),
+    );
+  }
+  le(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.leScalar, this.handle, other)
+        : call(op.leTensor, this.handle, other.handle),
+    );
+  }
+  gt(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.gtScalar, this.handle, other)
+        : call(op.gtTensor, this.handle, other.handle),
+    );
+  }
+  ge(other: Operand): Tensor {
+    return wrap(
+      typeof other === 'number'
+        ? call(op.geScalar, this.handle, other)
+        : call(op.geTensor, this.handle, other.handle),
+    );
+  }
+  logicalAnd(other: Tensor): Tensor {
+    return wrap(call(op.logicalAnd, this.handle, other.handle));
+  }
+  logicalNot(): Tensor {
+    return wrap(call(op.logicalNot, this.handle));
+  }
+  isfinite(): Tensor {
+    return wrap(call(op.isfinite, this.handle));
+  }
+
+  // reductions and products; `dims` left out means all
+  matmul(other: Tensor): Tensor {
+    return wrap(call(op.matmul, this.handle, other.handle));
+  }
+  sum(dims?: Dims, keepdim = false): Tensor {
+    return wrap(
+      dims === undefined ? call(op.sum, this.handle) : call(op.sumDims, this.handle, dims, keepdim),
+    );
+  }
+  mean(dims?: Dims, keepdim = false): Tensor {
+    return wrap(
+      dims === undefined ? call(op.mean, this.handle) : call(op.meanDims, this.handle, dims, keepdim),
+    );
+  }
+  /** `correction` 1 is the sample variance (Bessel), 0 the population's. */
+  variance(dims?: Dims, { correction = 1, keepdim = false } = {}): Tensor {
+    return wrap(call(op.variance, this.handle, dims, correction, keepdim));
+  }
+  std(dims?: Dims, options: { correction?: number; keepdim?: boolean } = {}): Tensor {
+    const variance = this.variance(dims, options);
+    const std = variance.sqrt();
+    if (!variance.requiresGrad) variance.free();
+    return std;
+  }
+  amax(dims: Dims = [], keepdim = false): Tensor {
+    return wrap(call(op.amax, this.handle, dims, keepdim));
+  }
+  amin(dims: Dims = [], keepdim = false): Tensor {
+    return wrap(call(op.amin, this.handle, dims, keepdim));
+  }
+  argmax(dim?: number, keepdim = false): Tensor {
+    return wrap(call(op.argmax, this.handle, dim, keepdim));
+  }
+  softmax(dim: number): Tensor {
+    return wrap(call(op.softmax, this.handle, dim));
+  }
+  logSoftmax(dim: number): Tensor {
+    return wrap(call(op.logSoftmax, this.handle, dim));
+  }
+  logsumexp(dims: Dims, keepdim = false): Tensor {
+    return wrap(call(op.logsumexp, this.handle, dims, keepdim));
+  }
+  cumsum(dim: number): Tensor {
+    return wrap(call(op.cumsum, this.handle, dim));
+  }
+  /** Euclidean norm of all elements. */
+  norm(): Tensor {
+    return wrap(call(op.norm, this.handle));
+  }
+
+  // shapes
+  reshape(shape: readonly number[]): Tensor {
+    return wrap(call(op.reshape, this.handle, shape));
+  }
+  permute(dims: readonly number[]): Tensor {
+    return wrap(call(op.permute, this.handle, dims));
+  }
+  transpose(a: number, b: number): Tensor {
+    return wrap(call(op.transpose, this.handle, a, b));
+  }
+  unsqueeze(dim: number): Tensor {
+    return wrap(call(op.unsqueeze, this.handle, dim));
+  }
+  squeeze(dim: number): Tensor {
+    return wrap(call(op.squeeze, this.handle, dim));
+  }
+  /** -1 keeps a dimension as it is. */
+  expand(shape: readonly number[]): Tensor {
+    return wrap(call(op.expand, this.handle, shape));
+  }
+  flatten(startDim = 0, endDim = -1): Tensor {
+    return wrap(call(op.flatten, this.handle, startDim, endDim));
+  }
+  /** A view of `length` entries from `start` along `dim`. */
+  narrow(dim: number, start: number, length: number): Tensor {
+    return wrap(call(op.narrow, this.handle, dim, start, length));
+  }
+  /** A view of one entry along `dim`, which disappears. */
+  select(dim: number, index: number): Tensor {
+    return wrap(call(op.select, this.handle, dim, index));
+  }
+  indexSelect(dim: number, index: Tensor): Tensor {
+    return wrap(call(op.indexSelect, this.handle, dim, index.handle));
+  }
+  gather(dim: number, index: Tensor): Tensor {
+    return wrap(call(op.gather, this.handle, dim, index.handle));
+  }
+  chunk(count: number, dim = 0): Tensor[] {
+    return call(op.chunk, this.handle, count, dim).map(wrap);
+  }
+  split(sizes: readonly number[], dim = 0): Tensor[] {
+    return call(op.splitSizes, this.handle, sizes, dim).map(wrap);
+  }
+
+  // in place
+  copy_(source: Tensor): this {
+    call(op.copy_, this.handle, source.handle);
+    return this;
+  }
+  add_(other: Operand, alpha = 1): this {
+    if (typeof other === 'number') call(op.addScalar_, this.handle, other, alpha);
+    else call(op.addTensor_, this.handle, other.handle, alpha);
+    return this;
+  }
+  mul_(other: Operand): this {
+    if (typeof other === 'number') call(op.mulScalar_, this.handle, other);
+    else call(op.mulTensor_, this.handle, other.handle);
+    return this;
+  }
+  div_(other: Operand): this {
+    if (typeof other === 'number') call(op.divScalar_, this.handle, other);
+    else call(op.divTensor_, this.handle, other.handle);
+    return this;
+  }
+  /** this + weight * (target - this) */
+  lerp_(target: Tensor, weight: number): this {
+    call(op.lerp_, this.handle, target.handle, weight);
+    return this;
+  }
+  clamp_(min?: number, max?: number): this {
+    call(op.clamp_, this.handle, min, max);
+    return this;
+  }
+  zero_(): this {
+    call(op.zero_, this.handle);
+    return this;
+  }
+  fill_(value: number): this {
+    call(op.fill_, this.handle, value);
+    return this;
+  }
+
+  toString(): string {
+    return this.isLive ? `Tensor(${this.dtype}[${this.shape.join(', ')}], ${this.device})` : 'Tensor(freed)';
+  }
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+// Refuses imports against the arrows of ARCHITECTURE.md, and files that grew past 500 lines.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+const allowed = {
+  torch: [],
+  'emoji-world': [],
+  models: ['@rldf/torch'],
+  rldf: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world'],
+};
+const maximumLines = 500;
+const problems = [];
+
+function visit(folder, name) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) {
+      visit(path, name);
+      continue;
+    }
+    if (!path.endsWith('.ts')) continue;
+    const text = readFileSync(path, 'utf8');
+    const where = relative(root, path);
+    for (const [, target] of text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)) {
+      const workspace = /^(@rldf\/[a-z-]+|rldf)(?=\/|$)/.exec(target)?.[1];
+      if (workspace !== undefined && !allowed[name].includes(workspace)) problems.push(`${where}: ${name} may not import ${target}`);
+      if (target.startsWith('.') && !resolve(dirname(path), target).startsWith(join(root, 'packages', name))) problems.push(`${where}: ${target} leaves the package`);
+    }
+    const lines = text.split('\n').length;
+    if (lines > maximumLines) problems.push(`${where}: ${lines} lines; ${maximumLines} is the limit — split it by subject`);
+  }
+}
+
+for (const name of Object.keys(allowed)) visit(join(root, 'packages', name, 'src'), name);
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) process.exit(1);

@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests run from TypeScript sources; one process at a time, since libtorch uses every core itself.
+export default defineConfig({
+  resolve: { conditions: ['rldf-source'] },
+  ssr: { resolve: { conditions: ['rldf-source'] } },
+  test: {
+    include: ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 1,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+  },
+});
