@@ -10,7 +10,7 @@ import {
   TEXT_ATTENTION,
   UNET_ATTENTION,
 } from '@rldf/models';
-import { free, type StateTree, type Tensor } from '@rldf/torch';
+import { free, type StateTree, scope, type Tensor } from '@rldf/torch';
 import { InternalError } from './errors.js';
 import { makeFolder } from './run/files.js';
 import type { DrawRequest } from './run/training.js';
@@ -60,11 +60,13 @@ export function trainableState({ unet, textEncoder }: Trainables): StateTree {
 
 export function loadTrainables(trainables: Trainables, state: StateTree): void {
   const saved = state as { unet: Tensor[]; textEncoder: Tensor[] };
-  for (const network of ['unet', 'textEncoder'] as const) {
-    trainables[network].forEach((tensor, i) => {
-      tensor.detach().copy_(saved[network][i] as Tensor);
-    });
-  }
+  scope(() => {
+    for (const network of ['unet', 'textEncoder'] as const) {
+      trainables[network].forEach((tensor, i) => {
+        tensor.detach().copy_(saved[network][i] as Tensor);
+      });
+    }
+  });
 }
 
 /** Draws with the weights as they are, by the same number of steps and guidance as in training, deterministically. */
@@ -113,7 +115,7 @@ export async function exportAdapters(
   const again = await draw();
   for (const adapter of Object.values(loaded)) adapter?.remove();
   for (const [adapter, strength] of strengths) adapter.strength = strength;
-  const difference = trained.latents.sub(again.latents).abs().amax().item();
+  const difference = scope(() => trained.latents.sub(again.latents).abs().amax().item());
   free([trained, again]);
   if (!(difference < 1e-3)) {
     throw new InternalError(

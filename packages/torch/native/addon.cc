@@ -3,6 +3,7 @@
 #include <climits>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -30,9 +31,11 @@
 
 namespace {
 
-constexpr double kSlotSpan = 16777216.0;  // 2^24 live tensors at most
-constexpr uint32_t kMaxSlots = 1u << 24;
-constexpr size_t kMaxArguments = 40;
+constexpr int kSlotBits = 24;
+constexpr uint32_t kMaxSlots = 1u << kSlotBits;       // live tensors at most
+constexpr uint32_t kMaxGeneration = 1u << 28;         // handles stay below 2^52, exact in a JavaScript number
+constexpr int64_t kMaxExactInt = 9007199254740991;    // 2^53 - 1
+constexpr size_t kFewArguments = 8, kMaxArguments = 40;
 
 struct Slot {
   at::Tensor tensor;
@@ -57,6 +60,8 @@ struct CompiledOperator {
   std::string name;
   c10::OperatorHandle handle;
   std::vector<ArgumentSpec> arguments;
+  std::vector<Kind> results;
+  bool writes = false;  // some tensor argument is written
 };
 
 // Everything one JavaScript environment owns; a second environment (worker) has its own.
@@ -65,7 +70,8 @@ struct Environment {
   std::vector<uint32_t> freeSlots;
   std::vector<std::pair<uint32_t, uint32_t>> created;  // (slot, generation) in order of creation inside scopes
   std::vector<size_t> scopeMarks;
-  std::vector<CompiledOperator> operators;
+  std::deque<CompiledOperator> operators;  // references stay valid while it grows
+  c10::Stack stack;                        // lent to the running call
   std::unordered_map<std::string, uint32_t> operatorIndex;
   size_t live = 0;
 };
@@ -78,15 +84,11 @@ void check(napi_status status, const char* what) {
   if (status != napi_ok) throw JsError(what);
 }
 
-Environment& environmentOf(napi_env env) {
-  void* data = nullptr;
-  napi_get_instance_data(env, &data);
-  return *static_cast<Environment*>(data);
-}
-
 // ---- handles -------------------------------------------------------------------------------------------------
 
-double handleOf(const Environment& e, uint32_t slot) { return e.slots[slot].generation * kSlotSpan + slot; }
+double handleOf(const Environment& e, uint32_t slot) {
+  return static_cast<double>((static_cast<int64_t>(e.slots[slot].generation) << kSlotBits) | slot);
+}
 
 double addTensor(Environment& e, at::Tensor tensor) {
   uint32_t slot;
@@ -114,16 +116,16 @@ void freeSlot(Environment& e, uint32_t slot) {
   s.live = false;
   s.generation++;
   e.live--;
-  if (s.generation < (1u << 28)) e.freeSlots.push_back(slot);  // a worn-out slot is retired, never reused
+  if (s.generation < kMaxGeneration) e.freeSlots.push_back(slot);  // a worn-out slot is retired, never reused
 }
 
 Slot* findSlot(Environment& e, double handle) {
-  if (!(handle >= kSlotSpan) || handle != std::floor(handle)) return nullptr;
-  const double generation = std::floor(handle / kSlotSpan);
-  const double slot = handle - generation * kSlotSpan;
-  if (slot >= static_cast<double>(e.slots.size())) return nullptr;
-  Slot& s = e.slots[static_cast<size_t>(slot)];
-  return s.live && s.generation == generation ? &s : nullptr;
+  if (!(handle >= kMaxSlots && handle <= static_cast<double>(kMaxExactInt))) return nullptr;
+  const auto number = static_cast<int64_t>(handle);
+  const auto slot = static_cast<size_t>(number & (kMaxSlots - 1));
+  if (static_cast<double>(number) != handle || slot >= e.slots.size()) return nullptr;
+  Slot& s = e.slots[slot];
+  return s.live && s.generation == number >> kSlotBits ? &s : nullptr;
 }
 
 // ---- JavaScript values ---------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ double numberOf(napi_env env, napi_value value, const char* what) {
 int64_t intOf(napi_env env, napi_value value, const char* what) {
   double number;
   if (napi_get_value_double(env, value, &number) == napi_ok) {
-    if (!(number == std::trunc(number)) || std::fabs(number) > 9007199254740991.0) {
+    if (!(number == std::trunc(number)) || std::fabs(number) > kMaxExactInt) {
       std::ostringstream text;
       text << "expected an integer for " << what << ", got " << number << " — fractions, NaN and numbers beyond 2^53 are refused (use BigInt beyond)";
       throw JsError(text.str());
@@ -181,11 +183,14 @@ const at::Tensor& tensorOf(napi_env env, Environment& e, napi_value value, const
   return slot->tensor;
 }
 
+bool isArray(napi_env env, napi_value value) {
+  bool result = false;
+  return napi_is_array(env, value, &result) == napi_ok && result;
+}
+
 template <typename F>
 void forEach(napi_env env, napi_value array, const char* what, F&& visit) {
-  bool isArray = false;
-  check(napi_is_array(env, array, &isArray), "is_array failed");
-  if (!isArray) throw JsError(std::string("expected an array for ") + what);
+  if (!isArray(env, array)) throw JsError(std::string("expected an array for ") + what);
   uint32_t length;
   check(napi_get_array_length(env, array, &length), "array length failed");
   for (uint32_t i = 0; i < length; i++) {
@@ -193,12 +198,6 @@ void forEach(napi_env env, napi_value array, const char* what, F&& visit) {
     check(napi_get_element(env, array, i, &element), "array element failed");
     visit(element);
   }
-}
-
-bool isArray(napi_env env, napi_value value) {
-  bool result = false;
-  napi_is_array(env, value, &result);
-  return result;
 }
 
 std::vector<int64_t> intsOf(napi_env env, napi_value value, const char* what) {
@@ -240,9 +239,18 @@ napi_value undefined(napi_env env) {
 
 napi_value intToJs(napi_env env, int64_t number) {
   napi_value value;
-  if (std::llabs(number) <= 9007199254740991LL) return toJs(env, static_cast<double>(number));
+  if (number >= -kMaxExactInt && number <= kMaxExactInt) return toJs(env, static_cast<double>(number));
   check(napi_create_bigint_int64(env, number, &value), "create BigInt failed");
   return value;
+}
+
+// an array of make(0), make(1), ...
+template <typename F>
+napi_value arrayToJs(napi_env env, size_t length, F&& make) {
+  napi_value array;
+  check(napi_create_array_with_length(env, length, &array), "create array failed");
+  for (size_t i = 0; i < length; i++) check(napi_set_element(env, array, static_cast<uint32_t>(i), make(i)), "set element failed");
+  return array;
 }
 
 std::string describe(const at::Tensor& t) {
@@ -286,42 +294,69 @@ Kind kindOf(const c10::TypePtr& type, const c10::TypePtr& realType) {
   }
 }
 
-ArgumentSpec specOf(const c10::Argument& argument) {
+struct Unwrapped {
+  Kind kind;
+  bool optional;
+};
+
+Unwrapped unwrap(const c10::Argument& argument) {
   c10::TypePtr type = argument.type(), real = argument.real_type();
   const bool optional = type->kind() == c10::TypeKind::OptionalType;
   if (optional) {
     type = type->castRaw<c10::OptionalType>()->getElementType();
     if (real->kind() == c10::TypeKind::OptionalType) real = real->castRaw<c10::OptionalType>()->getElementType();
   }
-  const bool written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
-  return {argument.name(), kindOf(type, real), optional, written, argument.default_value()};
+  return {kindOf(type, real), optional};
 }
+
+CompiledOperator compile(const std::string& name, const c10::OperatorHandle& handle) {
+  CompiledOperator op{name, handle, {}, {}};
+  for (const auto& argument : handle.schema().arguments()) {
+    const auto [kind, optional] = unwrap(argument);
+    const bool written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+    op.arguments.push_back({argument.name(), kind, optional, written, argument.default_value()});
+    op.writes |= written && kind == Kind::Tensor;
+  }
+  for (const auto& result : handle.schema().returns()) op.results.push_back(unwrap(result).kind);
+  return op;
+}
+
+const char* nameOf(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
 
 bool isIntegral(const at::Tensor& t) { return t.defined() && at::isIntegralType(t.scalar_type(), /*includeBool=*/true); }
 
 // JavaScript cannot tell 1 from 1.0: a scalar is an integer only if the first tensor operand is integral.
-c10::IValue scalarOf(napi_env env, napi_value value, const c10::Stack& stack, size_t base, const char* what) {
-  napi_valuetype type;
-  check(napi_typeof(env, value, &type), "typeof failed");
-  if (type == napi_boolean) return c10::IValue(boolOf(env, value, what));
-  if (type == napi_bigint) return c10::IValue(intOf(env, value, what));
-  const double number = numberOf(env, value, what);
-  bool integral = false;
-  for (size_t i = base; i < stack.size(); i++) {
-    if (stack[i].isTensor()) { integral = isIntegral(stack[i].toTensor()); break; }
-    if (stack[i].isTensorList()) { auto list = stack[i].toTensorVector(); integral = !list.empty() && isIntegral(list[0]); break; }
+c10::IValue scalarOf(napi_env env, napi_value value, const c10::Stack& stack, const char* what) {
+  double number;
+  bool flag;
+  if (napi_get_value_double(env, value, &number) != napi_ok) {
+    if (napi_get_value_bool(env, value, &flag) == napi_ok) return flag;
+    return intOf(env, value, what);  // BigInt
   }
-  if (integral && number == std::trunc(number) && std::fabs(number) <= 9007199254740991.0) return c10::IValue(static_cast<int64_t>(number));
-  return c10::IValue(number);
+  if (number != std::trunc(number) || std::fabs(number) > kMaxExactInt) return number;
+  for (const c10::IValue& operand : stack) {
+    if (operand.isTensor()) return isIntegral(operand.toTensor()) ? c10::IValue(static_cast<int64_t>(number)) : c10::IValue(number);
+    if (!operand.isTensorList()) continue;
+    const auto list = operand.toTensorList();
+    return !list.empty() && isIntegral(list.get(0)) ? c10::IValue(static_cast<int64_t>(number)) : c10::IValue(number);
+  }
+  return number;
 }
 
-c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi_value value, const c10::Stack& stack, size_t base) {
-  const char* what = spec.name.c_str();
-  if (isNullish(env, value)) {
-    if (spec.defaultValue) return *spec.defaultValue;
-    if (spec.optional) return c10::IValue();
-    throw JsError("missing argument '" + spec.name + "' (" + kKindNames[static_cast<int>(spec.kind)] + ")");
+c10::IValue defaultOf(const ArgumentSpec& spec) {
+  if (spec.defaultValue) return *spec.defaultValue;
+  if (spec.optional) return c10::IValue();
+  throw JsError("missing argument '" + spec.name + "' (" + nameOf(spec.kind) + ")");
+}
+
+// `stack` holds the arguments before this one
+c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi_value value, const c10::Stack& stack) {
+  double handle;  // by far the most frequent case first
+  if (spec.kind == Kind::Tensor && napi_get_value_double(env, value, &handle) == napi_ok) {
+    if (const Slot* slot = findSlot(e, handle)) return slot->tensor;
   }
+  const char* what = spec.name.c_str();
+  if (isNullish(env, value)) return defaultOf(spec);
   switch (spec.kind) {
     case Kind::Tensor: return tensorOf(env, e, value, what);
     case Kind::TensorList: return c10::IValue(tensorsOf(env, e, value, what));
@@ -347,10 +382,10 @@ c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi
       forEach(env, value, what, [&](napi_value element) { list.push_back(boolOf(env, element, what)); });
       return list;
     }
-    case Kind::Scalar: return scalarOf(env, value, stack, base, what);
+    case Kind::Scalar: return scalarOf(env, value, stack, what);
     case Kind::ScalarList: {
       c10::List<at::Scalar> list;
-      forEach(env, value, what, [&](napi_value element) { list.push_back(scalarOf(env, element, stack, base, what).toScalar()); });
+      forEach(env, value, what, [&](napi_value element) { list.push_back(scalarOf(env, element, stack, what).toScalar()); });
       return c10::IValue(list);
     }
     case Kind::String: return stringOf(env, value, what);
@@ -370,62 +405,70 @@ c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi
       return layout;
     }
     case Kind::Device: return c10::Device(stringOf(env, value, what));
-    default: throw JsError("argument '" + spec.name + "' has a kind that this binding does not pass (" + kKindNames[static_cast<int>(spec.kind)] + ") — leave it out");
+    default: throw JsError("argument '" + spec.name + "' has a kind that this binding does not pass (" + nameOf(spec.kind) + ") — leave it out");
   }
 }
 
+napi_value tensorToJs(napi_env env, Environment& e, at::Tensor tensor) {
+  return tensor.defined() ? toJs(env, addTensor(e, std::move(tensor))) : undefined(env);
+}
+
 napi_value resultToJs(napi_env env, Environment& e, c10::IValue&& value) {
-  if (value.isTensor()) {
-    at::Tensor tensor = std::move(value).toTensor();
-    return tensor.defined() ? toJs(env, addTensor(e, std::move(tensor))) : undefined(env);
-  }
+  if (value.isTensor()) return tensorToJs(env, e, std::move(value).toTensor());
   if (value.isInt()) return intToJs(env, value.toInt());
   if (value.isDouble()) return toJs(env, value.toDouble());
   if (value.isBool()) return toJs(env, value.toBool());
   if (value.isString()) return toJs(env, value.toStringRef());
+  if (value.isNone()) return undefined(env);
   if (value.isTensorList()) {
-    auto tensors = value.toTensorVector();
-    napi_value array;
-    check(napi_create_array_with_length(env, tensors.size(), &array), "create array failed");
-    for (size_t i = 0; i < tensors.size(); i++) check(napi_set_element(env, array, i, toJs(env, addTensor(e, std::move(tensors[i])))), "set element failed");
-    return array;
+    const auto tensors = value.toTensorVector();
+    return arrayToJs(env, tensors.size(), [&](size_t i) { return tensorToJs(env, e, tensors[i]); });
   }
-  return undefined(env);
+  if (value.isIntList()) {
+    const auto numbers = value.toIntVector();
+    return arrayToJs(env, numbers.size(), [&](size_t i) { return intToJs(env, numbers[i]); });
+  }
+  throw JsError("the result is of a kind that this binding does not pass (" + value.tagKind() + ")");
 }
 
-// The handle of the written argument that this result aliases, so that `a.add_(b)` is `a`, not a second handle.
-napi_value aliasOf(napi_env env, const CompiledOperator& op, const c10::IValue& result, const c10::Stack& written, napi_value* values) {
-  if (!result.isTensor() || !result.toTensor().defined()) return nullptr;
-  size_t w = 0;
-  for (size_t i = 0; i < op.arguments.size(); i++) {
-    if (!op.arguments[i].written || op.arguments[i].kind != Kind::Tensor) continue;
-    if (w < written.size() && written[w].isTensor() && written[w].toTensor().unsafeGetTensorImpl() == result.toTensor().unsafeGetTensorImpl()) return values[i];
-    w++;
+// The environment's stack for the length of one call. A call that begins while another converts its arguments (a getter
+// in an array) finds an empty one and makes its own; whichever ends puts its memory back, cleared.
+class BorrowedStack {
+ public:
+  explicit BorrowedStack(Environment& e) : e_(e), stack(std::move(e.stack)) { stack.clear(); }
+  ~BorrowedStack() {
+    stack.clear();
+    e_.stack = std::move(stack);
   }
-  return nullptr;
-}
 
-napi_value invoke(napi_env env, Environment& e, CompiledOperator& op, size_t count, napi_value* values) {
-  if (count > op.arguments.size()) throw JsError("got " + std::to_string(count) + " arguments, takes at most " + std::to_string(op.arguments.size()));
+ private:
+  Environment& e_;
+
+ public:
   c10::Stack stack;
-  stack.reserve(op.arguments.size());
-  c10::Stack written;
-  napi_value missing = undefined(env);
+};
+
+napi_value invoke(napi_env env, Environment& e, const CompiledOperator& op, size_t count, napi_value* values) {
+  if (count > op.arguments.size()) throw JsError("got " + std::to_string(count) + " arguments, takes at most " + std::to_string(op.arguments.size()));
+  BorrowedStack borrowed(e);
+  c10::Stack& stack = borrowed.stack;
+  std::vector<std::pair<const c10::TensorImpl*, napi_value>> written;
   for (size_t i = 0; i < op.arguments.size(); i++) {
-    stack.push_back(convert(env, e, op.arguments[i], i < count ? values[i] : missing, stack, 0));
-    if (op.arguments[i].written && op.arguments[i].kind == Kind::Tensor) written.push_back(stack.back());
+    const ArgumentSpec& spec = op.arguments[i];
+    stack.push_back(i < count ? convert(env, e, spec, values[i], stack) : defaultOf(spec));
+    if (spec.written && stack.back().isTensor()) written.emplace_back(stack.back().unsafeToTensorImpl(), values[i]);
   }
   op.handle.callBoxed(stack);
-  const auto one = [&](c10::IValue&& result) {
-    napi_value alias = written.empty() ? nullptr : aliasOf(env, op, result, written, values);
-    return alias != nullptr ? alias : resultToJs(env, e, std::move(result));
+  // A result that is a written argument is that argument's handle: `a.add_(b)` is `a`.
+  const auto one = [&](c10::IValue& result) {
+    for (const auto& [impl, handle] : written) {
+      if (result.isTensor() && result.unsafeToTensorImpl() == impl) return handle;
+    }
+    return resultToJs(env, e, std::move(result));
   };
   if (stack.empty()) return undefined(env);
-  if (stack.size() == 1) return one(std::move(stack[0]));
-  napi_value array;
-  check(napi_create_array_with_length(env, stack.size(), &array), "create array failed");
-  for (size_t i = 0; i < stack.size(); i++) check(napi_set_element(env, array, i, one(std::move(stack[i]))), "set element failed");
-  return array;
+  if (stack.size() == 1) return one(stack[0]);
+  return arrayToJs(env, stack.size(), [&](size_t i) { return one(stack[i]); });
 }
 
 // ---- the funnel: no C++ exception leaves a callback ------------------------------------------------------------
@@ -444,15 +487,32 @@ using Body = napi_value (*)(napi_env, Environment&, size_t, napi_value*);
 
 napi_value Call(napi_env, Environment&, size_t, napi_value*);
 
-template <Body body>
+CompiledOperator* findOperator(napi_env env, Environment& e, napi_value value) {
+  double number;
+  if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= 0 && number < static_cast<double>(e.operators.size()))) return nullptr;
+  const auto index = static_cast<size_t>(number);
+  return static_cast<double>(index) == number ? &e.operators[index] : nullptr;
+}
+
+const CompiledOperator& operatorOf(napi_env env, Environment& e, napi_value value) {
+  if (const CompiledOperator* op = findOperator(env, e, value)) return *op;
+  throw JsError("unknown operator number");
+}
+
+template <Body body, size_t minimum>
 napi_value funnel(napi_env env, napi_callback_info info) {
   napi_value values[kMaxArguments];
-  size_t count = kMaxArguments;
-  if (napi_get_cb_info(env, info, &count, values, nullptr, nullptr) != napi_ok) return nullptr;
-  if (count > kMaxArguments) count = kMaxArguments;
-  Environment& e = environmentOf(env);
+  size_t count = kFewArguments;  // napi fills every place that it is given
+  void* data = nullptr;
+  if (napi_get_cb_info(env, info, &count, values, nullptr, &data) != napi_ok) return nullptr;
+  if (count > kFewArguments) {
+    size_t capacity = kMaxArguments;
+    napi_get_cb_info(env, info, &capacity, values, nullptr, nullptr);
+  }
+  Environment& e = *static_cast<Environment*>(data);
   std::string message;
   try {
+    if (count < minimum || count > kMaxArguments) throw JsError("internal: too few or too many arguments");
     return body(env, e, count, values);
   } catch (const c10::Error& error) {
     message = error.what_without_backtrace();
@@ -462,101 +522,76 @@ napi_value funnel(napi_env env, napi_callback_info info) {
     message = "unknown C++ exception";
   }
   if constexpr (body == &Call) {  // say which operator, and on what
-    double index = -1;
-    if (count > 0 && napi_get_value_double(env, values[0], &index) == napi_ok && index >= 0 && index < static_cast<double>(e.operators.size()) && index == std::floor(index)) message = e.operators[static_cast<size_t>(index)].name + ": " + message + operands(env, e, count - 1, values + 1);
+    if (const CompiledOperator* op = count > 0 ? findOperator(env, e, values[0]) : nullptr) message = op->name + ": " + message + operands(env, e, std::min(count, kMaxArguments) - 1, values + 1);
   }
   napi_throw_error(env, "ERR_TORCH", message.c_str());
   return nullptr;
 }
 
-void need(size_t count, size_t wanted) {
-  if (count < wanted) throw JsError("internal: too few arguments");
-}
-
-napi_value Resolve(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 2);
+napi_value Resolve(napi_env env, Environment& e, size_t, napi_value* values) {
   const std::string name = "aten::" + stringOf(env, values[0], "name"), overload = stringOf(env, values[1], "overload");
   const std::string full = overload.empty() ? name : name + "." + overload;
   const auto found = e.operatorIndex.find(full);
   if (found != e.operatorIndex.end()) return toJs(env, static_cast<double>(found->second));
   const auto handle = c10::Dispatcher::singleton().findSchema({name, overload});
   if (!handle) throw JsError("libtorch " TORCH_VERSION " has no operator " + full);
-  CompiledOperator op{full, *handle, {}};
-  for (const auto& argument : handle->schema().arguments()) op.arguments.push_back(specOf(argument));
   const auto index = static_cast<uint32_t>(e.operators.size());
-  e.operators.push_back(std::move(op));
+  e.operators.push_back(compile(full, *handle));
   e.operatorIndex.emplace(full, index);
   return toJs(env, static_cast<double>(index));
 }
 
-CompiledOperator& operatorAt(napi_env env, Environment& e, napi_value value) {
-  const int64_t index = intOf(env, value, "operator");
-  if (index < 0 || index >= static_cast<int64_t>(e.operators.size())) throw JsError("unknown operator number");
-  return e.operators[static_cast<size_t>(index)];
-}
-
 napi_value Call(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
-  return invoke(env, e, operatorAt(env, e, values[0]), count - 1, values + 1);
+  return invoke(env, e, operatorOf(env, e, values[0]), count - 1, values + 1);
 }
 
-napi_value Schema(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
-  const CompiledOperator& op = operatorAt(env, e, values[0]);
-  napi_value array;
-  check(napi_create_array_with_length(env, op.arguments.size(), &array), "create array failed");
-  for (size_t i = 0; i < op.arguments.size(); i++) {
-    const auto& a = op.arguments[i];
-    check(napi_set_element(env, array, i, toJs(env, std::string(kKindNames[static_cast<int>(a.kind)]) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""))), "set element failed");
-  }
-  return array;
+napi_value Schema(napi_env env, Environment& e, size_t, napi_value* values) {
+  const auto& arguments = operatorOf(env, e, values[0]).arguments;
+  return arrayToJs(env, arguments.size(), [&](size_t i) {
+    const ArgumentSpec& a = arguments[i];
+    return toJs(env, std::string(nameOf(a.kind)) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""));
+  });
+}
+
+napi_value Results(napi_env env, Environment& e, size_t, napi_value* values) {
+  const auto& results = operatorOf(env, e, values[0]).results;
+  return arrayToJs(env, results.size(), [&](size_t i) { return toJs(env, std::string(nameOf(results[i]))); });
 }
 
 napi_value ListOperators(napi_env env, Environment&, size_t, napi_value*) {
-  napi_value array;
-  check(napi_create_array(env, &array), "create array failed");
-  uint32_t i = 0;
+  std::vector<std::string> names;
   for (const auto& name : c10::Dispatcher::singleton().getAllOpNames()) {
-    if (name.name.rfind("aten::", 0) == 0) check(napi_set_element(env, array, i++, toJs(env, name.overload_name.empty() ? name.name : name.name + "." + name.overload_name)), "set element failed");
+    if (name.name.rfind("aten::", 0) == 0) names.push_back(name.overload_name.empty() ? name.name : name.name + "." + name.overload_name);
   }
-  return array;
+  return arrayToJs(env, names.size(), [&](size_t i) { return toJs(env, names[i]); });
 }
 
 // ---- tensors: what no boxed operator does ------------------------------------------------------------------------
 
-napi_value Shape(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value Shape(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto sizes = tensorOf(env, e, values[0], "shape").sizes();
-  napi_value array;
-  check(napi_create_array_with_length(env, sizes.size(), &array), "create array failed");
-  for (size_t i = 0; i < sizes.size(); i++) check(napi_set_element(env, array, i, toJs(env, static_cast<double>(sizes[i]))), "set element failed");
-  return array;
+  return arrayToJs(env, sizes.size(), [&](size_t i) { return toJs(env, static_cast<double>(sizes[i])); });
 }
 
-napi_value Numel(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value Numel(napi_env env, Environment& e, size_t, napi_value* values) {
   return toJs(env, static_cast<double>(tensorOf(env, e, values[0], "numel").numel()));
 }
 
-napi_value DType(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value DType(napi_env env, Environment& e, size_t, napi_value* values) {
   return toJs(env, static_cast<double>(static_cast<int>(tensorOf(env, e, values[0], "dtype").scalar_type())));
 }
 
-napi_value DeviceOf(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value DeviceOf(napi_env env, Environment& e, size_t, napi_value* values) {
   return toJs(env, tensorOf(env, e, values[0], "device").device().str());
 }
 
 napi_value RequiresGrad(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
   const at::Tensor& tensor = tensorOf(env, e, values[0], "requiresGrad");
   if (count > 1 && !isNullish(env, values[1])) tensor.set_requires_grad(boolOf(env, values[1], "requiresGrad"));
   return toJs(env, tensor.requires_grad());
 }
 
-napi_value IsLive(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value IsLive(napi_env env, Environment& e, size_t, napi_value* values) {
   return toJs(env, findSlot(e, numberOf(env, values[0], "handle")) != nullptr);
 }
 
@@ -584,8 +619,7 @@ Bytes bytesOf(napi_env env, napi_value value) {
 }
 
 // (bytes, dtype, shape) -> a tensor with memory of its own
-napi_value FromBytes(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 3);
+napi_value FromBytes(napi_env env, Environment& e, size_t, napi_value* values) {
   const Bytes bytes = bytesOf(env, values[0]);
   const auto dtype = static_cast<c10::ScalarType>(intOf(env, values[1], "dtype"));
   const auto shape = intsOf(env, values[2], "shape");
@@ -596,8 +630,7 @@ napi_value FromBytes(napi_env env, Environment& e, size_t count, napi_value* val
 }
 
 // a contiguous CPU tensor's bytes, copied into a new ArrayBuffer
-napi_value ToBytes(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value ToBytes(napi_env env, Environment& e, size_t, napi_value* values) {
   const at::Tensor tensor = tensorOf(env, e, values[0], "data").detach().cpu().contiguous();
   void* data;
   napi_value buffer;
@@ -606,8 +639,7 @@ napi_value ToBytes(napi_env env, Environment& e, size_t count, napi_value* value
   return buffer;
 }
 
-napi_value Item(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value Item(napi_env env, Environment& e, size_t, napi_value* values) {
   const at::Scalar scalar = tensorOf(env, e, values[0], "item").item();
   if (scalar.isIntegral(false)) return intToJs(env, scalar.toLong());
   return toJs(env, scalar.isBoolean() ? static_cast<double>(scalar.toBool()) : scalar.toDouble());
@@ -615,15 +647,13 @@ napi_value Item(napi_env env, Environment& e, size_t count, napi_value* values) 
 
 // ---- scopes --------------------------------------------------------------------------------------------------
 
-napi_value Free(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value Free(napi_env env, Environment& e, size_t, napi_value* values) {
   Slot* slot = findSlot(e, numberOf(env, values[0], "handle"));
   if (slot != nullptr) freeSlot(e, static_cast<uint32_t>(slot - e.slots.data()));
   return toJs(env, slot != nullptr);
 }
 
-napi_value Keep(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value Keep(napi_env env, Environment& e, size_t, napi_value* values) {
   tensorOf(env, e, values[0], "keep");
   findSlot(e, numberOf(env, values[0], "keep"))->kept = true;
   return undefined(env);
@@ -687,8 +717,7 @@ napi_value GradEnabled(napi_env env, Environment&, size_t count, napi_value* val
 }
 
 // (device type, dtype | null) switches autocast on or off on this thread; leaving it drops its cache of cast weights
-napi_value Autocast(napi_env env, Environment&, size_t count, napi_value* values) {
-  need(count, 2);
+napi_value Autocast(napi_env env, Environment&, size_t, napi_value* values) {
   const auto device = c10::Device(stringOf(env, values[0], "device")).type();
   const bool on = !isNullish(env, values[1]);
   if (on) {
@@ -702,25 +731,17 @@ napi_value Autocast(napi_env env, Environment&, size_t count, napi_value* values
 }
 
 // (outputs, inputs, gradOutputs | null, retainGraph, createGraph, allowUnused) -> handles, undefined where unused
-napi_value Grad(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 6);
+napi_value Grad(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto outputs = tensorsOf(env, e, values[0], "outputs"), inputs = tensorsOf(env, e, values[1], "inputs");
   std::vector<at::Tensor> gradOutputs;
   if (!isNullish(env, values[2])) gradOutputs = tensorsOf(env, e, values[2], "gradOutputs");
   auto gradients = torch::autograd::grad(outputs, inputs, gradOutputs, boolOf(env, values[3], "retainGraph"), boolOf(env, values[4], "createGraph"), boolOf(env, values[5], "allowUnused"));
-  napi_value array;
-  check(napi_create_array_with_length(env, gradients.size(), &array), "create array failed");
-  for (size_t i = 0; i < gradients.size(); i++) {
-    napi_value element = gradients[i].defined() ? toJs(env, addTensor(e, std::move(gradients[i]))) : undefined(env);
-    check(napi_set_element(env, array, i, element), "set element failed");
-  }
-  return array;
+  return arrayToJs(env, gradients.size(), [&](size_t i) { return tensorToJs(env, e, std::move(gradients[i])); });
 }
 
 // Philox 4x32-10 (Salmon et al. 2011) with ATen's engine: key words 0-1 are the seed, words 2-3 the subsequence.
 // (keys: Uint32Array of 4 words a sample, shape of one sample, float64?, normal?) -> [samples, ...shape]
-napi_value Philox(napi_env env, Environment& e, size_t count, napi_value* values) {
-  need(count, 4);
+napi_value Philox(napi_env env, Environment& e, size_t, napi_value* values) {
   const Bytes keys = bytesOf(env, values[0]);
   auto shape = intsOf(env, values[1], "shape");
   const bool wide = boolOf(env, values[2], "float64"), normal = boolOf(env, values[3], "normal");
@@ -767,17 +788,18 @@ napi_value CudaDevices(napi_env env, Environment&, size_t, napi_value*) {
   return toJs(env, at::hasCUDA() ? static_cast<double>(at::getNumGPUs()) : 0.0);
 }
 
-napi_value FlushDenormals(napi_env env, Environment&, size_t count, napi_value* values) {
-  need(count, 1);
+napi_value FlushDenormals(napi_env env, Environment&, size_t, napi_value* values) {
   return toJs(env, at::globalContext().setFlushDenormal(boolOf(env, values[0], "on")));
 }
 
 napi_value Version(napi_env env, Environment&, size_t, napi_value*) { return toJs(env, std::string(TORCH_VERSION)); }
 
-template <Body body>
+template <Body body, size_t minimum = 0>
 void bind(napi_env env, napi_value exports, const char* name) {
+  void* environment = nullptr;
   napi_value function;
-  napi_create_function(env, name, NAPI_AUTO_LENGTH, funnel<body>, nullptr, &function);
+  napi_get_instance_data(env, &environment);
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, funnel<body, minimum>, environment, &function);
   napi_set_named_property(env, exports, name, function);
 }
 
@@ -796,32 +818,33 @@ static void keepHeap() {
 NAPI_MODULE_INIT() {
   keepHeap();
   napi_set_instance_data(env, new Environment(), [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
-  bind<Resolve>(env, exports, "resolve");
-  bind<Call>(env, exports, "call");
-  bind<Schema>(env, exports, "schema");
+  bind<Resolve, 2>(env, exports, "resolve");
+  bind<Call, 1>(env, exports, "call");
+  bind<Schema, 1>(env, exports, "schema");
+  bind<Results, 1>(env, exports, "results");
   bind<ListOperators>(env, exports, "listOperators");
-  bind<Shape>(env, exports, "shape");
-  bind<Numel>(env, exports, "numel");
-  bind<DType>(env, exports, "dtype");
-  bind<DeviceOf>(env, exports, "device");
-  bind<RequiresGrad>(env, exports, "requiresGrad");
-  bind<IsLive>(env, exports, "isLive");
-  bind<FromBytes>(env, exports, "fromBytes");
-  bind<ToBytes>(env, exports, "toBytes");
-  bind<Item>(env, exports, "item");
-  bind<Free>(env, exports, "free");
-  bind<Keep>(env, exports, "keep");
+  bind<Shape, 1>(env, exports, "shape");
+  bind<Numel, 1>(env, exports, "numel");
+  bind<DType, 1>(env, exports, "dtype");
+  bind<DeviceOf, 1>(env, exports, "device");
+  bind<RequiresGrad, 1>(env, exports, "requiresGrad");
+  bind<IsLive, 1>(env, exports, "isLive");
+  bind<FromBytes, 3>(env, exports, "fromBytes");
+  bind<ToBytes, 1>(env, exports, "toBytes");
+  bind<Item, 1>(env, exports, "item");
+  bind<Free, 1>(env, exports, "free");
+  bind<Keep, 1>(env, exports, "keep");
   bind<ScopeBegin>(env, exports, "scopeBegin");
   bind<ScopeEnd>(env, exports, "scopeEnd");
   bind<LiveTensors>(env, exports, "liveTensors");
   bind<LiveBytes>(env, exports, "liveBytes");
   bind<GradEnabled>(env, exports, "gradEnabled");
-  bind<Autocast>(env, exports, "autocast");
-  bind<Grad>(env, exports, "grad");
-  bind<Philox>(env, exports, "philox");
+  bind<Autocast, 2>(env, exports, "autocast");
+  bind<Grad, 6>(env, exports, "grad");
+  bind<Philox, 4>(env, exports, "philox");
   bind<Threads>(env, exports, "threads");
   bind<CudaDevices>(env, exports, "cudaDevices");
-  bind<FlushDenormals>(env, exports, "flushDenormals");
+  bind<FlushDenormals, 1>(env, exports, "flushDenormals");
   bind<Version>(env, exports, "version");
   return exports;
 }

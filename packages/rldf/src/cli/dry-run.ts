@@ -67,6 +67,6 @@ async function measure(recipe: Recipe, folder: string): Promise<{ forward: numbe
       decode: (end - last) / 1000 / count,
     };
   } finally {
-    free(Object.values(pipeline.parameters).map(({ entries }) => [...entries.values()]));
+    for (const parameters of Object.values(pipeline.parameters)) parameters.free();
   }
 }

@@ -1,6 +1,7 @@
 // `rldf pretrain`: the built-in model from nothing, stage by stage: clip, vae, unet, judge, pack. Each stage is a folder that can be continued.
 import { existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { loadArt, promptScenes } from '@rldf/emoji-world';
 import {
   AutoencoderKL,
@@ -18,7 +19,7 @@ import { UserError } from '../errors.js';
 import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
 import { measureClassifier, NounClassifier, pretrainClassifier } from './classifier.js';
 import { measureClip, pretrainClip } from './clip.js';
-import { clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
+import { baseNouns, baseWorld, clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
 import {
   fitPatchBasis,
   loadPatchBasis,
@@ -31,6 +32,9 @@ import type { TrainingEvent, TrainingOptions } from './training.js';
 import { cacheLatents, pretrainUNet } from './unet.js';
 import { measureVae, pretrainVae } from './vae.js';
 
+/** The tokenizer that ships with the world. */
+const tokenizerFolder = join(dirname(dirname(createRequire(import.meta.url).resolve('@rldf/emoji-world'))), 'model', 'tokenizer');
+
 export const stages = ['clip', 'decoder', 'encoder', 'unet', 'judge'] as const;
 export type Stage = (typeof stages)[number];
 
@@ -38,18 +42,43 @@ export interface PretrainOptions {
   stage: Stage;
   /** Holds one folder a stage. */
   folder: string;
-  /** The tokenizer of the world. */
-  tokenizerFolder: string;
   steps: number;
-  minutes?: number;
+  minutes?: number | undefined;
   batchSize: number;
   learningRate: number;
   seed: number;
-  cachedScenes?: number;
-  precision?: 'float32' | 'bfloat16';
-  threads?: number;
-  signal?: AbortSignal;
-  log?: (line: string) => void;
+  /** Scenes encoded before the U-Net trains. */
+  cachedScenes: number;
+  precision: 'float32' | 'bfloat16';
+  threads?: number | undefined;
+  signal?: AbortSignal | undefined;
+  log?: ((line: string) => void) | undefined;
+}
+
+/** What trained the shipped model. */
+const defaults: Record<Stage, Pick<PretrainOptions, 'steps' | 'batchSize' | 'learningRate'>> = {
+  clip: { steps: 900, batchSize: 96, learningRate: 1.5e-3 },
+  decoder: { steps: 6000, batchSize: 16, learningRate: 2e-3 },
+  encoder: { steps: 1200, batchSize: 16, learningRate: 2e-3 },
+  unet: { steps: 14_000, batchSize: 32, learningRate: 1.5e-3 },
+  judge: { steps: 1500, batchSize: 64, learningRate: 2e-3 },
+};
+
+type Overrides = { [Key in keyof Omit<PretrainOptions, 'stage'>]?: PretrainOptions[Key] | undefined } & Pick<PretrainOptions, 'folder' | 'seed'>;
+
+/** `rldf pretrain`: a stage by name with the defaults above, `vae` for both its halves, or `pack`. */
+export async function runPretraining(
+  stage: string,
+  { output, onEvent, ...overrides }: Overrides & { output?: string | undefined; onEvent: (event: TrainingEvent) => void },
+): Promise<void> {
+  if (stage === 'pack') return packModel(overrides.folder, output ?? 'model');
+  const wanted = stage === 'vae' ? (['decoder', 'encoder'] as const) : stages.filter((name) => name === stage);
+  if (wanted.length === 0) throw new UserError(`rldf pretrain: "${stage}" is no stage — one of ${stages.join(', ')}, vae, pack.`);
+  const given = Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)) as Overrides;
+  for (const name of wanted) {
+    const options: PretrainOptions = { cachedScenes: 60_000, precision: 'float32', ...defaults[name], ...(given as object), folder: overrides.folder, seed: overrides.seed, stage: name };
+    for await (const event of pretrain(options)) onEvent(event);
+  }
 }
 
 /** Runs one stage; what it needs of earlier stages is read from their newest checkpoints. */
@@ -62,14 +91,14 @@ export async function* pretrain(options: PretrainOptions): AsyncGenerator<Traini
     learningRate: options.learningRate,
     batchSize,
     seed,
-    precision: options.precision ?? 'float32',
+    precision: options.precision,
     ...(options.minutes === undefined ? {} : { minutes: options.minutes }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
   mkdirSync(join(shared.folder, 'samples'), { recursive: true });
   switch (stage) {
     case 'clip': {
-      const tokenizer = CLIPTokenizer.load(options.tokenizerFolder);
+      const tokenizer = CLIPTokenizer.load(tokenizerFolder);
       const { clip, parameters } = buildClip(tokenizer, seed);
       yield* pretrainClip(clip, parameters, tokenizer, shared);
       log(
@@ -105,13 +134,13 @@ async function* trainUNet(
   shared: TrainingOptions & { batchSize: number; seed: number },
 ): AsyncGenerator<TrainingEvent> {
   const { folder, seed, log = () => {} } = options;
-  const tokenizer = CLIPTokenizer.load(options.tokenizerFolder);
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
   const basis = await patchBasis(folder, seed);
   const text = buildTextEncoder(folder, tokenizer);
   const parameters = Parameters.random(seed);
   const unet = new UNet2DConditionModel(unetConfig, parameters.at(), { residualInit: 'zeros' });
   log(`U-Net: ${parameters.count} parameters`);
-  const training = { ...shared, scheduler: schedulerConfig, cachedScenes: options.cachedScenes ?? 60_000 };
+  const training = { ...shared, scheduler: schedulerConfig, cachedScenes: options.cachedScenes, world: baseWorld };
   const cache = await cacheLatents(basis, tokenizer, training, (done) => {
     if (done % 10_000 === 0) log(`encoded ${done} scenes`);
   });
@@ -172,7 +201,7 @@ function split(images: Tensor): Uint8Array[] {
 }
 
 /** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision. */
-export async function packModel(folder: string, tokenizerFolder: string, target: string): Promise<void> {
+export async function packModel(folder: string, target: string): Promise<void> {
   const tokenizer = CLIPTokenizer.load(tokenizerFolder);
   const seed = 0;
   const vae = buildVae(seed);

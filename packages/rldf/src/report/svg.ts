@@ -34,8 +34,6 @@ export function escapeXml(text: string): string {
     "'": '&#39;',
   };
   // Control characters are not allowed in XML at all.
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
-  return text
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '')
-    .replace(/[&<>"']/g, (char) => entities[char]!);
+  const printable = [...text].filter((char) => char >= ' ' || '\t\n\r'.includes(char)).join('');
+  return printable.replace(/[&<>"']/g, (char) => entities[char]!);
 }

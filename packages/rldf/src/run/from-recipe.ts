@@ -1,7 +1,7 @@
 /** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
 
 import { loadPipeline } from '@rldf/models';
-import { type Device, deviceName, free, setThreads } from '@rldf/torch';
+import { type Device, deviceName, setThreads } from '@rldf/torch';
 import { stringify } from 'yaml';
 import { checkRecipe, loadRecipe } from '../config/load.js';
 import type { Recipe } from '../config/recipe.js';
@@ -123,10 +123,13 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
       checkpoint: recipe.checkpoint,
       batchSize: recipe.sample.batchSize,
       ...signal,
-      release: () => training.free(),
+      release: () => {
+        training.free();
+        for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+      },
     };
   } catch (error) {
-    free(Object.values(pipeline.parameters).map(({ entries }) => [...entries.values()]));
+    for (const parameters of Object.values(pipeline.parameters)) parameters.free();
     throw error;
   }
 }

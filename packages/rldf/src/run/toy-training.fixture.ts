@@ -1,5 +1,5 @@
 // A training small enough for tests of the run machinery: three numbers, the colour of every picture, are moved by a
-// policy gradient towards what the reward likes. Run as a script it does so in a process of its own, for the kill tests.
+// policy gradient towards what the reward likes.
 
 import { AdamW, noiseKey, normal, type StateTree, scope, type Tensor, tensor } from '@rldf/torch';
 import type { Reward } from '../rewards/reward.js';
@@ -97,9 +97,4 @@ export async function drive(options: TrainRunOptions): Promise<RunEvent[]> {
   const events: RunEvent[] = [];
   for await (const event of trainRun(options)) events.push(event);
   return events;
-}
-
-if (process.argv[1]?.includes('toy-training.fixture')) {
-  await drive(toyOptions(process.argv[2]!));
-  console.log('finished');
 }

@@ -1,0 +1,94 @@
+/** The commands of `rldf`. Each is one file; what it computes with is loaded only when it runs. */
+
+import { Command, CommanderError } from 'commander';
+import { version } from '../version.js';
+import { doctorCommand } from './doctor.js';
+import { generateCommand } from './generate.js';
+import { modelsCommand } from './models.js';
+import { pretrainCommand } from './pretrain.js';
+import { quickstartCommand } from './quickstart.js';
+import { recipesCommand } from './recipes.js';
+import { reportCommand } from './report.js';
+import { resumeCommand } from './resume.js';
+import { trainCommand } from './train.js';
+import { validateCommand } from './validate.js';
+import { worldCommand } from './world.js';
+
+/** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
+const exitCodes = { user: 2, ours: 1 } as const;
+
+function program(): Command {
+  const root = new Command('rldf')
+    .description('Fine-tune text-to-image diffusion models with feedback on their own pictures.')
+    .version(version)
+    .enablePositionalOptions()
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ rldf quickstart                     a reward rises in three minutes, on the shipped model
+  $ rldf generate "a cat" --count 8     draw pictures
+  $ rldf train my-recipe.yaml --dry-run what a recipe would do, with its arithmetic
+  $ rldf doctor                         what rldf runs on, and what is wrong
+
+Each command explains itself: rldf train --help`,
+    );
+  const commands = [
+    quickstartCommand(),
+    trainCommand(),
+    resumeCommand(),
+    generateCommand(),
+    validateCommand(),
+    recipesCommand(),
+    modelsCommand(),
+    reportCommand(),
+    worldCommand(),
+    pretrainCommand(),
+    doctorCommand(),
+  ];
+  for (const command of commands) root.addCommand(command);
+  for (const command of [root, ...commands])
+    command.exitOverride().configureOutput({ outputError: () => {} });
+  return root;
+}
+
+/** Prints one clear message on stderr and gives the exit code. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    process.stderr.write(`rldf: ${error.message.replace(/^error: /, '')}. See rldf --help\n`);
+    return exitCodes.user;
+  }
+  const { name, message, stack } =
+    error instanceof Error ? error : { name: 'Error', message: String(error), stack: undefined };
+  if (name === 'UserError') {
+    process.stderr.write(`rldf: ${message}\n`);
+    if (process.env.RLDF_DEBUG) process.stderr.write(`${stack}\n`);
+    return exitCodes.user;
+  }
+  if (name === 'AbortError') {
+    process.stderr.write('rldf: interrupted\n');
+    return exitCodes.user;
+  }
+  const text = name === 'InternalError' ? message : `internal: ${name}: ${message}`;
+  process.stderr.write(
+    `rldf: ${text}\nThis is a fault of rldf, not of yours. Please report it with the lines below.\n${stack}\n`,
+  );
+  return exitCodes.ours;
+}
+
+
+/**
+ * Runs a command line, without the program's own name.
+ * @returns the exit code: 0, 2 for a mistake of the user's or an interruption, 1 for a fault of ours
+ */
+export async function runCommandLine(words: readonly string[]): Promise<number> {
+  process.exitCode = 0;
+  try {
+    await program().parseAsync(words, { from: 'user' });
+    return Number(process.exitCode);
+  } catch (error) {
+    return exitCodeOf(error);
+  }
+}

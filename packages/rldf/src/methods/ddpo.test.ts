@@ -1,0 +1,141 @@
+import { tinyPipeline } from '@rldf/models';
+import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import type { TrainingContext } from '../run/training.js';
+import { createDdpo, type DdpoRecipe, ddpoSchema, importanceSamplingLoss, scoreFunctionLoss } from './ddpo.js';
+
+setThreads(1);
+
+type Overrides = { sample?: object; train?: object; [key: string]: unknown };
+
+function recipeOf({ sample, train, ...rest }: Overrides = {}): DdpoRecipe {
+  return ddpoSchema.parse({
+    method: 'ddpo',
+    prompts: ['a cat', 'a dog'],
+    reward: 'jpeg-compressibility',
+    epochs: 2,
+    seed: 3,
+    sample: { steps: 4, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4, guidanceScale: 3, ...sample },
+    train: { rank: 2, batchSize: 2, updatesPerEpoch: 1, clipMeanLogProb: 1e-4, ...train },
+    ...rest,
+  });
+}
+
+const brightness = (images: Tensor) =>
+  scope(() => {
+    const [count = 0] = images.shape;
+    return images.to('float32').reshape([count, -1]).mean(1).toNumbers();
+  });
+
+function contextOf(score: (images: Tensor) => number[] = brightness): TrainingContext {
+  return {
+    prompts: ['a cat', 'a dog'].map((text) => ({ text, meta: null })),
+    score: async (images) => {
+      const total = score(images);
+      return { total, parts: { brightness: total } };
+    },
+  };
+}
+
+async function metricsOf(recipe: DdpoRecipe, context = contextOf()): Promise<Record<string, number>[]> {
+  const pipeline = tinyPipeline(1);
+  const training = createDdpo(recipe, pipeline, context);
+  const rows: Record<string, number>[] = [];
+  for await (const event of training.run(0)) if (event.kind === 'step') rows.push(event.metrics);
+  training.free();
+  return rows;
+}
+
+test('before the first update the ratio is 1, at every step: 1e-6 at equal batch shape, 1e-5 otherwise', async () => {
+  const [equal] = await metricsOf(recipeOf({ epochs: 1, train: { batchSize: 4 } }));
+  expect(equal?.['policy/firstRatioError']).toBeLessThan(1e-6);
+  const [other] = await metricsOf(recipeOf({ epochs: 1, train: { batchSize: 3 } }));
+  expect(other?.['policy/firstRatioError']).toBeLessThan(1e-5);
+});
+
+test('at ratio 1 the gradient of the clipped surrogate is that of REINFORCE', () => {
+  const old = tensor([-1.2, 0.3, 2.1], { dtype: 'float64' });
+  const advantage = tensor([1.5, -0.7, 0], { dtype: 'float64' });
+  const logProb = old.clone().requiresGrad_();
+  const [clipped] = grad(importanceSamplingLoss(logProb, old, advantage, 1e-4).sum(), [logProb]);
+  const [plain] = grad(scoreFunctionLoss(logProb, advantage).sum(), [logProb]);
+  expect(clipped?.toNumbers()).toEqual(plain?.toNumbers());
+});
+
+test('outside the band the surrogate has no gradient on the side that would go further, and one that leads back', () => {
+  const old = tensor([0, 0, 0, 0], { dtype: 'float64' });
+  const logProb = tensor([0.5, 0.5, -0.5, -0.5], { dtype: 'float64' }).requiresGrad_();
+  const advantage = tensor([1, -1, 1, -1], { dtype: 'float64' });
+  const [gradient] = grad(importanceSamplingLoss(logProb, old, advantage, 0.1).sum(), [logProb]);
+  const e = Math.exp(0.5);
+  const expected = [0, e, -1 / e, 0];
+  gradient?.toNumbers().forEach((value, i) => { expect(value).toBeCloseTo(expected[i] as number, 12); });
+});
+
+test('eta 0 is refused with the reason', () => {
+  expect(() => recipeOf({ sample: { eta: 0 } })).toThrow(/deterministic/);
+});
+
+test('equal rewards give advantage 0, a zero loss and no NaN', async () => {
+  const rows = await metricsOf(recipeOf(), contextOf((images) => Array(images.shape[0]).fill(7)));
+  for (const row of rows) {
+    expect(row['advantage/meanAbsolute']).toBe(0);
+    expect(row['loss/policy'] === 0).toBe(true);
+    for (const value of Object.values(row)) expect(Number.isFinite(value)).toBe(true);
+  }
+});
+
+test('micro-batches do not change the update', async () => {
+  const [one, many] = await Promise.all([
+    metricsOf(recipeOf({ train: { batchSize: 4 } })),
+    metricsOf(recipeOf({ train: { batchSize: 1 } })),
+  ]);
+  for (const name of ['reward/mean', 'gradient/norm'] as const) {
+    expect(many[1]?.[name]).toBeCloseTo(one[1]?.[name] as number, 3);
+  }
+});
+
+test('a loaded state continues as if never interrupted, bit for bit', async () => {
+  const recipe = recipeOf({ epochs: 3, train: { unet: 'lora', textEncoder: 'lora' } });
+  const run = async (from: number, state?: ReturnType<ReturnType<typeof createDdpo>['state']>) => {
+    const training = createDdpo(recipe, tinyPipeline(1), contextOf());
+    if (state !== undefined) training.load(state);
+    const steps: { metrics: Record<string, number>; weights: number[] }[] = [];
+    for await (const event of training.run(from)) {
+      if (event.kind !== 'step') continue;
+      const { trainables } = training.state() as { trainables: { unet: Tensor[]; textEncoder: Tensor[] } };
+      const weights = [...trainables.unet, ...trainables.textEncoder].flatMap((t) => t.toNumbers());
+      steps.push({ metrics: event.metrics, weights });
+      if (from === 0 && state === undefined && event.step === 1) saved = structuredState(training.state());
+    }
+    return steps;
+  };
+  let saved: ReturnType<ReturnType<typeof createDdpo>['state']> | undefined;
+  const whole = await run(0);
+  const resumed = await run(1, saved);
+  expect(resumed).toEqual(whole.slice(1));
+});
+
+/** A copy of a state tree, as a checkpoint would hold it. */
+function structuredState(tree: unknown): never {
+  if (tree !== null && typeof tree === 'object' && 'clone' in tree) return (tree as Tensor).detach().clone() as never;
+  if (Array.isArray(tree)) return tree.map(structuredState) as never;
+  if (tree !== null && typeof tree === 'object') {
+    return Object.fromEntries(Object.entries(tree).map(([key, value]) => [key, structuredState(value)])) as never;
+  }
+  return tree as never;
+}
+
+test('an epoch leaves as many tensors as it found', async () => {
+  const training = createDdpo(recipeOf({ epochs: 4 }), tinyPipeline(1), contextOf());
+  const counts: number[] = [];
+  for await (const event of training.run(0)) if (event.kind === 'step') counts.push(liveTensors());
+  expect(new Set(counts.slice(1)).size).toBe(1);
+  training.free();
+});
+
+test('score function: one update after each drawing moves along the advantage', async () => {
+  const rows = await metricsOf(recipeOf({ epochs: 1, train: { estimator: 'sf', clipMeanLogProb: undefined } }));
+  expect(rows[0]?.['policy/clipFraction']).toBe(0);
+  expect(rows[0]?.['gradient/norm']).toBeGreaterThan(0);
+});
