@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
 import { readJson } from '@rldf/models';
 import { didYouMean } from './config/suggest.js';
-import { UserError } from './errors.js';
+import { InternalError, UserError } from './errors.js';
 
 export interface ModelEntry {
   name: string;
@@ -20,11 +20,9 @@ export interface ModelEntry {
 
 export type ModelKind = 'text-to-image' | 'clip';
 
-/** The package with the built-in world carries the shipped models. */
-const shippedFolder = join(
-  dirname(dirname(createRequire(import.meta.url).resolve('@rldf/emoji-world'))),
-  'model',
-);
+/** The built-in world's package, wherever npm put it; it carries the shipped models. */
+export const worldFolder = packageFolder('@rldf/emoji-world');
+const shippedFolder = join(worldFolder, 'model');
 
 /** Where the models of each name lie, should they be there. */
 const shipped: Record<string, string> = { emoji: shippedFolder, 'emoji-clip': join(shippedFolder, 'clip') };
@@ -89,4 +87,14 @@ function sizeOf(folder: string, without: readonly string[]): number {
     if (entry.isDirectory() && !without.includes(entry.name)) bytes += sizeOf(path, []);
   }
   return bytes;
+}
+
+/** Looks where Node would, but needs neither an entry point nor a build. */
+function packageFolder(name: string): string {
+  const places = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  const found = places
+    .map((place) => join(place, name))
+    .find((folder) => existsSync(join(folder, 'package.json')));
+  if (found === undefined) throw new InternalError(`the package ${name} is not installed`);
+  return found;
 }

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { promptScenes } from '@rldf/emoji-world';
+import { noiseKey, Random } from '@rldf/torch';
 import type { PromptsField } from './config/fields.js';
 import { UserError } from './errors.js';
 
@@ -34,6 +35,33 @@ export function loadPrompts(field: PromptsField): Prompt[] {
 /** The first `most` prompts, each `times` times in a row. */
 export function repeatPrompts(prompts: readonly Prompt[], most: number, times: number): Prompt[] {
   return prompts.slice(0, most).flatMap((prompt) => Array.from({ length: times }, () => prompt));
+}
+
+/** A picture to be drawn in an epoch. */
+export interface EpochPrompt {
+  prompt: Prompt;
+  /** Number of the prompt within the epoch, and of the picture within the prompt. */
+  path: [number, number];
+}
+
+/** The prompts of an epoch, each picture on its own: shuffled passes through all prompts, as many as it takes. */
+export function promptsOfEpoch(
+  prompts: readonly Prompt[],
+  options: { seed: number; epoch: number; promptsPerEpoch: number; picturesPerPrompt: number },
+): EpochPrompt[] {
+  const { seed, epoch, promptsPerEpoch, picturesPerPrompt } = options;
+  const passes = Math.ceil(promptsPerEpoch / prompts.length);
+  const shuffled = Array.from({ length: passes }, (_, pass) =>
+    new Random(noiseKey(seed, 'prompts', epoch, pass)).shuffle(prompts),
+  ).flat();
+  return shuffled
+    .slice(0, promptsPerEpoch)
+    .flatMap((prompt, p) =>
+      Array.from(
+        { length: picturesPerPrompt },
+        (_, picture): EpochPrompt => ({ prompt, path: [p, picture] }),
+      ),
+    );
 }
 
 /** Text files hold one prompt a line (blank lines and those from # on are skipped), `.jsonl` one object with `prompt`. */

@@ -5,11 +5,12 @@ import {
   type Conditioning,
   DDIMScheduler,
   decodeImages,
+  encodePrompts,
   type Pipeline,
   predictGuided,
   type Trajectory,
 } from '@rldf/models';
-import { cat, keep, noGrad, noiseKey, normal, scope, stack, type Tensor } from '@rldf/torch';
+import { cat, free, keep, noGrad, noiseKey, normal, scope, stack, type Tensor } from '@rldf/torch';
 import { UserError } from './errors.js';
 import { meanLogProb } from './log-prob.js';
 
@@ -117,6 +118,50 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
     );
   } finally {
     for (const tensor of [...latents, ...logProbs, conditioning.hiddenStates]) tensor.free();
+  }
+}
+
+export interface RolloutBatches extends Pick<RolloutOptions, 'steps' | 'eta'> {
+  /** One a picture. */
+  prompts: readonly string[];
+  behaviours: readonly Behaviour[];
+  negativePrompt: string;
+  /** Pictures drawn at once. */
+  batchSize: number;
+}
+
+/** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
+export async function* rolloutBatches(
+  pipeline: Pipeline,
+  { prompts, behaviours, negativePrompt, batchSize, ...options }: RolloutBatches,
+): AsyncGenerator<number, Rollout[]> {
+  const rollouts: Rollout[] = [];
+  try {
+    for (let start = 0; start < prompts.length; start += batchSize) {
+      const part = prompts.slice(start, start + batchSize);
+      const encode = (texts: readonly string[]) => noGrad(() => encodePrompts(pipeline, texts));
+      const text = { conditional: encode(part), unconditional: encode([negativePrompt]) };
+      try {
+        const drawing = rollout(pipeline, {
+          ...text,
+          ...options,
+          behaviours: behaviours.slice(start, start + batchSize),
+        });
+        for (let next = await drawing.next(); ; next = await drawing.next()) {
+          if (next.done) {
+            rollouts.push(next.value);
+            break;
+          }
+          yield (start + part.length * next.value) / prompts.length;
+        }
+      } finally {
+        free(text);
+      }
+    }
+    return rollouts;
+  } catch (error) {
+    free(rollouts);
+    throw error;
   }
 }
 

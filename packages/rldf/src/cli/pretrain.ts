@@ -18,14 +18,19 @@ interface Options {
 export function pretrainCommand(): Command {
   return new Command('pretrain')
     .description('train the built-in model from nothing, stage by stage; a stage continues where it was')
-    .argument('<stage>', 'clip, decoder, encoder, unet, judge; vae for decoder and encoder; pack to write the model folder')
+    .argument(
+      '<stage>',
+      'clip, decoder, encoder, unet, judge; vae for decoder and encoder; pack to write the model folder',
+    )
     .option('--folder <folder>', 'holds one folder a stage', 'runs/pretrain')
     .option('--steps <n>', 'updates in all; the learning rate falls to zero there')
     .option('--minutes <n>', 'stop this leg after so long, with a checkpoint')
     .option('--batch-size <n>', 'pictures an update')
     .option('--learning-rate <x>', 'highest learning rate')
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
-    .addOption(new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']))
+    .addOption(
+      new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']),
+    )
     .option('--threads <n>', 'CPU threads')
     .option('--seed <n>', 'seed of everything random', '0')
     .option('--output <folder>', 'pack: where the model folder goes')
@@ -41,7 +46,9 @@ Examples:
     .action(async (stage: string, options: Options) => {
       const { runPretraining } = await import('../pretrain/index.js');
       const progress = new Progress();
-      const { signal, release } = interruption(() => progress.print('stopping with a checkpoint; Ctrl-C again ends at once'));
+      const { signal, release } = interruption(() =>
+        progress.print('stopping with a checkpoint; Ctrl-C again ends at once'),
+      );
       const number = (text: string | undefined) => (text === undefined ? undefined : Number(text));
       try {
         await runPretraining(stage, {
@@ -58,7 +65,9 @@ Examples:
           signal,
           log: (line) => progress.print(line),
           onEvent: ({ step, steps, loss, learningRate, seconds }) =>
-            progress.update(`${stage} ${step}/${steps}  loss ${loss.toFixed(4)}  rate ${learningRate.toExponential(1)}  ${Math.round(seconds)} s`),
+            progress.update(
+              `${stage} ${step}/${steps}  loss ${loss.toFixed(4)}  rate ${learningRate.toExponential(1)}  ${Math.round(seconds)} s`,
+            ),
         });
       } finally {
         release();

@@ -1,5 +1,14 @@
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,8 +18,8 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { tinyPipeline } from '../../../models/src/tiny-pipeline.js';
 import { readTexts } from '../report/png.js';
 import { openRun } from '../run/run.js';
-import { freeRunName, table } from './shared.js';
 import { exitCodeOf, runCommandLine } from './program.js';
+import { freeRunName, table } from './shared.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-cli-'));
@@ -62,7 +71,9 @@ test('help, for rldf and for every command, has worked examples', async () => {
   const { code, out } = await rldf('--help');
   expect(code).toBe(0);
   expect(out).toContain('rldf quickstart');
-  const names = [...out.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]!).filter((name) => name !== 'help');
+  const names = [...out.matchAll(/^ {2}([a-z]+) /gm)]
+    .map((match) => match[1]!)
+    .filter((name) => name !== 'help');
   expect(names.length).toBe(11);
   for (const name of names) {
     const help = await rldf(name, '--help');
@@ -78,7 +89,15 @@ test('train, resume and report go the whole way, and leave no tensors behind', a
   expect(result).toMatchObject({ pictures: 8, unit: 'kB', rewardName: 'jpeg-compressibility', prompts: 3 });
   expect(liveTensors()).toBe(before);
   const run = openRun('whole', runs);
-  for (const file of ['recipe.yaml', 'environment.json', 'metrics.jsonl', 'report/index.html', 'report/grid.png', 'report/curve.svg', 'adapters/pytorch_lora_weights.safetensors']) {
+  for (const file of [
+    'recipe.yaml',
+    'environment.json',
+    'metrics.jsonl',
+    'report/index.html',
+    'report/grid.png',
+    'report/curve.svg',
+    'adapters/pytorch_lora_weights.safetensors',
+  ]) {
     expect([file, existsSync(join(run.folder, file))]).toEqual([file, true]);
   }
   const longer = await rldf('resume', 'whole', '--runs', runs, '--set', 'epochs=3');
@@ -98,7 +117,18 @@ test('generate writes pictures with their settings inside, and its noise can be 
   const first = join(folder, 'first');
   const adapter = `${join(runs, 'whole', 'adapters', 'pytorch_lora_weights.safetensors')}:0.5`;
   const options = ['--model', model, '--steps', '3', '--json'];
-  const drawn = await rldf('generate', 'a cat', 'a dog', '--seed', '7-8', '--save-latents', noise, '--output', first, ...options);
+  const drawn = await rldf(
+    'generate',
+    'a cat',
+    'a dog',
+    '--seed',
+    '7-8',
+    '--save-latents',
+    noise,
+    '--output',
+    first,
+    ...options,
+  );
   expect(drawn.code).toBe(0);
   const { pictures, sheet } = JSON.parse(drawn.out);
   expect(pictures).toHaveLength(4);
@@ -108,13 +138,34 @@ test('generate writes pictures with their settings inside, and its noise can be 
   const { tensors } = readSafetensors(noise);
   expect([tensors.get('latents')?.shape, tensors.get('latents')?.dtype]).toEqual([[4, 4, 4, 4], 'float32']);
   const second = join(folder, 'second');
-  await rldf('generate', 'a cat', 'a dog', '--seed', '0,1', '--latents', noise, '--output', second, ...options, '--batch-size', '3');
+  await rldf(
+    'generate',
+    'a cat',
+    'a dog',
+    '--seed',
+    '0,1',
+    '--latents',
+    noise,
+    '--output',
+    second,
+    ...options,
+    '--batch-size',
+    '3',
+  );
   const pixelsOf = (path: string) => readFileSync(path).subarray(-60);
   for (const index of [0, 1, 2, 3]) {
     const name = `000${index}.png`;
     expect(pixelsOf(join(second, name))).toEqual(pixelsOf(join(first, name)));
   }
-  const adapted = await rldf('generate', 'a cat', '--adapter', adapter, '--output', join(folder, 'third'), ...options);
+  const adapted = await rldf(
+    'generate',
+    'a cat',
+    '--adapter',
+    adapter,
+    '--output',
+    join(folder, 'third'),
+    ...options,
+  );
   expect(JSON.parse(readTexts(readFileSync(JSON.parse(adapted.out).pictures[0])).rldf!).adapters).toEqual([
     'pytorch_lora_weights.safetensors:0.5',
   ]);
@@ -124,7 +175,10 @@ test('validate and dry run print the arithmetic and the resolved recipe', async 
   const plan = await rldf('train', recipe, '--dry-run');
   expect(plan.out).toContain('pictures   2 prompts x 2 = 4 an epoch, x 2 epochs = 8');
   expect(plan.out).toMatch(/time +about \d+ s on this machine/);
-  expect(JSON.parse((await rldf('train', recipe, '--dry-run', '--json')).out)).toMatchObject({ pictures: 8, updates: 4 });
+  expect(JSON.parse((await rldf('train', recipe, '--dry-run', '--json')).out)).toMatchObject({
+    pictures: 8,
+    updates: 4,
+  });
   expect(JSON.parse((await rldf('validate', recipe, '--json')).out).train.rank).toBe(2);
   expect((await rldf('validate', 'quickstart')).out).toBe('quickstart: good\n');
   expect(existsSync(join(runs, 'tiny-1'))).toBe(false);
@@ -134,8 +188,12 @@ test('models, rewards, recipes, doctor and the schema are there for programs to 
   for (const entry of JSON.parse((await rldf('models', '--json')).out)) {
     expect(Object.keys(entry).sort()).toEqual(['bytes', 'kind', 'licence', 'name', 'path']);
   }
-  expect(JSON.parse((await rldf('models', '--rewards', '--json')).out).map(({ name }: { name: string }) => name)).toContain('clip-score');
-  expect(JSON.parse((await rldf('recipes', '--json')).out).map(({ name }: { name: string }) => name)).toContain('quickstart');
+  expect(
+    JSON.parse((await rldf('models', '--rewards', '--json')).out).map(({ name }: { name: string }) => name),
+  ).toContain('clip-score');
+  expect(
+    JSON.parse((await rldf('recipes', '--json')).out).map(({ name }: { name: string }) => name),
+  ).toContain('quickstart');
   const doctor = JSON.parse((await rldf('doctor', '--json')).out);
   expect(doctor.libtorch.value).toMatch(/^\d+\.\d+/);
   expect(JSON.parse((await rldf('validate', '--schema')).out)).toHaveProperty('$schema');
@@ -198,28 +256,49 @@ test('a damaged checkpoint is refused, and passed over only when asked', async (
   expect([resumed.code, resumed.err]).toEqual([0, expect.stringContaining('passed over: ')]);
 });
 
-
 /** Runs the real program. */
 function spawnRldf(...words: string[]) {
   const main = fileURLToPath(new URL('main.ts', import.meta.url));
-  return spawn(process.execPath, ['--conditions=rldf-source', '--import', 'tsx', main, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return spawn(process.execPath, ['--conditions=rldf-source', '--import', 'tsx', main, ...words], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
 }
 
 test('Ctrl-C saves, says how to continue, and exits with code 2', async () => {
-  const child = spawnRldf('train', recipe, '--name', 'stopped', '--runs', runs, '--set', 'epochs=500', '--set', 'evaluate.every=500', '--set', 'checkpoint.every=500');
+  const child = spawnRldf(
+    'train',
+    recipe,
+    '--name',
+    'stopped',
+    '--runs',
+    runs,
+    '--set',
+    'epochs=500',
+    '--set',
+    'evaluate.every=500',
+    '--set',
+    'checkpoint.every=500',
+  );
   let err = '';
   child.stderr.on('data', (data) => {
     err += data;
     if (err.includes('epoch   2/500') && !child.killed) child.kill('SIGINT');
   });
   const code = await new Promise((resolve) => child.on('exit', resolve));
-  expect(err).toMatch(/rldf: interrupted behind epoch \d+ of 500 — what was learned is saved. Continue with `rldf resume stopped`/);
+  expect(err).toMatch(
+    /rldf: interrupted behind epoch \d+ of 500 — what was learned is saved. Continue with `rldf resume stopped`/,
+  );
   expect(code).toBe(2);
   expect(openRun('stopped', runs).loadCheckpoint().step).toBeGreaterThan(0);
 });
 
 test('tables and run names', () => {
-  expect(table([['a', 'bbb', 'c'], ['aaaa', 'b', 'c']])).toBe('a     bbb  c\naaaa  b    c');
+  expect(
+    table([
+      ['a', 'bbb', 'c'],
+      ['aaaa', 'b', 'c'],
+    ]),
+  ).toBe('a     bbb  c\naaaa  b    c');
   expect(freeRunName('/x/whole.yaml', runs)).toBe('whole-1');
 });
 
@@ -230,5 +309,5 @@ test('a fault of ours has exit code 1 and asks for a report', () => {
     return true;
   });
   expect(exitCodeOf(new TypeError('x is not a function'))).toBe(1);
-  expect(text).toMatch(/^rldf: internal: TypeError: x is not a function\nThis is a fault of rldf.*\n[^]*at /);
+  expect(text).toMatch(/^rldf: internal: TypeError: x is not a function\nThis is a fault of rldf.*\n +at /s);
 });

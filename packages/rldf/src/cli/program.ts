@@ -78,7 +78,6 @@ export function exitCodeOf(error: unknown): number {
   return exitCodes.ours;
 }
 
-
 /**
  * Runs a command line, without the program's own name.
  * @returns the exit code: 0, 2 for a mistake of the user's or an interruption, 1 for a fault of ours

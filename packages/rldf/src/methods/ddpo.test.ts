@@ -2,7 +2,13 @@ import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { TrainingContext } from '../run/training.js';
-import { createDdpo, type DdpoRecipe, ddpoSchema, importanceSamplingLoss, scoreFunctionLoss } from './ddpo.js';
+import {
+  createDdpo,
+  type DdpoRecipe,
+  ddpoSchema,
+  importanceSamplingLoss,
+  scoreFunctionLoss,
+} from './ddpo.js';
 
 setThreads(1);
 
@@ -69,7 +75,9 @@ test('outside the band the surrogate has no gradient on the side that would go f
   const [gradient] = grad(importanceSamplingLoss(logProb, old, advantage, 0.1).sum(), [logProb]);
   const e = Math.exp(0.5);
   const expected = [0, e, -1 / e, 0];
-  gradient?.toNumbers().forEach((value, i) => { expect(value).toBeCloseTo(expected[i] as number, 12); });
+  gradient?.toNumbers().forEach((value, i) => {
+    expect(value).toBeCloseTo(expected[i] as number, 12);
+  });
 });
 
 test('eta 0 is refused with the reason', () => {
@@ -77,7 +85,10 @@ test('eta 0 is refused with the reason', () => {
 });
 
 test('equal rewards give advantage 0, a zero loss and no NaN', async () => {
-  const rows = await metricsOf(recipeOf(), contextOf((images) => Array(images.shape[0]).fill(7)));
+  const rows = await metricsOf(
+    recipeOf(),
+    contextOf((images) => Array(images.shape[0]).fill(7)),
+  );
   for (const row of rows) {
     expect(row['advantage/meanAbsolute']).toBe(0);
     expect(row['loss/policy'] === 0).toBe(true);
@@ -118,10 +129,13 @@ test('a loaded state continues as if never interrupted, bit for bit', async () =
 
 /** A copy of a state tree, as a checkpoint would hold it. */
 function structuredState(tree: unknown): never {
-  if (tree !== null && typeof tree === 'object' && 'clone' in tree) return (tree as Tensor).detach().clone() as never;
+  if (tree !== null && typeof tree === 'object' && 'clone' in tree)
+    return (tree as Tensor).detach().clone() as never;
   if (Array.isArray(tree)) return tree.map(structuredState) as never;
   if (tree !== null && typeof tree === 'object') {
-    return Object.fromEntries(Object.entries(tree).map(([key, value]) => [key, structuredState(value)])) as never;
+    return Object.fromEntries(
+      Object.entries(tree).map(([key, value]) => [key, structuredState(value)]),
+    ) as never;
   }
   return tree as never;
 }
@@ -135,7 +149,9 @@ test('an epoch leaves as many tensors as it found', async () => {
 });
 
 test('score function: one update after each drawing moves along the advantage', async () => {
-  const rows = await metricsOf(recipeOf({ epochs: 1, train: { estimator: 'sf', clipMeanLogProb: undefined } }));
+  const rows = await metricsOf(
+    recipeOf({ epochs: 1, train: { estimator: 'sf', clipMeanLogProb: undefined } }),
+  );
   expect(rows[0]?.['policy/clipFraction']).toBe(0);
   expect(rows[0]?.['gradient/norm']).toBeGreaterThan(0);
 });

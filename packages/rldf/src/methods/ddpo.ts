@@ -1,12 +1,6 @@
 // docs: docs/methods/ddpo.md · paper: Black et al. 2023, "Training diffusion models with reinforcement learning", arXiv 2305.13301, equations 3-5 · code: kvablack/ddpo-pytorch
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import {
-  type Behaviour,
-  type Conditioning,
-  type DDIMScheduler,
-  encodePrompts,
-  type Pipeline,
-} from '@rldf/models';
+import type { Behaviour, DDIMScheduler, Pipeline } from '@rldf/models';
 import {
   AdamW,
   cat,
@@ -14,7 +8,6 @@ import {
   free,
   GradientAccumulator,
   grad,
-  keep,
   noGrad,
   noiseKey,
   Random,
@@ -27,11 +20,18 @@ import {
 import { momentsOf, PromptStatistics } from '../advantages.js';
 import { trainedStepsOf } from '../config/batch-arithmetic.js';
 import { type DdpoRecipe, ddpoSchema } from '../config/ddpo-schema.js';
-import { InternalError } from '../errors.js';
+import { InternalError, UserError } from '../errors.js';
 import { elementsOf, meanLogProb } from '../log-prob.js';
-import type { Prompt } from '../prompts.js';
-import { guidedConditioning, policyMoments, policyScheduler, type Rollout, rollout } from '../rollout.js';
-import type { ProgressEvent, StepEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
+import { promptsOfEpoch } from '../prompts.js';
+import {
+  guidedConditioning,
+  policyMoments,
+  policyScheduler,
+  type Rollout,
+  rolloutBatches,
+} from '../rollout.js';
+import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
+import { TextFeatures } from '../text-features.js';
 import {
   createTrainables,
   drawForEvaluation,
@@ -107,67 +107,35 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
   }
 
   async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
-    const chosen = choosePrompts(context.prompts, recipe, epoch);
+    const chosen = promptsOfEpoch(context.prompts, { seed, epoch, ...sample });
     const prompts = chosen.map(({ prompt }) => prompt);
-    const rollouts: Rollout[] = [];
+    const texts = prompts.map(({ text }) => text);
+    const guidance = Array<number>(sample.steps).fill(sample.guidanceScale);
+    const behaviours = chosen.map(({ path }): Behaviour => ({ seed, path: [epoch, ...path], guidance }));
+    const drawing = rolloutBatches(pipeline, {
+      ...sample,
+      prompts: texts,
+      behaviours,
+      negativePrompt: recipe.negativePrompt,
+    });
+    let drawn = await drawing.next();
+    for (; !drawn.done; drawn = await drawing.next()) yield progress('drawing', drawn.value, true);
+    const rollouts = drawn.value;
     try {
-      yield* draw(epoch, chosen, rollouts);
-      const images = noGrad(() => cat(rollouts.map((part) => part.images)));
+      const images = noGrad(() => cat(rollouts.map((part) => part.images))); // [B, H, W, 3]
       yield progress('scoring', 0, true);
       const { total: rewards, parts } = await context.score(images, prompts).finally(() => images.free());
-      const texts = prompts.map(({ text }) => text);
       const advantages = statistics.advantages(texts, rewards, train.advantageClip);
       const reports: UpdateReport[] = [];
       yield* learn(epoch, samplesOf(rollouts, texts, advantages), reports);
-      const metrics = epochMetrics(rewards, parts, advantages, reports);
-      yield { kind: 'step', step: epoch + 1, metrics, pictures: chosen.length } satisfies StepEvent;
+      yield {
+        kind: 'step',
+        step: epoch + 1,
+        metrics: epochMetrics(rewards, parts, advantages, reports),
+        pictures: chosen.length,
+      };
     } finally {
       free(rollouts);
-    }
-  }
-
-  /** Draws all pictures of an epoch, `sample.batchSize` at once. */
-  async function* draw(
-    epoch: number,
-    chosen: readonly Chosen[],
-    into: Rollout[],
-  ): AsyncGenerator<ProgressEvent> {
-    for (let start = 0; start < chosen.length; start += sample.batchSize) {
-      const part = chosen.slice(start, start + sample.batchSize);
-      const [conditional, unconditional] = noGrad(() =>
-        scope(() => [
-          encodePrompts(
-            pipeline,
-            part.map(({ prompt }) => prompt.text),
-          ),
-          encodePrompts(pipeline, [recipe.negativePrompt]),
-        ]),
-      ) as [Conditioning, Conditioning];
-      const behaviours = part.map(
-        ({ path }): Behaviour => ({
-          seed,
-          path: [epoch, ...path],
-          guidance: Array<number>(sample.steps).fill(sample.guidanceScale),
-        }),
-      );
-      try {
-        const drawing = rollout(pipeline, {
-          conditional,
-          unconditional,
-          behaviours,
-          steps: sample.steps,
-          eta: sample.eta,
-        });
-        for (let next = await drawing.next(); ; next = await drawing.next()) {
-          if (next.done) {
-            into.push(next.value);
-            break;
-          }
-          yield progress('drawing', (start + part.length * next.value) / chosen.length, true);
-        }
-      } finally {
-        free([conditional, unconditional]);
-      }
     }
   }
 
@@ -223,7 +191,11 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
     done: number,
     part: number,
   ): AsyncGenerator<ProgressEvent, UpdateReport> {
-    const text = encodeForUpdate(samples);
+    const text = new TextFeatures(
+      pipeline,
+      [recipe.negativePrompt, ...samples.map(({ prompt }) => prompt)],
+      trainables.textEncoder,
+    );
     const pairs = samples.reduce((sum, { steps }) => sum + steps.size, 0);
     const report: UpdateReport = { loss: 0, gradNorm: 0, approxKl: 0, clipFraction: 0, maxRatioError: 0 };
     try {
@@ -236,9 +208,17 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
         yield progress('learning', done + (part * (step + 1)) / sample.steps, false);
       }
       report.gradNorm = accumulator.take((gradients) => {
-        scope(() => text.backward(gradients.slice(trainables.unet.length)));
+        scope(() => {
+          const ofText = gradients.slice(trainables.unet.length);
+          text.backward().forEach((gradient, i) => void ofText[i]?.add_(gradient));
+        });
         const norm = clipGradNorm(gradients, train.maxGradNorm);
-        if (Number.isFinite(norm)) optimiser.step(gradients);
+        if (!Number.isFinite(norm)) {
+          throw new UserError(
+            `ddpo: the gradient's norm is ${norm} — the policy left the range of float32. Continue from the last checkpoint with a lower train.learningRate (now ${train.learningRate}) or train.maxGradNorm (now ${train.maxGradNorm}).`,
+          );
+        }
+        optimiser.step(gradients);
         return norm;
       });
       return report;
@@ -251,11 +231,19 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
     samples: readonly Sample[],
     step: number,
     pairs: number,
-    text: UpdateText,
+    text: TextFeatures,
     report: UpdateReport,
   ): void {
     scope(() => {
-      const { logProb, oldLogProb } = stepLogProbs(pipeline, scheduler, samples, step, text, sample.eta);
+      const { logProb, oldLogProb } = stepLogProbs(
+        pipeline,
+        scheduler,
+        samples,
+        step,
+        text,
+        recipe.negativePrompt,
+        sample.eta,
+      );
       const advantage = tensor(
         samples.map((s) => s.advantage),
         { dtype: 'float64' },
@@ -266,39 +254,12 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
           ? scoreFunctionLoss(logProb, advantage)
           : importanceSamplingLoss(logProb, oldLogProb, advantage, range);
       const loss = losses.sum().div(pairs);
-      const inputs = text.leaf === undefined ? trainables.unet : [...trainables.unet, text.leaf];
-      const gradients = grad(loss, inputs);
-      const unet = gradients.slice(0, trainables.unet.length);
-      accumulator.add([...unet, ...trainables.textEncoder.map((p) => zeros(p.shape))]);
-      if (text.leaf !== undefined) text.gradient?.add_(gradients.at(-1) as Tensor);
+      const gradients = grad(loss, text.learns ? [...trainables.unet, text.values] : trainables.unet);
+      const ofText = trainables.textEncoder.map((parameter) => zeros(parameter.shape)); // comes at the end, once
+      accumulator.add([...gradients.slice(0, trainables.unet.length), ...ofText]);
+      if (text.learns) text.gather(gradients.at(-1) as Tensor);
       observe(report, loss, logProb.detach().sub(oldLogProb), range, pairs);
     });
-  }
-
-  /** Text features of an update's prompts; when the encoder learns, a leaf that gathers dL/dz, so that the encoder runs backward once. */
-  function encodeForUpdate(samples: readonly Sample[]): UpdateText {
-    const prompts = [recipe.negativePrompt, ...new Set(samples.map(({ prompt }) => prompt))];
-    const rows = new Map(prompts.map((prompt, row) => [prompt, row]));
-    rows.set(recipe.negativePrompt, prompts.lastIndexOf(recipe.negativePrompt));
-    const learns = trainables.textEncoder.length > 0;
-    const encode = () => scope(() => encodePrompts(pipeline, prompts).hiddenStates);
-    const encoded = keep(learns ? encode() : noGrad(encode)); // [P, L, D]
-    const leaf = learns ? keep(encoded.detach().requiresGrad_()) : undefined;
-    const gradient = leaf === undefined ? undefined : keep(zeros(leaf.shape));
-    return {
-      values: leaf ?? encoded,
-      rows,
-      leaf,
-      gradient,
-      backward(into) {
-        if (gradient === undefined) return;
-        const gradients = grad(encoded, trainables.textEncoder, { gradOutputs: [gradient] });
-        into.forEach((sum, i) => {
-          sum.add_(gradients[i] as Tensor);
-        });
-      },
-      free: () => free([encoded, leaf, gradient]),
-    };
   }
 
   return {
@@ -332,23 +293,14 @@ const progress = (phase: string, share: number, interruptible: boolean): Progres
   interruptible,
 });
 
-interface UpdateText {
-  values: Tensor; // [P, L, D]
-  rows: Map<string, number>;
-  leaf: Tensor | undefined;
-  gradient: Tensor | undefined;
-  /** Adds the text encoder's gradients for all that was gathered in `gradient`. */
-  backward(into: readonly Tensor[]): void;
-  free(): void;
-}
-
 /** Log-probabilities of a step that was drawn, under the policy now and under the one that drew it, both [B]. */
 function stepLogProbs(
   pipeline: Pipeline,
   scheduler: DDIMScheduler,
   samples: readonly Sample[],
   step: number,
-  text: UpdateText,
+  text: TextFeatures,
+  negativePrompt: string,
   eta: number,
 ): { logProb: Tensor; oldLogProb: Tensor } {
   const pick = (read: (rollout: Rollout) => Tensor) =>
@@ -356,17 +308,9 @@ function stepLogProbs(
   const current = pick(({ trajectory }) => trajectory.latents.select(0, step)); // [B, C, h, w]
   const next = pick(({ trajectory }) => trajectory.latents.select(0, step + 1)); // [B, C, h, w]
   const oldLogProb = pick(({ trajectory }) => trajectory.logProbs.select(0, step)); // [B]
-  const select = (prompts: readonly (string | null)[]) =>
-    text.values.indexSelect(
-      0,
-      tensor(
-        prompts.map((prompt) => (prompt === null ? 0 : (text.rows.get(prompt) as number))),
-        { dtype: 'int64' },
-      ),
-    );
   const conditioning = guidedConditioning(
-    { hiddenStates: select([null]) },
-    { hiddenStates: select(samples.map(({ prompt }) => prompt)) },
+    { hiddenStates: text.of([negativePrompt]) },
+    { hiddenStates: text.of(samples.map(({ prompt }) => prompt)) },
   );
   const behaviours = samples.map(({ rollout, row }) => rollout.trajectory.behaviours[row] as Behaviour);
   const { mean, std } = policyMoments(pipeline, scheduler, current, step, conditioning, behaviours, eta);
@@ -388,27 +332,6 @@ function observe(report: UpdateReport, loss: Tensor, logRatio: Tensor, range: nu
     report.clipFraction += (error > range ? 1 : 0) / pairs;
     report.maxRatioError = Math.max(report.maxRatioError, error);
   }
-}
-
-interface Chosen {
-  prompt: Prompt;
-  /** Number of the prompt within the epoch, and of the picture within the prompt. */
-  path: [number, number];
-}
-
-/** The epoch's prompts: a shuffled pass through all of them, repeated if there are too few. */
-function choosePrompts(prompts: readonly Prompt[], { seed, sample }: DdpoRecipe, epoch: number): Chosen[] {
-  const shuffle = (round: number) => new Random(noiseKey(seed, 'prompts', epoch, round)).shuffle(prompts);
-  const rounds = Math.ceil(sample.promptsPerEpoch / prompts.length);
-  const chosen = Array.from({ length: rounds }, (_, round) => shuffle(round))
-    .flat()
-    .slice(0, sample.promptsPerEpoch);
-  return chosen.flatMap((prompt, p) =>
-    Array.from(
-      { length: sample.picturesPerPrompt },
-      (_, picture): Chosen => ({ prompt, path: [p, picture] }),
-    ),
-  );
 }
 
 function epochMetrics(

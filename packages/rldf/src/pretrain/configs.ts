@@ -96,11 +96,24 @@ export const schedulerConfig: SchedulerConfig = {
 
 /** What the first base model is trained to draw: all animals of the papers, and things that are plain to see. CLIP and the autoencoder know the whole world. */
 const BASE_THINGS = `bicycle,car,sports ball,plate,chess pawn,shirt,airplane,bus,boat,umbrella,apple,banana,carrot,pizza,tree,flower,house,star,sun,heart,balloon,guitar,mushroom,strawberry`;
-export const baseNouns: readonly string[] = [...paperAnimals, ...unseenAnimals].map(({ name }) => name).concat(['person'], BASE_THINGS.split(','));
+export const baseNouns: readonly string[] = [...paperAnimals, ...unseenAnimals]
+  .map(({ name }) => name)
+  .concat(['person'], BASE_THINGS.split(','));
 
 /** The mix of scenes that the base model is trained on. */
 export const baseWorld: SampleOptions = {
   nouns: baseNouns,
-  kinds: { single: 0.55, colour: 0.08, background: 0.08, count: 0.06, relation: 0.09, and: 0.04, activity: 0.04, people: 0.01, style: 0.03, long: 0.02 },
+  kinds: {
+    single: 0.55,
+    colour: 0.08,
+    background: 0.08,
+    count: 0.06,
+    relation: 0.09,
+    and: 0.04,
+    activity: 0.04,
+    people: 0.01,
+    style: 0.03,
+    long: 0.02,
+  },
   places: { centre: 0.8, grid: 0.2 },
 };

@@ -14,12 +14,21 @@ import {
   savePipeline,
   UNet2DConditionModel,
 } from '@rldf/models';
-import { free, noGrad, Parameters, scope, type StateDict, setThreads, type Tensor, writeSafetensors } from '@rldf/torch';
+import {
+  free,
+  noGrad,
+  Parameters,
+  type StateDict,
+  scope,
+  setThreads,
+  type Tensor,
+  writeSafetensors,
+} from '@rldf/torch';
 import { UserError } from '../errors.js';
 import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
 import { measureClassifier, NounClassifier, pretrainClassifier } from './classifier.js';
 import { measureClip, pretrainClip } from './clip.js';
-import { baseNouns, baseWorld, clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
+import { baseWorld, clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
 import {
   fitPatchBasis,
   loadPatchBasis,
@@ -33,7 +42,11 @@ import { cacheLatents, pretrainUNet } from './unet.js';
 import { measureVae, pretrainVae } from './vae.js';
 
 /** The tokenizer that ships with the world. */
-const tokenizerFolder = join(dirname(dirname(createRequire(import.meta.url).resolve('@rldf/emoji-world'))), 'model', 'tokenizer');
+const tokenizerFolder = join(
+  dirname(dirname(createRequire(import.meta.url).resolve('@rldf/emoji-world'))),
+  'model',
+  'tokenizer',
+);
 
 export const stages = ['clip', 'decoder', 'encoder', 'unet', 'judge'] as const;
 export type Stage = (typeof stages)[number];
@@ -64,19 +77,38 @@ const defaults: Record<Stage, Pick<PretrainOptions, 'steps' | 'batchSize' | 'lea
   judge: { steps: 1500, batchSize: 64, learningRate: 2e-3 },
 };
 
-type Overrides = { [Key in keyof Omit<PretrainOptions, 'stage'>]?: PretrainOptions[Key] | undefined } & Pick<PretrainOptions, 'folder' | 'seed'>;
+type Overrides = { [Key in keyof Omit<PretrainOptions, 'stage'>]?: PretrainOptions[Key] | undefined } & Pick<
+  PretrainOptions,
+  'folder' | 'seed'
+>;
 
 /** `rldf pretrain`: a stage by name with the defaults above, `vae` for both its halves, or `pack`. */
 export async function runPretraining(
   stage: string,
-  { output, onEvent, ...overrides }: Overrides & { output?: string | undefined; onEvent: (event: TrainingEvent) => void },
+  {
+    output,
+    onEvent,
+    ...overrides
+  }: Overrides & { output?: string | undefined; onEvent: (event: TrainingEvent) => void },
 ): Promise<void> {
   if (stage === 'pack') return packModel(overrides.folder, output ?? 'model');
-  const wanted = stage === 'vae' ? (['decoder', 'encoder'] as const) : stages.filter((name) => name === stage);
-  if (wanted.length === 0) throw new UserError(`rldf pretrain: "${stage}" is no stage — one of ${stages.join(', ')}, vae, pack.`);
-  const given = Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)) as Overrides;
+  const wanted =
+    stage === 'vae' ? (['decoder', 'encoder'] as const) : stages.filter((name) => name === stage);
+  if (wanted.length === 0)
+    throw new UserError(`rldf pretrain: "${stage}" is no stage — one of ${stages.join(', ')}, vae, pack.`);
+  const given = Object.fromEntries(
+    Object.entries(overrides).filter(([, value]) => value !== undefined),
+  ) as Overrides;
   for (const name of wanted) {
-    const options: PretrainOptions = { cachedScenes: 60_000, precision: 'float32', ...defaults[name], ...(given as object), folder: overrides.folder, seed: overrides.seed, stage: name };
+    const options: PretrainOptions = {
+      cachedScenes: 60_000,
+      precision: 'float32',
+      ...defaults[name],
+      ...(given as object),
+      folder: overrides.folder,
+      seed: overrides.seed,
+      stage: name,
+    };
     for await (const event of pretrain(options)) onEvent(event);
   }
 }
@@ -140,7 +172,12 @@ async function* trainUNet(
   const parameters = Parameters.random(seed);
   const unet = new UNet2DConditionModel(unetConfig, parameters.at(), { residualInit: 'zeros' });
   log(`U-Net: ${parameters.count} parameters`);
-  const training = { ...shared, scheduler: schedulerConfig, cachedScenes: options.cachedScenes, world: baseWorld };
+  const training = {
+    ...shared,
+    scheduler: schedulerConfig,
+    cachedScenes: options.cachedScenes,
+    world: baseWorld,
+  };
   const cache = await cacheLatents(basis, tokenizer, training, (done) => {
     if (done % 10_000 === 0) log(`encoded ${done} scenes`);
   });
@@ -221,7 +258,9 @@ export async function packModel(folder: string, target: string): Promise<void> {
     defaults: { steps: 14, guidanceScale: 3 },
   };
   savePipeline(pipeline, target, { dtype: 'float16' });
-  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, { dtype: 'float16' });
+  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, {
+    dtype: 'float16',
+  });
 }
 
 function buildClip(tokenizer: CLIPTokenizer, seed: number): { clip: CLIPModel; parameters: Parameters } {
@@ -241,7 +280,9 @@ function buildTextEncoder(
 ): { textEncoder: CLIPTextModel; parameters: Parameters; clip: Parameters } {
   const { parameters: clipParameters } = buildClip(tokenizer, 0);
   loadAveraged(join(folder, 'clip'), [...clipParameters.entries.values()]);
-  const tower: StateDict = new Map([...clipParameters.entries].filter(([name]) => name.startsWith('text_model.')));
+  const tower: StateDict = new Map(
+    [...clipParameters.entries].filter(([name]) => name.startsWith('text_model.')),
+  );
   const parameters = Parameters.from(tower);
   const { text_config: config } = clipConfig(tokenizer);
   return { textEncoder: new CLIPTextModel(config, parameters.at()), parameters, clip: clipParameters };

@@ -49,6 +49,6 @@ test('rewards are the size in kB with its sign, one a picture in order', async (
   const pixels = new Uint8Array([...picture('random', 64, 64), ...picture('flat', 64, 64)]);
   using images = tensor(pixels, { shape: [2, 64, 64, 3], dtype: 'uint8' });
   const batch = { images, prompts: ['a', 'b'], meta: [null, null] };
-  expect(await jpegCompressibility.score(batch)).toEqual([-5.43, -0.693]);
-  expect(await jpegIncompressibility.score(batch)).toEqual([5.43, 0.693]);
+  expect(await jpegCompressibility.score(batch)).toEqual([-5.43, -693 / 1000]);
+  expect(await jpegIncompressibility.score(batch)).toEqual([5.43, 693 / 1000]);
 });

@@ -77,7 +77,18 @@ test('killed with SIGKILL at a step and within checkpoints, resume ends with the
     { RLDF_KILL_AT_FILE_OP: String(within('step-3').at(-1)) },
   ].entries()) {
     const name = `killed-${index}`;
-    const words = ['--conditions=rldf-source', '--import', 'tsx', main, 'train', recipeFile, '--name', name, '--runs', root];
+    const words = [
+      '--conditions=rldf-source',
+      '--import',
+      'tsx',
+      main,
+      'train',
+      recipeFile,
+      '--name',
+      name,
+      '--runs',
+      root,
+    ];
     const { signal } = spawnSync(process.execPath, words, { env: { ...process.env, ...kill } });
     expect([kill, signal]).toEqual([kill, 'SIGKILL']);
     const before = liveTensors();

@@ -1,0 +1,67 @@
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { UserError } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import {
+  fileOperation,
+  fileOperations,
+  listFolder,
+  makeFolder,
+  readTextIfThere,
+  replaceFile,
+  setFileHook,
+} from './files.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'rldf-files-'));
+
+test('replacing a file is all or nothing, and leaves no temporary behind', () => {
+  const path = join(folder, 'a.txt');
+  replaceFile(path, 'old');
+  for (const failing of ['open', 'write', 'flush', 'rename']) {
+    const stop = setFileHook((operation) => {
+      if (operation === failing) throw Object.assign(new Error('x'), { code: 'ENOSPC' });
+    });
+    expect(() => replaceFile(path, 'new')).toThrow('the disk is full');
+    stop();
+    expect([readFileSync(path, 'utf8'), readdirSync(folder)]).toEqual(['old', ['a.txt']]);
+  }
+  replaceFile(path, 'new');
+  expect(readFileSync(path, 'utf8')).toBe('new');
+});
+
+test.each([
+  ['ENOSPC', 'the disk is full. Free some space'],
+  ['EDQUOT', 'the disk is full. Free some space'],
+  ['EACCES', 'no permission'],
+  ['EROFS', 'the disk is read-only'],
+])('%s is a mistake of the user’s with a way out', (code, message) => {
+  const failing = () =>
+    fileOperation('write', 'x', () => {
+      throw Object.assign(new Error(code), { code });
+    });
+  expect(failing).toThrow(UserError);
+  expect(failing).toThrow(message);
+});
+
+test('other errors pass through unchanged', () => {
+  const error = new Error('else');
+  expect(() =>
+    fileOperation('write', 'x', () => {
+      throw error;
+    }),
+  ).toThrow(error);
+});
+
+test('a file in the place of a folder is explained; what is missing is empty', () => {
+  writeFileSync(join(folder, 'file'), '');
+  expect(() => makeFolder(join(folder, 'file', 'below'))).toThrow('a part of the path is a file');
+  expect(listFolder(join(folder, 'none'))).toEqual([]);
+  expect(readTextIfThere(join(folder, 'none'))).toBeUndefined();
+});
+
+test('every operation is counted', () => {
+  const before = fileOperations();
+  replaceFile(join(folder, 'b.txt'), 'x'); // open, write, flush, rename, flush of the folder
+  expect(fileOperations() - before).toBe(5);
+});
