@@ -3,7 +3,7 @@
 // when its result is there already. No dependencies, since it runs before `npm ci`.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -109,13 +109,14 @@ function buildAddon(libtorch) {
   const lib = join(libtorch, 'lib');
   const mac = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,--no-as-needed'];
   run('compiling the addon', compiler, [
-    ...['-std=c++20', '-O2', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
+    ...['-std=c++20', '-O3', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
     `-I${join(root, 'node_modules', 'node-api-headers', 'include')}`,
     `-I${join(libtorch, 'include')}`,
     `-I${join(libtorch, 'include', 'torch', 'csrc', 'api', 'include')}`,
     source,
-    ...['-o', output, `-L${lib}`, ...mac, '-ltorch', '-ltorch_cpu', '-lc10', `-Wl,-rpath,${lib}`],
+    ...['-o', `${output}.new`, `-L${lib}`, ...mac, '-ltorch', '-ltorch_cpu', '-lc10', `-Wl,-rpath,${lib}`],
   ], ['A compiler with C++20 is needed (g++ 11 or newer, clang 14 or newer).', `Does ${libtorch} belong to this machine's architecture?`]);
+  renameSync(`${output}.new`, output); // a process that has the old one mapped keeps it
   writeFileSync(stamp, key);
 }
 

@@ -33,6 +33,9 @@ export interface UNet2DConditionConfig {
   conv_in_kernel?: number;
   conv_out_kernel?: number;
   time_embedding_dim?: number | null;
+  resnet_time_scale_shift?: 'default' | 'scale_shift';
+  addition_embed_type?: 'text' | null;
+  addition_embed_type_num_heads?: number;
   [key: string]: unknown;
 }
 

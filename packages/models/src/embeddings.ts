@@ -1,4 +1,4 @@
-import { arange, cat, F, Linear, type ParameterPath, type Tensor } from '@rldf/torch';
+import { arange, cat, F, LayerNorm, Linear, type ParameterPath, type Tensor, UserError } from '@rldf/torch';
 
 export interface SinusoidOptions {
   /** cos before sin. */
@@ -40,5 +40,54 @@ export class TimestepEmbedding {
   /** [B, inFeatures] -> [B, embeddingDim] */
   forward(sinusoid: Tensor): Tensor {
     return this.#linear2.forward(this.#linear1.forward(sinusoid).silu());
+  }
+}
+
+/**
+ * A summary of the text, added to the time embedding so that every residual block hears it (diffusers'
+ * `addition_embed_type: text`, after DeepFloyd IF): layer norm, attention pooling with the mean as query, projection.
+ */
+export class TextTimeEmbedding {
+  readonly #norm1: LayerNorm;
+  readonly #position: Tensor; // [1, D]
+  readonly #query: Linear;
+  readonly #key: Linear;
+  readonly #value: Linear;
+  readonly #projection: Linear;
+  readonly #norm2: LayerNorm;
+  readonly #heads: number;
+
+  /** @throws UserError when the text width cannot be cut into heads */
+  constructor(path: ParameterPath, textDim: number, embeddingDim: number, heads: number) {
+    if (textDim % heads !== 0) {
+      throw new UserError(
+        `${path.name}: addition_embed_type_num_heads is ${heads} — must divide the text width ${textDim}. Change the config.`,
+      );
+    }
+    const pool = path.at('pool');
+    this.#heads = heads;
+    this.#norm1 = new LayerNorm(path.at('norm1'), textDim);
+    this.#position = pool.tensor('positional_embedding', [1, textDim], { normal: 1 / Math.sqrt(textDim) });
+    this.#key = new Linear(pool.at('k_proj'), textDim, textDim);
+    this.#query = new Linear(pool.at('q_proj'), textDim, textDim);
+    this.#value = new Linear(pool.at('v_proj'), textDim, textDim);
+    this.#projection = new Linear(path.at('proj'), textDim, embeddingDim);
+    this.#norm2 = new LayerNorm(path.at('norm2'), embeddingDim);
+  }
+
+  /** [B, L, D] -> [B, embeddingDim] */
+  forward(hiddenStates: Tensor): Tensor {
+    const text = this.#norm1.forward(hiddenStates);
+    const summary = text.mean(1, true).add(this.#position); // [B, 1, D]
+    const all = cat([summary, text], 1); // [B, 1 + L, D]
+    const [batch, length, width] = all.shape as [number, number, number];
+    const split = (x: Tensor, count: number) =>
+      x.reshape([batch, count, this.#heads, width / this.#heads]).transpose(1, 2); // [B, heads, count, D / heads]
+    const pooled = F.scaledDotProductAttention(
+      split(this.#query.forward(summary), 1),
+      split(this.#key.forward(all), length),
+      split(this.#value.forward(all), length),
+    ).reshape([batch, width]);
+    return this.#norm2.forward(this.#projection.forward(pooled));
   }
 }

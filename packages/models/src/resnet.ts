@@ -7,6 +7,8 @@ export interface ResnetOptions {
   timeDim: number | null;
   groups: number;
   eps: number;
+  /** How the time enters between the convolutions: added before the norm, or as scale and shift behind it. */
+  timeScaleShift?: 'default' | 'scale_shift';
   /** Of the second convolution, which ends the residual branch. */
   outInit?: Init;
 }
@@ -19,12 +21,17 @@ export class ResnetBlock2D {
   readonly #norm2: GroupNorm;
   readonly #conv2: Conv2d;
   readonly #shortcut: Conv2d | undefined;
+  readonly #scaleShift: boolean;
 
   constructor(path: ParameterPath, options: ResnetOptions) {
     const { inChannels, outChannels, timeDim, groups, eps, outInit } = options;
     this.#norm1 = new GroupNorm(path.at('norm1'), groups, inChannels, eps);
     this.#conv1 = new Conv2d(path.at('conv1'), inChannels, outChannels, 3, { padding: 1 });
-    if (timeDim !== null) this.#timeProjection = new Linear(path.at('time_emb_proj'), timeDim, outChannels);
+    this.#scaleShift = options.timeScaleShift === 'scale_shift';
+    if (timeDim !== null) {
+      const width = this.#scaleShift ? 2 * outChannels : outChannels;
+      this.#timeProjection = new Linear(path.at('time_emb_proj'), timeDim, width);
+    }
     this.#norm2 = new GroupNorm(path.at('norm2'), groups, outChannels, eps);
     this.#conv2 = new Conv2d(path.at('conv2'), outChannels, outChannels, 3, {
       padding: 1,
@@ -43,11 +50,17 @@ export class ResnetBlock2D {
   forward(x: Tensor, activatedTime?: Tensor): Tensor {
     return scope(() => {
       let hidden = this.#conv1.forward(this.#norm1.forward(x).silu()); // [B, Cout, H, W]
-      if (this.#timeProjection && activatedTime) {
-        const shift = this.#timeProjection.forward(activatedTime); // [B, Cout]
-        hidden = hidden.add(shift.unsqueeze(2).unsqueeze(3));
+      const time =
+        this.#timeProjection && activatedTime
+          ? this.#timeProjection.forward(activatedTime).unsqueeze(2).unsqueeze(3) // [B, Cout or 2 Cout, 1, 1]
+          : undefined;
+      if (time && !this.#scaleShift) hidden = hidden.add(time);
+      hidden = this.#norm2.forward(hidden);
+      if (time && this.#scaleShift) {
+        const [scale, shift] = time.chunk(2, 1) as [Tensor, Tensor];
+        hidden = hidden.mul(scale.add(1)).add(shift);
       }
-      hidden = this.#conv2.forward(this.#norm2.forward(hidden).silu());
+      hidden = this.#conv2.forward(hidden.silu());
       return hidden.add(this.#shortcut ? this.#shortcut.forward(x) : x);
     });
   }

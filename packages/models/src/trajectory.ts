@@ -7,7 +7,7 @@ export interface Trajectory {
   latents: Tensor;
   /** The T timesteps in the order of denoising. */
   timesteps: number[];
-  /** Log-probability of each step under the policy that drew it, mean over C, H, W: [T, B] float32. */
+  /** Log-probability of each step under the policy that drew it, mean over C, H, W: [T, B] float64. */
   logProbs: Tensor;
   /** One per sample: B entries. */
   behaviours: Behaviour[];

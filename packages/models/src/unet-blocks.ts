@@ -12,6 +12,7 @@ export interface LevelOptions {
   eps: number;
   /** Absent in the blocks without attention (`DownBlock2D`, `UpBlock2D`). */
   attention: AttentionLevelOptions | null;
+  timeScaleShift: 'default' | 'scale_shift';
   /** Init of what ends a residual branch. */
   outInit?: Init;
 }
@@ -140,9 +141,9 @@ function resnets(
   inChannels: (layer: number) => number,
   outChannels: number,
 ): ResnetBlock2D[] {
-  const { layers, timeDim, groups, eps, outInit } = options;
+  const { layers, timeDim, groups, eps, timeScaleShift, outInit } = options;
   return Array.from({ length: layers }, (_, layer) => {
-    const shape = { inChannels: inChannels(layer), outChannels, timeDim, groups, eps };
+    const shape = { inChannels: inChannels(layer), outChannels, timeDim, groups, eps, timeScaleShift };
     return new ResnetBlock2D(path.at('resnets', layer), outInit ? { ...shape, outInit } : shape);
   });
 }

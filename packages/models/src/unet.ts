@@ -10,12 +10,12 @@ import {
 } from '@rldf/torch';
 import type { Conditioning } from './conditioning.js';
 import { checkGroups, perLevel, refuseUnsupported, type UNet2DConditionConfig } from './configs.js';
-import { sinusoidalEmbedding, TimestepEmbedding } from './embeddings.js';
+import { sinusoidalEmbedding, TextTimeEmbedding, TimestepEmbedding } from './embeddings.js';
 import { type AttentionLevelOptions, DownBlock, MidBlock, UpBlock } from './unet-blocks.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   act_fn: ['silu', 'swish'],
-  addition_embed_type: [null],
+  addition_embed_type: [null, 'text'],
   attention_type: ['default'],
   center_input_sample: [false],
   class_embed_type: [null],
@@ -31,7 +31,7 @@ const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   num_class_embeds: [null],
   resnet_out_scale_factor: [1],
   resnet_skip_time_act: [false],
-  resnet_time_scale_shift: ['default'],
+  resnet_time_scale_shift: ['default', 'scale_shift'],
   reverse_transformer_layers_per_block: [null],
   time_cond_proj_dim: [null],
   time_embedding_act_fn: [null],
@@ -68,6 +68,7 @@ export class UNet2DConditionModel {
   readonly #timeChannels: number;
   readonly #convIn: Conv2d;
   readonly #timeEmbedding: TimestepEmbedding;
+  readonly #textTimeEmbedding: TextTimeEmbedding | undefined;
   readonly #downBlocks: DownBlock[] = [];
   readonly #midBlock: MidBlock;
   readonly #upBlocks: UpBlock[] = [];
@@ -98,7 +99,8 @@ export class UNet2DConditionModel {
     const inKernel = config.conv_in_kernel ?? 3;
     const outKernel = config.conv_out_kernel ?? 3;
     const outInit: { outInit?: Init } = options.residualInit === 'zeros' ? { outInit: 'zeros' } : {};
-    const common = { timeDim, groups, eps, ...outInit };
+    const timeScaleShift = config.resnet_time_scale_shift ?? 'default';
+    const common = { timeDim, groups, eps, timeScaleShift, ...outInit };
     const attention = (level: number, onlyCrossAttention: boolean): AttentionLevelOptions => ({
       heads: heads[level]!,
       transformerLayers: transformerLayers[level]!,
@@ -116,6 +118,11 @@ export class UNet2DConditionModel {
       padding: Math.floor((inKernel - 1) / 2),
     });
     this.#timeEmbedding = new TimestepEmbedding(path.at('time_embedding'), first, timeDim);
+    if (config.addition_embed_type === 'text') {
+      const textDim = crossAttentionDims[0]!;
+      const textHeads = config.addition_embed_type_num_heads ?? 64;
+      this.#textTimeEmbedding = new TextTimeEmbedding(path.at('add_embedding'), textDim, timeDim, textHeads);
+    }
 
     for (let level = 0; level < levels; level++) {
       const attends = hasAttention(where, 'down_block_types', downTypes[level]!, 'Down');
@@ -183,7 +190,10 @@ export class UNet2DConditionModel {
         flipSinToCos: this.config.flip_sin_to_cos ?? true,
         frequencyShift: this.config.freq_shift ?? 0,
       }); // [B, C0]
-      const time = this.#timeEmbedding.forward(sinusoid.to(dtype)).silu(); // [B, timeDim]
+      let embedding = this.#timeEmbedding.forward(sinusoid.to(dtype)); // [B, timeDim]
+      if (this.#textTimeEmbedding)
+        embedding = embedding.add(this.#textTimeEmbedding.forward(text.hiddenStates));
+      const time = embedding.silu();
 
       const skips = [this.#convIn.forward(latents.to(dtype))]; // [B, C0, H, W] and what follows
       for (const block of this.#downBlocks)

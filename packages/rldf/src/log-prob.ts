@@ -2,8 +2,8 @@ import { scope, type Tensor } from '@rldf/torch';
 
 /**
  * Mean over the latent's elements of log N(sample; mean, std²), as DDPO's public code defines a step's log-probability
- * (Black et al. 2023, equation 5; the joint one is this times the number of elements). Elements are computed in the
- * latents' type and summed in float64, so that a ratio of two policies is exact to about 1e-7.
+ * (Black et al. 2023, equation 5; the joint one is this times the number of elements). Elements and their mean
+ * are computed in float64, so that a ratio of two policies is exact to what the networks give.
  *
  * @param sample x_{t-1} [B, C, H, W], a constant
  * @param mean μ [B, C, H, W]; gradients flow through it

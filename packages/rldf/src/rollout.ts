@@ -68,12 +68,14 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
   const { behaviours, steps, eta } = options;
   const scheduler = policyScheduler(pipeline, steps, eta);
   const shape = latentShape(pipeline);
+  const { device } = pipeline.unet;
   const conditioning = noGrad(() => keep(guidedConditioning(options.unconditional, options.conditional)));
   const latents: Tensor[] = [
     noGrad(() =>
       normal(
         behaviours.map((b) => noiseKey(b.seed, 'rollout start', ...b.path)),
         shape,
+        { device },
       ),
     ),
   ];
@@ -95,6 +97,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
           const noise = normal(
             behaviours.map((b) => noiseKey(b.seed, 'rollout step', ...b.path, step)),
             shape,
+            { device },
           );
           const sample = mean.add(noise.mul(std)); // [B, C, h, w]
           return [sample, meanLogProb(sample, mean, std)];

@@ -25,7 +25,7 @@ export class TextFeatures {
     this.#parameters = parameters;
     this.#encoded = keep(learns ? encode() : noGrad(encode));
     this.values = learns ? keep(this.#encoded.detach().requiresGrad_()) : this.#encoded;
-    this.#gradient = learns ? keep(zeros(this.values.shape)) : undefined;
+    this.#gradient = learns ? keep(zeros(this.values.shape, { device: this.values.device })) : undefined;
   }
 
   get learns(): boolean {
@@ -36,7 +36,7 @@ export class TextFeatures {
   of(prompts: readonly string[]): Tensor {
     return scope(() => {
       const rows = prompts.map((prompt) => this.#rows.get(prompt) as number);
-      return this.values.indexSelect(0, tensor(rows, { dtype: 'int64' }));
+      return this.values.indexSelect(0, tensor(rows, { dtype: 'int64', device: this.values.device }));
     });
   }
 

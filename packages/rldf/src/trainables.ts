@@ -29,6 +29,8 @@ export interface Trainables {
   unet: Tensor[];
   textEncoder: Tensor[];
   adapters: { unet?: LoraAdapter; textEncoder?: LoraAdapter };
+  /** Whether all weights of a network learn, so that the model itself is exported. */
+  full: boolean;
 }
 
 /** Attaches adapters where wanted and turns gradients on for what learns, off for all else. */
@@ -51,7 +53,7 @@ export function createTrainables(pipeline: Pipeline, options: TrainableOptions):
   };
   const unet = choose('unet', UNET_ATTENTION, 0);
   const textEncoder = choose('textEncoder', TEXT_ATTENTION, 1);
-  return { unet, textEncoder, adapters };
+  return { unet, textEncoder, adapters, full: options.unet === 'full' || options.textEncoder === 'full' };
 }
 
 export function trainableState({ unet, textEncoder }: Trainables): StateTree {
@@ -94,14 +96,16 @@ export async function drawForEvaluation(
  */
 export async function exportAdapters(
   pipeline: Pipeline,
-  { adapters }: Trainables,
+  { adapters, full }: Trainables,
   folder: string,
 ): Promise<string[]> {
   makeFolder(folder);
-  if (adapters.unet === undefined && adapters.textEncoder === undefined) {
-    savePipeline(pipeline, join(folder, 'model'));
-    return [join(folder, 'model')];
+  const files: string[] = [];
+  if (full) {
+    savePipeline(pipeline, join(folder, 'model')); // without the adapters, which are saved beside it
+    files.push(join(folder, 'model'));
   }
+  if (adapters.unet === undefined && adapters.textEncoder === undefined) return files;
   const file = join(folder, 'pytorch_lora_weights.safetensors');
   saveLora(file, adapters);
   const draw = () => generate(pipeline, { prompts: ['a cat'], seeds: [0], steps: 4, guidanceScale: 2 });
@@ -122,5 +126,5 @@ export async function exportAdapters(
       `${file}: read back, it draws latents that differ by ${difference} from the trained ones`,
     );
   }
-  return [file];
+  return [...files, file];
 }

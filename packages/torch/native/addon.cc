@@ -1,5 +1,6 @@
 // libtorch through one door: operators are looked up in the dispatcher by name and called boxed, with
 // arguments converted by the operator's own schema. Tensors are numbers in JavaScript: generation * 2^24 + slot.
+#include <algorithm>
 #include <climits>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #ifdef __GLIBC__
@@ -16,6 +18,7 @@
 #endif
 
 #include <node_api.h>
+#include <unistd.h>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -25,6 +28,7 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/version.h>
@@ -46,7 +50,7 @@ struct Slot {
 };
 
 enum class Kind { Tensor, TensorList, OptionalTensorList, Int, IntList, Float, FloatList, Bool, BoolList, Scalar, ScalarList, String, DType, Layout, MemoryFormat, Device, Generator, Unsupported };
-constexpr const char* kKindNames[] = {"Tensor", "Tensor[]", "Tensor?[]", "int", "int[]", "float", "float[]", "bool", "bool[]", "Scalar", "Scalar[]", "str", "ScalarType", "Layout", "MemoryFormat", "Device", "Generator", "unsupported"};
+constexpr std::string_view kKindNames[] = {"Tensor", "Tensor[]", "Tensor?[]", "int", "int[]", "float", "float[]", "bool", "bool[]", "Scalar", "Scalar[]", "str", "ScalarType", "Layout", "MemoryFormat", "Device", "Generator", "unsupported"};
 
 struct ArgumentSpec {
   std::string name;
@@ -86,10 +90,6 @@ void check(napi_status status, const char* what) {
 
 // ---- handles -------------------------------------------------------------------------------------------------
 
-double handleOf(const Environment& e, uint32_t slot) {
-  return static_cast<double>((static_cast<int64_t>(e.slots[slot].generation) << kSlotBits) | slot);
-}
-
 double addTensor(Environment& e, at::Tensor tensor) {
   uint32_t slot;
   if (!e.freeSlots.empty()) {
@@ -106,7 +106,7 @@ double addTensor(Environment& e, at::Tensor tensor) {
   s.kept = s.escaping = false;
   e.live++;
   if (!e.scopeMarks.empty()) e.created.emplace_back(slot, s.generation);
-  return handleOf(e, slot);
+  return static_cast<double>((static_cast<int64_t>(s.generation) << kSlotBits) | slot);
 }
 
 void freeSlot(Environment& e, uint32_t slot) {
@@ -161,6 +161,12 @@ int64_t intOf(napi_env env, napi_value value, const char* what) {
   throw JsError(std::string("expected an integer for ") + what);
 }
 
+int64_t choiceOf(napi_env env, napi_value value, const char* what, int64_t count) {
+  const int64_t choice = intOf(env, value, what);
+  if (choice < 0 || choice >= count) throw JsError(std::string(what) + " must be from 0 to " + std::to_string(count - 1) + ", got " + std::to_string(choice));
+  return choice;
+}
+
 bool boolOf(napi_env env, napi_value value, const char* what) {
   bool result;
   if (napi_get_value_bool(env, value, &result) != napi_ok) throw JsError(std::string("expected true or false for ") + what);
@@ -200,17 +206,20 @@ void forEach(napi_env env, napi_value array, const char* what, F&& visit) {
   }
 }
 
-std::vector<int64_t> intsOf(napi_env env, napi_value value, const char* what) {
-  std::vector<int64_t> list;
-  if (!isArray(env, value)) return {intOf(env, value, what)};  // int[1] accepts a single integer, as in Python
-  forEach(env, value, what, [&](napi_value element) { list.push_back(intOf(env, element, what)); });
+template <typename T, typename F>
+c10::List<T> listOf(napi_env env, napi_value array, const char* what, F&& one) {
+  c10::List<T> list;
+  forEach(env, array, what, [&](napi_value element) { list.push_back(one(element)); });
   return list;
 }
 
+c10::List<int64_t> intsOf(napi_env env, napi_value value, const char* what) {
+  if (!isArray(env, value)) return {intOf(env, value, what)};  // int[1] accepts a single integer, as in Python
+  return listOf<int64_t>(env, value, what, [&](napi_value element) { return intOf(env, element, what); });
+}
+
 std::vector<at::Tensor> tensorsOf(napi_env env, Environment& e, napi_value value, const char* what) {
-  std::vector<at::Tensor> list;
-  forEach(env, value, what, [&](napi_value element) { list.push_back(tensorOf(env, e, element, what)); });
-  return list;
+  return listOf<at::Tensor>(env, value, what, [&](napi_value element) { return tensorOf(env, e, element, what); }).vec();
 }
 
 napi_value toJs(napi_env env, double number) {
@@ -253,75 +262,31 @@ napi_value arrayToJs(napi_env env, size_t length, F&& make) {
   return array;
 }
 
-std::string describe(const at::Tensor& t) {
-  std::ostringstream text;
-  if (!t.defined()) return "undefined";
-  text << t.scalar_type() << t.sizes();
-  return text.str();
-}
-
 // ---- operators -----------------------------------------------------------------------------------------------
 
-Kind kindOf(const c10::TypePtr& type, const c10::TypePtr& realType) {
-  switch (realType->kind()) {
-    case c10::TypeKind::ScalarTypeType: return Kind::DType;
-    case c10::TypeKind::LayoutType: return Kind::Layout;
-    case c10::TypeKind::MemoryFormatType: return Kind::MemoryFormat;
-    default: break;
-  }
-  switch (type->kind()) {
-    case c10::TypeKind::TensorType: return Kind::Tensor;
-    case c10::TypeKind::IntType: case c10::TypeKind::SymIntType: return Kind::Int;
-    case c10::TypeKind::FloatType: return Kind::Float;
-    case c10::TypeKind::BoolType: return Kind::Bool;
-    case c10::TypeKind::NumberType: return Kind::Scalar;
-    case c10::TypeKind::StringType: return Kind::String;
-    case c10::TypeKind::DeviceObjType: return Kind::Device;
-    case c10::TypeKind::GeneratorType: return Kind::Generator;
-    case c10::TypeKind::ListType: {
-      const auto& element = type->castRaw<c10::ListType>()->getElementType();
-      switch (element->kind()) {
-        case c10::TypeKind::TensorType: return Kind::TensorList;
-        case c10::TypeKind::OptionalType: return element->castRaw<c10::OptionalType>()->getElementType()->kind() == c10::TypeKind::TensorType ? Kind::OptionalTensorList : Kind::Unsupported;
-        case c10::TypeKind::IntType: case c10::TypeKind::SymIntType: return Kind::IntList;
-        case c10::TypeKind::FloatType: return Kind::FloatList;
-        case c10::TypeKind::BoolType: return Kind::BoolList;
-        case c10::TypeKind::NumberType: return Kind::ScalarList;
-        default: return Kind::Unsupported;
-      }
-    }
-    default: return Kind::Unsupported;
-  }
-}
-
-struct Unwrapped {
-  Kind kind;
-  bool optional;
-};
-
-Unwrapped unwrap(const c10::Argument& argument) {
-  c10::TypePtr type = argument.type(), real = argument.real_type();
-  const bool optional = type->kind() == c10::TypeKind::OptionalType;
-  if (optional) {
-    type = type->castRaw<c10::OptionalType>()->getElementType();
-    if (real->kind() == c10::TypeKind::OptionalType) real = real->castRaw<c10::OptionalType>()->getElementType();
-  }
-  return {kindOf(type, real), optional};
+// The kind by the type's name in the schema: "SymInt[]?" is a list of integers, and optional.
+std::pair<Kind, bool> kindOf(const c10::Argument& argument) {
+  std::string name = argument.real_type()->str();
+  const bool optional = name.ends_with('?');
+  if (optional) name.pop_back();
+  if (name.starts_with("SymInt")) name.replace(0, 6, "int");
+  const auto found = std::find(std::begin(kKindNames), std::end(kKindNames), name);
+  return {found == std::end(kKindNames) ? Kind::Unsupported : static_cast<Kind>(found - std::begin(kKindNames)), optional};
 }
 
 CompiledOperator compile(const std::string& name, const c10::OperatorHandle& handle) {
   CompiledOperator op{name, handle, {}, {}};
   for (const auto& argument : handle.schema().arguments()) {
-    const auto [kind, optional] = unwrap(argument);
+    const auto [kind, optional] = kindOf(argument);
     const bool written = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
     op.arguments.push_back({argument.name(), kind, optional, written, argument.default_value()});
     op.writes |= written && kind == Kind::Tensor;
   }
-  for (const auto& result : handle.schema().returns()) op.results.push_back(unwrap(result).kind);
+  for (const auto& result : handle.schema().returns()) op.results.push_back(kindOf(result).first);
   return op;
 }
 
-const char* nameOf(Kind kind) { return kKindNames[static_cast<int>(kind)]; }
+std::string nameOf(Kind kind) { return std::string(kKindNames[static_cast<int>(kind)]); }
 
 bool isIntegral(const at::Tensor& t) { return t.defined() && at::isIntegralType(t.scalar_type(), /*includeBool=*/true); }
 
@@ -359,51 +324,21 @@ c10::IValue convert(napi_env env, Environment& e, const ArgumentSpec& spec, napi
   if (isNullish(env, value)) return defaultOf(spec);
   switch (spec.kind) {
     case Kind::Tensor: return tensorOf(env, e, value, what);
-    case Kind::TensorList: return c10::IValue(tensorsOf(env, e, value, what));
-    case Kind::OptionalTensorList: {
-      c10::List<std::optional<at::Tensor>> list;
-      forEach(env, value, what, [&](napi_value element) {
-        if (isNullish(env, element)) list.push_back(std::nullopt);
-        else list.push_back(tensorOf(env, e, element, what));
-      });
-      return list;
-    }
+    case Kind::TensorList: return listOf<at::Tensor>(env, value, what, [&](napi_value element) { return tensorOf(env, e, element, what); });
+    case Kind::OptionalTensorList:
+      return listOf<std::optional<at::Tensor>>(env, value, what, [&](napi_value element) { return isNullish(env, element) ? std::nullopt : std::optional(tensorOf(env, e, element, what)); });
     case Kind::Int: return intOf(env, value, what);
-    case Kind::IntList: return c10::IValue(intsOf(env, value, what));
+    case Kind::IntList: return intsOf(env, value, what);
     case Kind::Float: return numberOf(env, value, what);
-    case Kind::FloatList: {
-      std::vector<double> list;
-      forEach(env, value, what, [&](napi_value element) { list.push_back(numberOf(env, element, what)); });
-      return c10::IValue(list);
-    }
+    case Kind::FloatList: return listOf<double>(env, value, what, [&](napi_value element) { return numberOf(env, element, what); });
     case Kind::Bool: return boolOf(env, value, what);
-    case Kind::BoolList: {
-      c10::List<bool> list;
-      forEach(env, value, what, [&](napi_value element) { list.push_back(boolOf(env, element, what)); });
-      return list;
-    }
+    case Kind::BoolList: return listOf<bool>(env, value, what, [&](napi_value element) { return boolOf(env, element, what); });
     case Kind::Scalar: return scalarOf(env, value, stack, what);
-    case Kind::ScalarList: {
-      c10::List<at::Scalar> list;
-      forEach(env, value, what, [&](napi_value element) { list.push_back(scalarOf(env, element, stack, what).toScalar()); });
-      return c10::IValue(list);
-    }
+    case Kind::ScalarList: return listOf<at::Scalar>(env, value, what, [&](napi_value element) { return scalarOf(env, element, stack, what).toScalar(); });
     case Kind::String: return stringOf(env, value, what);
-    case Kind::DType: {
-      const int64_t type = intOf(env, value, what);
-      if (type < 0 || type >= static_cast<int64_t>(c10::ScalarType::NumOptions)) throw JsError("unknown dtype number for '" + spec.name + "'");
-      return type;
-    }
-    case Kind::MemoryFormat: {
-      const int64_t format = intOf(env, value, what);
-      if (format < 0 || format > 3) throw JsError("memory format must be 0 (contiguous), 1 (preserve), 2 (channels last) or 3 (channels last 3d)");
-      return format;
-    }
-    case Kind::Layout: {
-      const int64_t layout = intOf(env, value, what);
-      if (layout != 0) throw JsError("only the strided layout (0) is supported");
-      return layout;
-    }
+    case Kind::DType: return choiceOf(env, value, what, static_cast<int64_t>(c10::ScalarType::NumOptions));
+    case Kind::MemoryFormat: return choiceOf(env, value, what, 4);  // contiguous, preserve, channels last, channels last 3d
+    case Kind::Layout: return choiceOf(env, value, what, 1);        // strided
     case Kind::Device: return c10::Device(stringOf(env, value, what));
     default: throw JsError("argument '" + spec.name + "' has a kind that this binding does not pass (" + nameOf(spec.kind) + ") — leave it out");
   }
@@ -433,24 +368,32 @@ napi_value resultToJs(napi_env env, Environment& e, c10::IValue&& value) {
 
 // The environment's stack for the length of one call. A call that begins while another converts its arguments (a getter
 // in an array) finds an empty one and makes its own; whichever ends puts its memory back, cleared.
-class BorrowedStack {
- public:
-  explicit BorrowedStack(Environment& e) : e_(e), stack(std::move(e.stack)) { stack.clear(); }
+struct BorrowedStack {
+  Environment& owner;
+  c10::Stack stack = std::exchange(owner.stack, {});
   ~BorrowedStack() {
     stack.clear();
-    e_.stack = std::move(stack);
+    owner.stack = std::move(stack);
   }
-
- private:
-  Environment& e_;
-
- public:
-  c10::Stack stack;
 };
+
+bool recorded(const c10::Stack& stack) {
+  if (!c10::GradMode::is_enabled()) return false;
+  const auto wanted = [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+  for (const c10::IValue& value : stack) {
+    if (value.isTensor() && wanted(value.toTensor())) return true;
+    if (!value.isList()) continue;
+    for (const c10::IValue& element : value.toListRef()) {
+      if (!element.isTensor() && !element.isNone()) break;
+      if (element.isTensor() && wanted(element.toTensor())) return true;
+    }
+  }
+  return false;
+}
 
 napi_value invoke(napi_env env, Environment& e, const CompiledOperator& op, size_t count, napi_value* values) {
   if (count > op.arguments.size()) throw JsError("got " + std::to_string(count) + " arguments, takes at most " + std::to_string(op.arguments.size()));
-  BorrowedStack borrowed(e);
+  BorrowedStack borrowed{e};
   c10::Stack& stack = borrowed.stack;
   std::vector<std::pair<const c10::TensorImpl*, napi_value>> written;
   for (size_t i = 0; i < op.arguments.size(); i++) {
@@ -458,7 +401,12 @@ napi_value invoke(napi_env env, Environment& e, const CompiledOperator& op, size
     stack.push_back(i < count ? convert(env, e, spec, values[i], stack) : defaultOf(spec));
     if (spec.written && stack.back().isTensor()) written.emplace_back(stack.back().unsafeToTensorImpl(), values[i]);
   }
-  op.handle.callBoxed(stack);
+  {
+    // What is not recorded need not pass through autograd; views and version counters are kept by a layer of their own.
+    std::optional<c10::impl::ExcludeDispatchKeyGuard> past;
+    if (!recorded(stack)) past.emplace(c10::autograd_dispatch_keyset);
+    op.handle.callBoxed(stack);
+  }
   // A result that is a written argument is that argument's handle: `a.add_(b)` is `a`.
   const auto one = [&](c10::IValue& result) {
     for (const auto& [impl, handle] : written) {
@@ -473,59 +421,46 @@ napi_value invoke(napi_env env, Environment& e, const CompiledOperator& op, size
 
 // ---- the funnel: no C++ exception leaves a callback ------------------------------------------------------------
 
+// " [operands: Float[2, 3], Long[4]]"
 std::string operands(napi_env env, Environment& e, size_t count, napi_value* values) {
-  std::string text;
+  std::ostringstream text;
   for (size_t i = 0; i < count; i++) {
     double handle;
-    if (napi_get_value_double(env, values[i], &handle) != napi_ok) continue;
-    if (Slot* slot = findSlot(e, handle)) text += (text.empty() ? "" : ", ") + describe(slot->tensor);
+    const Slot* slot = napi_get_value_double(env, values[i], &handle) == napi_ok ? findSlot(e, handle) : nullptr;
+    if (slot != nullptr) text << (text.tellp() == 0 ? " [operands: " : ", ") << slot->tensor.scalar_type() << slot->tensor.sizes();
   }
-  return text.empty() ? text : " [operands: " + text + "]";
+  return text.tellp() == 0 ? "" : text.str() + "]";
+}
+
+std::string currentError() {
+  try {
+    throw;
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    return error.what();
+  } catch (...) {
+    return "unknown C++ exception";
+  }
 }
 
 using Body = napi_value (*)(napi_env, Environment&, size_t, napi_value*);
 
-napi_value Call(napi_env, Environment&, size_t, napi_value*);
-
-CompiledOperator* findOperator(napi_env env, Environment& e, napi_value value) {
-  double number;
-  if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= 0 && number < static_cast<double>(e.operators.size()))) return nullptr;
-  const auto index = static_cast<size_t>(number);
-  return static_cast<double>(index) == number ? &e.operators[index] : nullptr;
-}
-
-const CompiledOperator& operatorOf(napi_env env, Environment& e, napi_value value) {
-  if (const CompiledOperator* op = findOperator(env, e, value)) return *op;
-  throw JsError("unknown operator number");
-}
-
 template <Body body, size_t minimum>
 napi_value funnel(napi_env env, napi_callback_info info) {
   napi_value values[kMaxArguments];
-  size_t count = kFewArguments;  // napi fills every place that it is given
+  size_t count = kFewArguments, capacity = kMaxArguments;
   void* data = nullptr;
+  // napi fills every place that it is given: ask for all only if there are more than a few
   if (napi_get_cb_info(env, info, &count, values, nullptr, &data) != napi_ok) return nullptr;
-  if (count > kFewArguments) {
-    size_t capacity = kMaxArguments;
-    napi_get_cb_info(env, info, &capacity, values, nullptr, nullptr);
-  }
-  Environment& e = *static_cast<Environment*>(data);
-  std::string message;
+  if (count > kFewArguments && napi_get_cb_info(env, info, &capacity, values, nullptr, nullptr) != napi_ok) return nullptr;
   try {
     if (count < minimum || count > kMaxArguments) throw JsError("internal: too few or too many arguments");
-    return body(env, e, count, values);
-  } catch (const c10::Error& error) {
-    message = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    message = error.what();
+    return body(env, *static_cast<Environment*>(data), count, values);
   } catch (...) {
-    message = "unknown C++ exception";
+    napi_throw_error(env, "ERR_TORCH", currentError().c_str());
+    return nullptr;
   }
-  if constexpr (body == &Call) {  // say which operator, and on what
-    if (const CompiledOperator* op = count > 0 ? findOperator(env, e, values[0]) : nullptr) message = op->name + ": " + message + operands(env, e, std::min(count, kMaxArguments) - 1, values + 1);
-  }
-  napi_throw_error(env, "ERR_TORCH", message.c_str());
-  return nullptr;
 }
 
 napi_value Resolve(napi_env env, Environment& e, size_t, napi_value* values) {
@@ -541,21 +476,32 @@ napi_value Resolve(napi_env env, Environment& e, size_t, napi_value* values) {
   return toJs(env, static_cast<double>(index));
 }
 
+const CompiledOperator& operatorOf(napi_env env, Environment& e, napi_value value) {
+  const double number = numberOf(env, value, "operator");
+  if (!(number >= 0 && number < static_cast<double>(e.operators.size()))) throw JsError("unknown operator number");
+  return e.operators[static_cast<size_t>(number)];
+}
+
 napi_value Call(napi_env env, Environment& e, size_t count, napi_value* values) {
-  return invoke(env, e, operatorOf(env, e, values[0]), count - 1, values + 1);
+  const CompiledOperator& op = operatorOf(env, e, values[0]);
+  try {
+    return invoke(env, e, op, count - 1, values + 1);
+  } catch (...) {
+    throw JsError(op.name + ": " + currentError() + operands(env, e, count - 1, values + 1));
+  }
 }
 
 napi_value Schema(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto& arguments = operatorOf(env, e, values[0]).arguments;
   return arrayToJs(env, arguments.size(), [&](size_t i) {
     const ArgumentSpec& a = arguments[i];
-    return toJs(env, std::string(nameOf(a.kind)) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""));
+    return toJs(env, nameOf(a.kind) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""));
   });
 }
 
 napi_value Results(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto& results = operatorOf(env, e, values[0]).results;
-  return arrayToJs(env, results.size(), [&](size_t i) { return toJs(env, std::string(nameOf(results[i]))); });
+  return arrayToJs(env, results.size(), [&](size_t i) { return toJs(env, nameOf(results[i])); });
 }
 
 napi_value ListOperators(napi_env env, Environment&, size_t, napi_value*) {
@@ -571,10 +517,6 @@ napi_value ListOperators(napi_env env, Environment&, size_t, napi_value*) {
 napi_value Shape(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto sizes = tensorOf(env, e, values[0], "shape").sizes();
   return arrayToJs(env, sizes.size(), [&](size_t i) { return toJs(env, static_cast<double>(sizes[i])); });
-}
-
-napi_value Numel(napi_env env, Environment& e, size_t, napi_value* values) {
-  return toJs(env, static_cast<double>(tensorOf(env, e, values[0], "numel").numel()));
 }
 
 napi_value DType(napi_env env, Environment& e, size_t, napi_value* values) {
@@ -601,28 +543,19 @@ struct Bytes {
 };
 
 Bytes bytesOf(napi_env env, napi_value value) {
-  bool typed = false, view = false;
-  napi_is_typedarray(env, value, &typed);
-  void* data;
-  if (typed) {
-    napi_typedarray_type type;
-    size_t length;
-    check(napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr), "typed array failed");
-    constexpr size_t kWidths[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
-    return {data, length * kWidths[type]};
-  }
-  napi_is_arraybuffer(env, value, &view);
-  if (!view) throw JsError("expected an ArrayBuffer or a typed array");
+  constexpr size_t kWidths[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};  // by napi_typedarray_type
+  napi_typedarray_type type;
   size_t length;
-  check(napi_get_arraybuffer_info(env, value, &data, &length), "array buffer failed");
-  return {data, length};
+  void* data;
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr) != napi_ok) throw JsError("expected a typed array");
+  return {data, length * kWidths[type]};
 }
 
 // (bytes, dtype, shape) -> a tensor with memory of its own
 napi_value FromBytes(napi_env env, Environment& e, size_t, napi_value* values) {
   const Bytes bytes = bytesOf(env, values[0]);
-  const auto dtype = static_cast<c10::ScalarType>(intOf(env, values[1], "dtype"));
-  const auto shape = intsOf(env, values[2], "shape");
+  const auto dtype = static_cast<c10::ScalarType>(choiceOf(env, values[1], "dtype", static_cast<int64_t>(c10::ScalarType::NumOptions)));
+  const auto shape = intsOf(env, values[2], "shape").vec();
   at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
   if (tensor.nbytes() != bytes.length) throw JsError("a tensor of " + std::to_string(tensor.nbytes()) + " bytes cannot be made from " + std::to_string(bytes.length) + " bytes — dtype, shape and data must agree");
   if (bytes.length > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.length);
@@ -631,7 +564,9 @@ napi_value FromBytes(napi_env env, Environment& e, size_t, napi_value* values) {
 
 // a contiguous CPU tensor's bytes, copied into a new ArrayBuffer
 napi_value ToBytes(napi_env env, Environment& e, size_t, napi_value* values) {
-  const at::Tensor tensor = tensorOf(env, e, values[0], "data").detach().cpu().contiguous();
+  const at::Tensor& source = tensorOf(env, e, values[0], "data");
+  if (source.layout() != at::kStrided) throw JsError("only a dense tensor has bytes");
+  const at::Tensor tensor = source.detach().cpu().contiguous();
   void* data;
   napi_value buffer;
   check(napi_create_arraybuffer(env, tensor.nbytes(), &data, &buffer), "not enough memory for the copy");
@@ -654,7 +589,7 @@ napi_value Free(napi_env env, Environment& e, size_t, napi_value* values) {
 }
 
 napi_value Keep(napi_env env, Environment& e, size_t, napi_value* values) {
-  tensorOf(env, e, values[0], "keep");
+  tensorOf(env, e, values[0], "keep");  // refuses a freed one
   findSlot(e, numberOf(env, values[0], "keep"))->kept = true;
   return undefined(env);
 }
@@ -665,33 +600,25 @@ napi_value ScopeBegin(napi_env env, Environment& e, size_t, napi_value*) {
 }
 
 // (survivors) closes the innermost scope: frees what it made, hands the survivors to the scope around it
-napi_value ScopeEnd(napi_env env, Environment& e, size_t count, napi_value* values) {
+napi_value ScopeEnd(napi_env env, Environment& e, size_t, napi_value* values) {
   if (e.scopeMarks.empty()) throw JsError("internal: no scope is open");
-  if (count > 0 && !isNullish(env, values[0])) {
-    forEach(env, values[0], "survivors", [&](napi_value element) {
-      if (Slot* slot = findSlot(e, numberOf(env, element, "survivor"))) slot->escaping = true;
-    });
-  }
+  std::vector<Slot*> survivors;
+  forEach(env, values[0], "survivors", [&](napi_value element) {
+    if (Slot* slot = findSlot(e, numberOf(env, element, "survivor"))) survivors.push_back(slot);
+  });
+  for (Slot* slot : survivors) slot->escaping = true;
   const size_t mark = e.scopeMarks.back();
   e.scopeMarks.pop_back();
-  size_t next = mark;
-  for (size_t i = mark; i < e.created.size(); i++) {
-    const auto [slot, generation] = e.created[i];
-    Slot& s = e.slots[slot];
+  std::vector<std::pair<uint32_t, uint32_t>> handedOn;
+  for (; e.created.size() > mark; e.created.pop_back()) {  // the youngest first: its memory is at hand for the next
+    const auto [slot, generation] = e.created.back();
+    const Slot& s = e.slots[slot];
     if (!s.live || s.generation != generation || s.kept) continue;
-    if (s.escaping) {
-      s.escaping = false;
-      e.created[next++] = {slot, generation};
-    } else {
-      freeSlot(e, slot);
-    }
+    if (!s.escaping) freeSlot(e, slot);
+    else if (!e.scopeMarks.empty()) handedOn.emplace_back(slot, generation);
   }
-  e.created.resize(e.scopeMarks.empty() ? 0 : next);
-  if (count > 0 && !isNullish(env, values[0])) {
-    forEach(env, values[0], "survivors", [&](napi_value element) {
-      if (Slot* slot = findSlot(e, numberOf(env, element, "survivor"))) slot->escaping = false;
-    });
-  }
+  e.created.insert(e.created.end(), handedOn.rbegin(), handedOn.rend());
+  for (Slot* slot : survivors) slot->escaping = false;
   return undefined(env);
 }
 
@@ -743,7 +670,7 @@ napi_value Grad(napi_env env, Environment& e, size_t, napi_value* values) {
 // (keys: Uint32Array of 4 words a sample, shape of one sample, float64?, normal?) -> [samples, ...shape]
 napi_value Philox(napi_env env, Environment& e, size_t, napi_value* values) {
   const Bytes keys = bytesOf(env, values[0]);
-  auto shape = intsOf(env, values[1], "shape");
+  auto shape = intsOf(env, values[1], "shape").vec();
   const bool wide = boolOf(env, values[2], "float64"), normal = boolOf(env, values[3], "normal");
   if (keys.length % 16 != 0) throw JsError("internal: a noise key has four 32-bit words");
   const auto samples = static_cast<int64_t>(keys.length / 16);
@@ -803,11 +730,28 @@ void bind(napi_env env, napi_value exports, const char* name) {
   napi_set_named_property(env, exports, name, function);
 }
 
-}  // namespace
+// A tensor larger than the machine's memory is an error, not an allocation that the kernel grants and kills us for later.
+struct BoundedAllocator final : at::Allocator {
+  at::Allocator* inner = at::GetCPUAllocator();
+  size_t limit = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+
+  at::DataPtr allocate(size_t bytes) override {
+    TORCH_CHECK(bytes <= limit, "a tensor of ", bytes, " bytes was asked for, but this machine has ", limit, " bytes of memory");
+    return inner->allocate(bytes);
+  }
+  at::DeleterFnPtr raw_deleter() const override { return inner->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override { inner->copy_data(to, from, bytes); }
+};
+
+void boundAllocations() {
+  static BoundedAllocator allocator;  // one a process, for all environments
+  static const bool installed = (at::SetCPUAllocator(&allocator, 1), true);
+  static_cast<void>(installed);
+}
 
 // Activations of megabytes would go back to the kernel after every operator and come back as page faults: a third
 // of a training step. Keep the heap instead.
-static void keepHeap() {
+void keepHeap() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
@@ -815,8 +759,11 @@ static void keepHeap() {
 #endif
 }
 
+}  // namespace
+
 NAPI_MODULE_INIT() {
   keepHeap();
+  boundAllocations();
   napi_set_instance_data(env, new Environment(), [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
   bind<Resolve, 2>(env, exports, "resolve");
   bind<Call, 1>(env, exports, "call");
@@ -824,7 +771,6 @@ NAPI_MODULE_INIT() {
   bind<Results, 1>(env, exports, "results");
   bind<ListOperators>(env, exports, "listOperators");
   bind<Shape, 1>(env, exports, "shape");
-  bind<Numel, 1>(env, exports, "numel");
   bind<DType, 1>(env, exports, "dtype");
   bind<DeviceOf, 1>(env, exports, "device");
   bind<RequiresGrad, 1>(env, exports, "requiresGrad");
@@ -835,7 +781,7 @@ NAPI_MODULE_INIT() {
   bind<Free, 1>(env, exports, "free");
   bind<Keep, 1>(env, exports, "keep");
   bind<ScopeBegin>(env, exports, "scopeBegin");
-  bind<ScopeEnd>(env, exports, "scopeEnd");
+  bind<ScopeEnd, 1>(env, exports, "scopeEnd");
   bind<LiveTensors>(env, exports, "liveTensors");
   bind<LiveBytes>(env, exports, "liveBytes");
   bind<GradEnabled>(env, exports, "gradEnabled");

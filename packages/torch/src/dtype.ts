@@ -29,9 +29,11 @@ export const itemSize: Record<DType, number> = {
 };
 
 export function dtypeNumber(dtype: DType): number {
-  const number = numbers[dtype];
+  const number = typeof dtype === 'string' && isDType(dtype) ? numbers[dtype] : undefined;
   if (number === undefined) {
-    throw new UserError(`dtype: "${dtype}" is unknown — one of ${Object.keys(numbers).join(', ')}.`);
+    throw new UserError(
+      `dtype: ${JSON.stringify(dtype)} is unknown — one of ${Object.keys(numbers).join(', ')}.`,
+    );
   }
   return number;
 }
@@ -46,8 +48,13 @@ export function dtypeName(number: number): DType {
   return name;
 }
 
+/** For messages: also says something about types that this package does not handle. */
+export function dtypeLabel(number: number): string {
+  return names.get(number) ?? `libtorch type ${number}`;
+}
+
 export function isDType(value: string): value is DType {
-  return value in numbers;
+  return Object.hasOwn(numbers, value);
 }
 
 export function isFloating(dtype: DType): boolean {

@@ -14,14 +14,15 @@ export interface Native {
   call(operator: OperatorNumber, ...args: unknown[]): any;
   /** One string an argument: kind, `?` if optional, name, `=` if it has a default. */
   schema(operator: OperatorNumber): string[];
+  /** The kinds of the results. */
+  results(operator: OperatorNumber): string[];
   listOperators(): string[];
   shape(handle: Handle): number[];
-  numel(handle: Handle): number;
   dtype(handle: Handle): number;
   device(handle: Handle): string;
   requiresGrad(handle: Handle, on?: boolean): boolean;
   isLive(handle: Handle): boolean;
-  fromBytes(bytes: ArrayBufferLike | ArrayBufferView, dtype: number, shape: readonly number[]): Handle;
+  fromBytes(bytes: ArrayBufferView, dtype: number, shape: readonly number[]): Handle;
   toBytes(handle: Handle): ArrayBuffer;
   item(handle: Handle): number | bigint;
   free(handle: Handle): boolean;

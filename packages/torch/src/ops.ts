@@ -43,10 +43,13 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
   }
   const number = native.resolve(name, overload);
   const kinds = native.schema(number).map((argument) => argument.split(/[? ]/)[0] as string);
+  const results = native.results(number);
   return (...args) => {
     const inputs: Tensor[] = [];
     const converted = args.map((value, i) => toNative(full, kinds[i] ?? '?', value, inputs));
-    return fromNative(native.call(number, ...converted), inputs, full);
+    const value = native.call(number, ...converted);
+    if (results.length === 1) return fromNative(results[0] as string, value, inputs);
+    return results.map((kind, i) => fromNative(kind, value[i], inputs));
   };
 }
 
@@ -71,13 +74,11 @@ function toNative(where: string, kind: string, value: unknown, inputs: Tensor[])
   return value;
 }
 
-const returnsTensors = (value: unknown): value is Handle => typeof value === 'number';
-
-// Handles are numbers of at least 2^24; whether a number is a handle is decided by the addon's slot table.
-function fromNative(value: unknown, inputs: Tensor[], where: string): OperatorResult {
-  if (Array.isArray(value)) return value.map((item) => fromNative(item, inputs, where));
-  if (returnsTensors(value) && native.isLive(value))
-    return inputs.find((input) => input.handle === value) ?? wrap(value);
+/** A number is a handle only where the schema says Tensor. A result that is one of the operands keeps its wrapper. */
+function fromNative(kind: string, value: unknown, inputs: Tensor[]): OperatorResult {
+  if (value === undefined) return undefined;
+  if (kind === 'Tensor') return inputs.find((input) => input.handle === value) ?? wrap(value as Handle);
+  if (kind === 'Tensor[]') return (value as Handle[]).map((item) => fromNative('Tensor', item, inputs));
   return value as OperatorResult;
 }
 

@@ -109,6 +109,8 @@ export class Random {
 
   /** Integer in [0, count). */
   integer(count: number): number {
+    if (!Number.isSafeInteger(count) || count < 1)
+      throw new UserError(`Random.integer: count is ${count} — a positive integer is needed.`);
     return Math.floor(this.uniform() * count);
   }
 

@@ -62,42 +62,61 @@ const op = {
 export function readSafetensors(path: string): SafetensorsFile {
   if (path.endsWith('.json')) return readShards(path);
   const { entries, metadata, dataStart } = readHeader(path);
-  const tensors: StateDict = new Map();
   const size = statSync(path).size;
-  scope(() => {
-    const file =
-      size === 0 ? undefined : wrap(native.call(op.fromFile, path, false, size, dtypeNumber('uint8')));
+  const tensors = scope(() => {
+    const read: StateDict = new Map();
+    const file = wrap(native.call(op.fromFile, path, false, size, dtypeNumber('uint8')));
     for (const { name, dtype, shape, begin, end } of entries) {
-      const bytes = (file as NonNullable<typeof file>).narrow(0, dataStart + begin, end - begin);
+      const bytes = file.narrow(0, dataStart + begin, end - begin);
       const aligned = (dataStart + begin) % itemSize[dtype] === 0 ? bytes : bytes.clone();
       const typed =
         dtype === 'uint8' ? aligned : wrap(native.call(op.viewDtype, aligned.handle, dtypeNumber(dtype)));
-      tensors.set(name, typed.reshape(shape));
+      read.set(name, typed.reshape(shape));
     }
-    return tensors;
+    return read;
   });
   return { tensors, metadata };
 }
 
 function readShards(path: string): SafetensorsFile {
   const where = `safetensors index ${path}`;
-  const index = parseJson(readFileSync(path, 'utf8'), where) as { weight_map?: Record<string, string> };
-  if (index.weight_map === undefined)
-    throw new UserError(`${where}: no "weight_map" — not a safetensors index.`);
-  const tensors: StateDict = new Map();
-  for (const shard of new Set(Object.values(index.weight_map))) {
-    if (shard !== basename(shard))
-      throw new UserError(`${where}: shard "${shard}" is not a plain file name beside the index.`);
-    for (const [name, tensor] of readSafetensors(join(dirname(path), shard)).tensors)
-      tensors.set(name, tensor);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch {
+    throw new UserError(`${where}: cannot be read — check the path.`);
   }
-  for (const [name, shard] of Object.entries(index.weight_map)) {
-    if (!tensors.has(name))
+  const index = parseJson(text, where);
+  const map = isRecord(index) ? index.weight_map : undefined;
+  if (!isRecord(map)) throw new UserError(`${where}: no "weight_map" — not a safetensors index.`);
+  const shards = new Set<string>();
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string' || shard !== basename(shard) || shard.endsWith('.json'))
       throw new UserError(
-        `${where}: "${name}" should be in ${shard} but is not — a shard is incomplete or of another model.`,
+        `${where}: tensor "${name}" is said to be in ${JSON.stringify(shard)} — the plain name of a safetensors file beside the index is needed.`,
       );
+    shards.add(shard);
   }
+  const tensors = scope(() => {
+    const read: StateDict = new Map();
+    for (const shard of shards) {
+      for (const [name, tensor] of readSafetensors(join(dirname(path), shard)).tensors) {
+        if (map[name] === shard) read.set(name, tensor);
+      }
+    }
+    for (const [name, shard] of Object.entries(map)) {
+      if (!read.has(name))
+        throw new UserError(
+          `${where}: tensor "${name}" should be in ${shard} but is not — a shard is incomplete or of another model.`,
+        );
+    }
+    return read;
+  });
   return { tensors, metadata: {} };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
 /** Names, dtypes, shapes and metadata, without touching the data. */
@@ -107,12 +126,9 @@ export function readHeader(path: string): {
   dataStart: number;
 } {
   const where = `safetensors file ${path}`;
-  let size: number;
-  try {
-    size = statSync(path).size;
-  } catch {
-    throw new UserError(`${where}: cannot be opened — check the path.`);
-  }
+  const status = statSync(path, { throwIfNoEntry: false });
+  if (!status?.isFile()) throw new UserError(`${where}: there is no such file — check the path.`);
+  const { size } = status;
   if (size < 8)
     throw new UserError(`${where}: ${size} bytes are too few — the file is truncated or of another format.`);
   const file = openSync(path, 'r');
@@ -135,9 +151,10 @@ export function readHeader(path: string): {
     closeSync(file);
   }
   const header = parseJson(json, where);
-  if (header === null || typeof header !== 'object' || Array.isArray(header))
-    throw new UserError(`${where}: the header is not a JSON object.`);
-  const { __metadata__: metadata = {}, ...named } = header as Record<string, unknown>;
+  if (!isRecord(header)) throw new UserError(`${where}: the header is not a JSON object.`);
+  const { __metadata__: metadata = {}, ...named } = header;
+  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === 'string'))
+    throw new UserError(`${where}: "__metadata__" must hold strings only — the file is damaged.`);
   const dataStart = 8 + length;
   const entries = Object.entries(named).map(([name, entry]) =>
     checkEntry(where, name, entry, size - dataStart),
@@ -158,7 +175,8 @@ function parseJson(text: string, where: string): unknown {
 
 function checkEntry(where: string, name: string, value: unknown, dataBytes: number): Entry {
   const entry = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-  const dtype = dtypes[String(entry.dtype)];
+  const code = String(entry.dtype);
+  const dtype = Object.hasOwn(dtypes, code) ? dtypes[code] : undefined;
   if (dtype === undefined) {
     throw new UserError(
       `${where}: tensor "${name}" has dtype ${JSON.stringify(entry.dtype)} — one of ${Object.keys(dtypes).join(', ')} is supported.`,
@@ -216,7 +234,9 @@ export function writeSafetensors(
   tensors: StateDict,
   metadata: Record<string, string> = {},
 ): void {
-  const header: Record<string, unknown> = {};
+  const header: Record<string, unknown> = Object.create(null);
+  if (tensors.has('__metadata__'))
+    throw new UserError(`safetensors file ${path}: a tensor cannot be named "__metadata__".`);
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   const ordered = [...tensors].sort(([, a], [, b]) => itemSize[b.dtype] - itemSize[a.dtype]);
   let offset = 0;

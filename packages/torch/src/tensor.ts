@@ -1,104 +1,13 @@
 import { type Device, deviceName } from './device.js';
-import { type DType, dtypeName, dtypeNumber, isDType } from './dtype.js';
+import { type DType, dtypeLabel, dtypeName, dtypeNumber, isDType } from './dtype.js';
 import { UserError } from './errors.js';
-import { type Handle, native, type OperatorNumber } from './native.js';
+import { type Handle, native } from './native.js';
+import { op } from './operators.js';
 
 /** How many scopes are open. Tensors made at depth 0 are watched by the garbage collector as a safety net. */
 export const scopeDepth = { value: 0 };
 
 const collected = new FinalizationRegistry<Handle>((handle) => native.free(handle));
-
-const operator = (name: string, overload = ''): OperatorNumber => native.resolve(name, overload);
-
-/** Every operator behind a typed method or function, resolved once; one that this libtorch lacks fails at load. */
-export const op = {
-  abs: operator('abs'),
-  addScalar: operator('add', 'Scalar'),
-  addTensor: operator('add', 'Tensor'),
-  addScalar_: operator('add_', 'Scalar'),
-  addTensor_: operator('add_', 'Tensor'),
-  amax: operator('amax'),
-  amin: operator('amin'),
-  argmax: operator('argmax'),
-  clamp: operator('clamp'),
-  clamp_: operator('clamp_'),
-  clone: operator('clone'),
-  contiguous: operator('contiguous'),
-  copy_: operator('copy_'),
-  cos: operator('cos'),
-  cumsum: operator('cumsum'),
-  detach: operator('detach'),
-  divScalar: operator('div', 'Scalar'),
-  divTensor: operator('div', 'Tensor'),
-  divScalar_: operator('div_', 'Scalar'),
-  divTensor_: operator('div_', 'Tensor'),
-  eqScalar: operator('eq', 'Scalar'),
-  eqTensor: operator('eq', 'Tensor'),
-  exp: operator('exp'),
-  expand: operator('expand'),
-  fill_: operator('fill_', 'Scalar'),
-  flatten: operator('flatten', 'using_ints'),
-  floor: operator('floor'),
-  gather: operator('gather'),
-  geScalar: operator('ge', 'Scalar'),
-  geTensor: operator('ge', 'Tensor'),
-  gelu: operator('gelu'),
-  gtScalar: operator('gt', 'Scalar'),
-  gtTensor: operator('gt', 'Tensor'),
-  indexSelect: operator('index_select'),
-  isfinite: operator('isfinite'),
-  leScalar: operator('le', 'Scalar'),
-  leTensor: operator('le', 'Tensor'),
-  lerp_: operator('lerp_', 'Scalar'),
-  log: operator('log'),
-  logSoftmax: operator('log_softmax', 'int'),
-  logicalAnd: operator('logical_and'),
-  logicalNot: operator('logical_not'),
-  logsumexp: operator('logsumexp'),
-  ltScalar: operator('lt', 'Scalar'),
-  ltTensor: operator('lt', 'Tensor'),
-  matmul: operator('matmul'),
-  maximum: operator('maximum'),
-  mean: operator('mean'),
-  meanDims: operator('mean', 'dim'),
-  minimum: operator('minimum'),
-  mulScalar: operator('mul', 'Scalar'),
-  mulTensor: operator('mul', 'Tensor'),
-  mulScalar_: operator('mul_', 'Scalar'),
-  mulTensor_: operator('mul_', 'Tensor'),
-  narrow: operator('narrow'),
-  neScalar: operator('ne', 'Scalar'),
-  neTensor: operator('ne', 'Tensor'),
-  neg: operator('neg'),
-  norm: operator('norm', 'Scalar'),
-  permute: operator('permute'),
-  powScalar: operator('pow', 'Tensor_Scalar'),
-  powTensor: operator('pow', 'Tensor_Tensor'),
-  relu: operator('relu'),
-  reshape: operator('reshape'),
-  round: operator('round'),
-  rsqrt: operator('rsqrt'),
-  select: operator('select', 'int'),
-  sigmoid: operator('sigmoid'),
-  silu: operator('silu'),
-  sin: operator('sin'),
-  softmax: operator('softmax', 'int'),
-  splitSizes: operator('split_with_sizes'),
-  chunk: operator('chunk'),
-  sqrt: operator('sqrt'),
-  square: operator('square'),
-  squeeze: operator('squeeze', 'dim'),
-  subScalar: operator('sub', 'Scalar'),
-  subTensor: operator('sub', 'Tensor'),
-  sum: operator('sum'),
-  sumDims: operator('sum', 'dim_IntList'),
-  tanh: operator('tanh'),
-  to: operator('to', 'dtype_layout'),
-  transpose: operator('transpose', 'int'),
-  unsqueeze: operator('unsqueeze'),
-  variance: operator('var', 'correction'),
-  zero_: operator('zero_'),
-};
 
 const { call } = native;
 
@@ -128,7 +37,7 @@ export class Tensor implements Disposable {
     return native.shape(this.handle);
   }
   get numel(): number {
-    return native.numel(this.handle);
+    return this.shape.reduce((product, size) => product * size, 1);
   }
   get dtype(): DType {
     return dtypeName(native.dtype(this.handle));
@@ -226,15 +135,15 @@ export class Tensor implements Disposable {
     );
   }
 
-  // elementwise
-  add(other: Operand, alpha = 1): Tensor {
+  // elementwise; `alpha` multiplies the other operand
+  add(other: Operand, alpha?: number): Tensor {
     return wrap(
       typeof other === 'number'
         ? call(op.addScalar, this.handle, other, alpha)
         : call(op.addTensor, this.handle, other.handle, alpha),
     );
   }
-  sub(other: Operand, alpha = 1): Tensor {
+  sub(other: Operand, alpha?: number): Tensor {
     return wrap(
       typeof other === 'number'
         ? call(op.subScalar, this.handle, other, alpha)
@@ -470,7 +379,7 @@ export class Tensor implements Disposable {
     call(op.copy_, this.handle, source.handle);
     return this;
   }
-  add_(other: Operand, alpha = 1): this {
+  add_(other: Operand, alpha?: number): this {
     if (typeof other === 'number') call(op.addScalar_, this.handle, other, alpha);
     else call(op.addTensor_, this.handle, other.handle, alpha);
     return this;
@@ -504,6 +413,7 @@ export class Tensor implements Disposable {
   }
 
   toString(): string {
-    return this.isLive ? `Tensor(${this.dtype}[${this.shape.join(', ')}], ${this.device})` : 'Tensor(freed)';
+    if (!this.isLive) return 'Tensor(freed)';
+    return `Tensor(${dtypeLabel(native.dtype(this.handle))}[${this.shape.join(', ')}], ${this.device})`;
   }
 }

@@ -30,6 +30,9 @@ EMOJI = dict(
     down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
     attention_head_dim=4,
+    resnet_time_scale_shift="scale_shift",
+    addition_embed_type="text",
+    addition_embed_type_num_heads=4,
 )
 MIXED = dict(
     **{**UNET, "in_channels": 3, "out_channels": 5},

@@ -215,7 +215,7 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
         const norm = clipGradNorm(gradients, train.maxGradNorm);
         if (!Number.isFinite(norm)) {
           throw new UserError(
-            `ddpo: the gradient's norm is ${norm} — the policy left the range of float32. Continue from the last checkpoint with a lower train.learningRate (now ${train.learningRate}) or train.maxGradNorm (now ${train.maxGradNorm}).`,
+            `ddpo: the gradient's norm is ${norm} — the policy left the range of float32; the last checkpoint is intact. Start a new run with a lower train.learningRate (now ${train.learningRate}) or train.maxGradNorm (now ${train.maxGradNorm}).`,
           );
         }
         optimiser.step(gradients);
@@ -246,7 +246,7 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
       );
       const advantage = tensor(
         samples.map((s) => s.advantage),
-        { dtype: 'float64' },
+        { dtype: 'float64', device: pipeline.unet.device },
       ); // [B]
       const range = clipRange(recipe, samples);
       const losses =
@@ -255,7 +255,9 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
           : importanceSamplingLoss(logProb, oldLogProb, advantage, range);
       const loss = losses.sum().div(pairs);
       const gradients = grad(loss, text.learns ? [...trainables.unet, text.values] : trainables.unet);
-      const ofText = trainables.textEncoder.map((parameter) => zeros(parameter.shape)); // comes at the end, once
+      const ofText = trainables.textEncoder.map((parameter) =>
+        zeros(parameter.shape, { device: parameter.device }),
+      ); // comes at the end, once
       accumulator.add([...gradients.slice(0, trainables.unet.length), ...ofText]);
       if (text.learns) text.gather(gradients.at(-1) as Tensor);
       observe(report, loss, logProb.detach().sub(oldLogProb), range, pairs);

@@ -170,7 +170,7 @@ async function* trainUNet(
   const basis = await patchBasis(folder, seed);
   const text = buildTextEncoder(folder, tokenizer);
   const parameters = Parameters.random(seed);
-  const unet = new UNet2DConditionModel(unetConfig, parameters.at(), { residualInit: 'zeros' });
+  const unet = new UNet2DConditionModel(unetConfig, parameters.at());
   log(`U-Net: ${parameters.count} parameters`);
   const training = {
     ...shared,

@@ -101,7 +101,7 @@ function denoisingLoss(
   cache: LatentCache,
   schedule: NoiseSchedule,
   step: number,
-  { batchSize, seed, captionDropout = 0.1, snrBounds = [0.5, 5] }: UNetTrainingOptions,
+  { batchSize, seed, captionDropout = 0.1, snrBounds = [1, 1] }: UNetTrainingOptions,
 ): Tensor {
   const random = new Random(noiseKey(seed, 'unet-batch', step));
   const count = cache.latents.shape[0] as number;

@@ -67,8 +67,8 @@ export function saveCheckpoint(
     const last = listCheckpoints(folder).at(-1);
     throw new UserError(
       `checkpoint of step ${step}: ${bad} holds a NaN or an infinity — such a state is never saved. ` +
-        `${last ? `The last good one is ${last.path}; continue from it with \`rldf resume\` and ` : 'Start again with '}` +
-        'a lower train.learningRate or train.maxGradNorm',
+        `${last ? `The last good one is ${last.path}. ` : ''}` +
+        'Start a new run with a lower train.learningRate or train.maxGradNorm',
     );
   }
   makeFolder(folder);

@@ -4,6 +4,7 @@ import { native } from '../native.js';
 import { free, keep } from '../scope.js';
 import type { StateTree } from '../state-tree.js';
 import type { Tensor } from '../tensor.js';
+import { loadTensors } from './load.js';
 
 export interface AdamWOptions {
   learningRate: number;
@@ -73,22 +74,10 @@ export class AdamW {
   }
 
   load(tree: StateTree): void {
-    const { first, second, steps } = tree as { first: Tensor[]; second: Tensor[]; steps: Tensor[] };
-    const pairs: [Tensor[], Tensor[], string][] = [
-      [this.#first, first, 'first'],
-      [this.#second, second, 'second'],
-      [this.#steps, steps, 'steps'],
-    ];
-    for (const [own, saved, name] of pairs) {
-      if (saved?.length !== own.length) {
-        throw new UserError(
-          `AdamW.load: the saved state has ${saved?.length ?? 'no'} "${name}" tensors for ${own.length} parameters — it belongs to another model or adapter.`,
-        );
-      }
-      own.forEach((tensor, i) => {
-        tensor.copy_(saved[i] as Tensor);
-      });
-    }
+    const { first, second, steps } = (tree ?? {}) as Record<string, unknown>;
+    loadTensors('AdamW.load: "first"', this.#first, first);
+    loadTensors('AdamW.load: "second"', this.#second, second);
+    loadTensors('AdamW.load: "steps"', this.#steps, steps);
   }
 
   free(): void {

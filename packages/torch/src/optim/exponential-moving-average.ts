@@ -4,6 +4,7 @@ import { native } from '../native.js';
 import { free, keep, scope } from '../scope.js';
 import type { StateTree } from '../state-tree.js';
 import type { Tensor } from '../tensor.js';
+import { loadTensors } from './load.js';
 
 const foreachLerp_ = native.resolve('_foreach_lerp_', 'Scalar');
 
@@ -53,16 +54,11 @@ export class ExponentialMovingAverage {
   }
 
   load(tree: StateTree): void {
-    const { averaged, updates } = tree as { averaged: Tensor[]; updates: number };
-    if (averaged?.length !== this.averaged.length) {
-      throw new UserError(
-        `ExponentialMovingAverage.load: ${averaged?.length ?? 'no'} tensors for ${this.averaged.length} parameters.`,
-      );
-    }
-    this.averaged.forEach((tensor, i) => {
-      tensor.copy_(averaged[i] as Tensor);
-    });
-    this.#updates = updates;
+    const { averaged, updates } = (tree ?? {}) as Record<string, unknown>;
+    if (!Number.isSafeInteger(updates))
+      throw new UserError(`ExponentialMovingAverage.load: "updates" is ${updates} — a count is needed.`);
+    loadTensors('ExponentialMovingAverage.load', this.averaged, averaged);
+    this.#updates = updates as number;
   }
 
   free(): void {
