@@ -495,7 +495,7 @@ napi_value Schema(napi_env env, Environment& e, size_t, napi_value* values) {
   const auto& arguments = operatorOf(env, e, values[0]).arguments;
   return arrayToJs(env, arguments.size(), [&](size_t i) {
     const ArgumentSpec& a = arguments[i];
-    return toJs(env, nameOf(a.kind) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : ""));
+    return toJs(env, nameOf(a.kind) + (a.optional ? "?" : "") + " " + a.name + (a.defaultValue ? "=" : "") + (a.written ? "!" : ""));
   });
 }
 

@@ -12,7 +12,7 @@ export interface Native {
   resolve(name: string, overload: string): OperatorNumber;
   // biome-ignore lint/suspicious/noExplicitAny: arguments and results follow the operator's schema
   call(operator: OperatorNumber, ...args: unknown[]): any;
-  /** One string an argument: kind, `?` if optional, name, `=` if it has a default. */
+  /** One string an argument: kind, `?` if optional, name, `=` if it has a default, `!` if it is written. */
   schema(operator: OperatorNumber): string[];
   /** The kinds of the results. */
   results(operator: OperatorNumber): string[];

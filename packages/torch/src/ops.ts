@@ -6,8 +6,22 @@ import { Tensor, wrap } from './tensor.js';
 
 export type OperatorResult = Tensor | number | bigint | string | boolean | undefined | OperatorResult[];
 
-/** Operators that end the process inside libtorch instead of raising an error, with the call that showed it. */
-export const refusedOperators: Readonly<Record<string, string>> = {};
+/**
+ * Operators that end the process inside libtorch instead of raising an error, with the call that showed it. Found by
+ * random calls of all operators (as in fuzz/); all are private ones, whose public callers check first.
+ */
+export const refusedOperators: Readonly<Record<string, string>> = {
+  _convert_indices_from_csr_to_coo: 'segmentation fault with (uint8[1, 2, 4, 4], bool[1, 2, 4, 4], false, true)',
+  _dyn_quant_pack_4bit_weight: 'floating point exception with (uint8[2, 3, 4], float64[], float32[0], 0, 1, 0)',
+  _fft_r2c: 'segmentation fault with (float32[4, 4], [-2], -3, true); use fft_rfft',
+  _foreach_copy: 'segmentation fault with lists of different lengths; use _foreach_copy_',
+  _new_zeros_with_same_feature_meta: 'segmentation fault with (bfloat16[4], uint8[2, 3, 4], -3)',
+  _nnpack_spatial_convolution: 'segmentation fault with tensors of less than four dimensions; use conv2d',
+  _remove_batch_dim: 'free of an invalid pointer with (float32[2, 3, 4], 16, 4, -3)',
+  _sobol_engine_initialize_state_: 'heap corruption with (int64[3, 2], -1)',
+  _stack: 'segmentation fault with an empty list; use stack',
+  _weight_norm: 'segmentation fault with (float32[2, 1, 3, 3], float32[0, 3], 0)',
+};
 
 /** Changing a tensor's storage or metadata under its other handles is not supported. */
 const reshaping = new Set([
@@ -41,8 +55,19 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
       `ops.aten: ${full} is refused — it changes a tensor's layout in place. Use the operator without the underscore.`,
     );
   }
+  if (name.endsWith('_backward')) {
+    throw new UserError(
+      `ops.aten: ${full} is refused — libtorch calls it with checked arguments only, and with others it reads outside of its tensors. Use grad().`,
+    );
+  }
   const number = native.resolve(name, overload);
-  const kinds = native.schema(number).map((argument) => argument.split(/[? ]/)[0] as string);
+  const schema = native.schema(number);
+  if (!name.endsWith('_') && schema.some((argument) => argument.endsWith('!'))) {
+    throw new UserError(
+      `ops.aten: ${full} is refused — it resizes and writes an output that is given to it. Use the overload that returns its result.`,
+    );
+  }
+  const kinds = schema.map((argument) => argument.split(/[? ]/)[0] as string);
   const results = native.results(number);
   return (...args) => {
     const inputs: Tensor[] = [];

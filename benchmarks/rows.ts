@@ -1,0 +1,52 @@
+/** One measured case. `ratio` is above 1 where we are better. */
+export interface Row {
+  case: string;
+  ours: number | null;
+  peer: number | null;
+  peerName: string;
+  unit: string;
+  ratio: number | null;
+  /** Largest difference of the two outputs, relative to the largest value. */
+  difference?: number;
+  /** Why there are no numbers. */
+  skipped?: string;
+}
+
+export interface Options {
+  python?: string;
+  say(text: string): void;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] as number)
+    : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+export function table(rows: readonly Row[]): string {
+  const digits = (value: number | null) => (value === null ? '-' : value.toPrecision(4));
+  const cells = rows.map((row) => [
+    row.case,
+    digits(row.ours),
+    digits(row.peer),
+    row.unit,
+    row.ratio === null ? '-' : row.ratio.toFixed(3),
+    row.difference === undefined ? '' : row.difference.toExponential(1),
+    row.skipped === undefined ? row.peerName : `skipped: ${row.skipped}`,
+  ]);
+  const all = [['case', 'ours', 'peer', 'unit', 'ratio', 'difference', 'peer is'], ...cells];
+  const widths = all[0]?.map((_, i) =>
+    Math.max(...all.map((line) => (line[i] as string).length)),
+  ) as number[];
+  return all
+    .map(
+      (line) =>
+        `${line
+          .map((cell, i) => cell.padEnd(widths[i] as number))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}

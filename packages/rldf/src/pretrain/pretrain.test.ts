@@ -1,0 +1,82 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadArt } from '@rldf/emoji-world';
+import { NoiseSchedule } from '@rldf/models';
+import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
+import { imagesOf, picturesOf, sceneBatch } from './scenes.js';
+import { type Trainee, train } from './training.js';
+import { snrWeight } from './unet.js';
+
+setThreads(1);
+
+test('pictures become tensors and come back', () => {
+  const picture = Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 7) % 256);
+  expect(picturesOf(imagesOf([picture, picture]))).toEqual([picture, picture]);
+});
+
+test('all 192 components of the patch basis give the picture back; the latents have unit variance', async () => {
+  const art = await loadArt('noto');
+  const basis = fitPatchBasis(art, 1, 192, 0.5, 400);
+  const { images } = sceneBatch(art, 'validation', 2, 0, 8);
+  const error = reconstruct(basis, project(basis, images)).sub(images).abs().amax().item();
+  expect(error).toBeLessThan(1e-3);
+  const train = sceneBatch(art, 'train', 1, 0, 200).images;
+  const variance = project(basis, train).square().mean().item();
+  expect(variance).toBeGreaterThan(0.7);
+  expect(variance).toBeLessThan(1.4);
+});
+
+test('fewer components lose less than the mean picture does', async () => {
+  const art = await loadArt('noto');
+  const { images } = sceneBatch(art, 'validation', 2, 0, 32);
+  const lost = [8, 32].map((components) => {
+    const basis = fitPatchBasis(art, 1, components, 0.5, 400);
+    return reconstruct(basis, project(basis, images)).sub(images).square().mean().item();
+  }) as [number, number];
+  expect(lost[1]).toBeLessThan(lost[0]);
+  expect(lost[0]).toBeLessThan(images.variance().item());
+});
+
+test('the weight of a timestep is the bounded signal-to-noise ratio, whatever is predicted', () => {
+  const config = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear' } as const;
+  const of = (prediction_type: 'sample' | 'epsilon' | 'v_prediction') =>
+    new NoiseSchedule({ ...config, prediction_type });
+  const alphaBar = of('sample').alphaBar(500);
+  const snr = alphaBar / (1 - alphaBar);
+  expect(snrWeight(of('sample'), 500, [0, 100])).toBeCloseTo(snr, 12);
+  expect(snrWeight(of('sample'), 500, [1, 5])).toBe(1);
+  expect(snrWeight(of('sample'), 0, [1, 5])).toBe(5);
+  expect(snrWeight(of('epsilon'), 500, [0, 100])).toBeCloseTo(1, 12);
+  expect(snrWeight(of('v_prediction'), 500, [0, 100])).toBeCloseTo(snr / (snr + 1), 12);
+});
+
+test('pre-training resumed from a checkpoint ends with the weights of an uninterrupted one', async () => {
+  const run = async (folder: string, legs: number[]): Promise<number[]> => {
+    let weights: number[] = [];
+    for (const stop of legs) {
+      const parameters = Parameters.random(3);
+      const layer = new Linear(parameters.at('layer'), 4, 4);
+      const controller = new AbortController();
+      const trainee: Trainee = {
+        parameters: parameters.trainable(),
+        loss: (step): Tensor =>
+          scope(() => {
+            if (step + 1 === stop) controller.abort();
+            return layer
+              .forward(normal([noiseKey(1, 'x', step)], [8, 4]).squeeze(0))
+              .square()
+              .mean();
+          }),
+      };
+      const options = { folder, steps: 12, learningRate: 0.05, warmup: 2, signal: controller.signal };
+      for await (const _ of train(trainee, options));
+      weights = [...parameters.entries.values()].flatMap((tensor) => tensor.toNumbers());
+    }
+    return weights;
+  };
+  const folder = () => mkdtempSync(join(tmpdir(), 'rldf-pretrain-'));
+  expect(await run(folder(), [5, 9, 12])).toEqual(await run(folder(), [12]));
+});
