@@ -24,13 +24,17 @@ function visit(folder, name) {
     if (!path.endsWith('.ts')) continue;
     const text = readFileSync(path, 'utf8');
     const where = relative(root, path);
-    for (const [, target] of text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)) {
+    const code = text.replace(/^\s*(\*|\/\/).*$/gm, ''); // without comments
+    for (const [, target] of code.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)) {
       const workspace = /^(@rldf\/[a-z-]+|rldf)(?=\/|$)/.exec(target)?.[1];
-      if (workspace !== undefined && !allowed[name].includes(workspace)) problems.push(`${where}: ${name} may not import ${target}`);
-      if (target.startsWith('.') && !resolve(dirname(path), target).startsWith(join(root, 'packages', name))) problems.push(`${where}: ${target} leaves the package`);
+      if (workspace !== undefined && !allowed[name].includes(workspace))
+        problems.push(`${where}: ${name} may not import ${target}`);
+      if (target.startsWith('.') && !resolve(dirname(path), target).startsWith(join(root, 'packages', name)))
+        problems.push(`${where}: ${target} leaves the package`);
     }
     const lines = text.split('\n').length;
-    if (lines > maximumLines) problems.push(`${where}: ${lines} lines; ${maximumLines} is the limit — split it by subject`);
+    if (lines > maximumLines)
+      problems.push(`${where}: ${lines} lines; ${maximumLines} is the limit — split it by subject`);
   }
 }
 

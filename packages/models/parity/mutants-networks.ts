@@ -201,6 +201,27 @@ export const networkMutants: readonly Mutant[] = [
     cases: ['unet-fractional'],
   },
   {
+    name: 'time-scale-and-shift-swapped',
+    file: RESNET,
+    find: 'const [scale, shift] = time.chunk(2, 1)',
+    replace: 'const [shift, scale] = time.chunk(2, 1)',
+    cases: ['unet-emoji'],
+  },
+  {
+    name: 'text-not-in-time-embedding',
+    file: 'models/src/unet.ts',
+    find: 'embedding.add(this.#textTimeEmbedding.forward(text.hiddenStates))',
+    replace: 'embedding',
+    cases: ['unet-emoji'],
+  },
+  {
+    name: 'text-pooling-without-mean-token',
+    file: 'models/src/embeddings.ts',
+    find: 'cat([summary, text], 1)',
+    replace: 'cat([text, text.narrow(1, 0, 1)], 1)',
+    cases: ['unet-emoji'],
+  },
+  {
     name: 'skip-connection-before-hidden',
     file: 'models/src/unet-blocks.ts',
     find: 'cat([hidden, skip], 1)',

@@ -12,10 +12,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { savePipeline } from '@rldf/models';
+import { savePipeline, tinyPipeline } from '@rldf/models';
 import { liveTensors, readSafetensors, setThreads } from '@rldf/torch';
 import { afterEach, expect, test, vi } from 'vitest';
-import { tinyPipeline } from '../../../models/src/tiny-pipeline.js';
 import { readTexts } from '../report/png.js';
 import { openRun } from '../run/run.js';
 import { exitCodeOf, runCommandLine } from './program.js';
