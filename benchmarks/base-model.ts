@@ -1,23 +1,15 @@
 // How well the shipped model draws each animal: 32 fixed seeds of "a cat" for each of the 51, judged among all nouns by a
 // classifier that was trained on real scenes only and shares nothing with CLIP. Writes contact sheets.
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { nounOf, paperAnimals, unseenAnimals } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { free, scope, type Tensor } from '@rldf/torch';
 import { findModel } from '../packages/rldf/src/models.js';
 import { measureClassifier, NounClassifier } from '../packages/rldf/src/pretrain/classifier.js';
 import { writeSheet } from '../packages/rldf/src/pretrain/scenes.js';
+import type { Options, Result } from './rows.js';
 import { wilson } from './statistics.js';
-
-export interface BaseModelOptions {
-  model?: string;
-  judge: string;
-  pictures?: number;
-  steps?: number;
-  guidanceScale?: number;
-  output?: string;
-}
 
 export interface AnimalScore {
   eta: number;
@@ -29,14 +21,17 @@ export interface AnimalScore {
   byAnimal: Record<string, number>;
 }
 
-export async function baseModel(
-  options: BaseModelOptions,
-): Promise<{ judge: { single: number; all: number }; scores: AnimalScore[] }> {
-  const pipeline = loadPipeline(findModel(options.model ?? 'emoji').path);
-  const classifier = NounClassifier.load(options.judge);
+const pictures = 32;
+
+export async function run({ output, say }: Options): Promise<Result> {
+  const model = findModel('emoji').path;
+  const pipeline = loadPipeline(model);
+  const classifier = NounClassifier.load(join(dirname(model), 'instruments', 'judge.safetensors'));
   const judge = await measureClassifier(classifier, 777);
+  say(
+    `judge on held-out real scenes: ${percent(judge.single)} of plain ones, ${percent(judge.all)} with colours, backgrounds and styles`,
+  );
   const animals = [...paperAnimals, ...unseenAnimals];
-  const pictures = options.pictures ?? 32;
   const scores: AnimalScore[] = [];
   for (const eta of [0, 1]) {
     const byAnimal: Record<string, number> = {};
@@ -45,11 +40,7 @@ export async function baseModel(
       const { article, singular } = nounOf(name);
       const prompts = Array<string>(pictures).fill(`${article} ${singular}`);
       const seeds = prompts.map((_, i) => i);
-      const settings = {
-        ...(options.steps === undefined ? {} : { steps: options.steps }),
-        ...(options.guidanceScale === undefined ? {} : { guidanceScale: options.guidanceScale }),
-      };
-      const drawn = await generate(pipeline, { prompts, seeds, eta, ...settings });
+      const drawn = await generate(pipeline, { prompts, seeds, eta });
       const names = scope(() => classifier.classify(asImages(drawn.images)));
       byAnimal[name] = names.filter((found) => found === name).length;
       shown.push(...rows(drawn.images).slice(0, 4));
@@ -58,13 +49,22 @@ export async function baseModel(
     const right = Object.values(byAnimal).reduce((sum, count) => sum + count, 0);
     const total = animals.length * pictures;
     scores.push({ eta, right, total, share: right / total, ci95: wilson(right, total), byAnimal });
-    if (options.output !== undefined) {
-      mkdirSync(options.output, { recursive: true });
-      await writeSheet(join(options.output, `animals-eta${eta}.png`), shown, 12);
+    say(`eta ${eta}: ${percent(right / total)}`);
+    if (output !== undefined) {
+      mkdirSync(output, { recursive: true });
+      await writeSheet(join(output, `animals-eta${eta}.png`), shown, 12);
     }
   }
-  return { judge, scores };
+  const text = scores.map(({ eta, right, total, share, ci95: [low, high], byAnimal }) => {
+    const worst = Object.entries(byAnimal)
+      .sort(([, a], [, b]) => a - b)
+      .slice(0, 8);
+    return `eta ${eta}: ${right} of ${total} right, ${percent(share)} [${percent(low)}, ${percent(high)}]; hardest: ${worst.map(([name, count]) => `${name} ${count}/${pictures}`).join(', ')}\n`;
+  });
+  return { data: { judge, scores }, text: text.join('') };
 }
+
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 
 /** uint8 [B, H, W, 3] -> [B, 3, H, W] in [-1, 1] */
 const asImages = (images: Tensor) =>

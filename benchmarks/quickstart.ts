@@ -2,7 +2,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { loadRecipe, train } from 'rldf';
+import type { Options, Result } from './rows.js';
 
 export interface QuickstartRow {
   seed: number;
@@ -14,32 +16,39 @@ export interface QuickstartRow {
   seconds: number;
 }
 
-export async function quickstart(
-  recipe: string,
-  firstSeed: number,
-  count: number,
-  log: (line: string) => void,
-): Promise<QuickstartRow[]> {
+export async function run({ seeds = '1-10', say }: Options): Promise<Result> {
+  const [first, last = first] = seeds.split('-').map(Number) as [number, number?];
+  const recipe = fileURLToPath(new URL('../recipes/quickstart.yaml', import.meta.url));
   const rows: QuickstartRow[] = [];
-  for (let seed = firstSeed; seed < firstSeed + count; seed++) {
+  for (let seed = first; seed <= last; seed++) {
     const root = mkdtempSync(join(tmpdir(), 'rldf-quickstart-'));
     const started = performance.now();
     for await (const event of train(loadRecipe(recipe, [`seed=${seed}`]), { name: 'run', root })) {
       if (event.kind !== 'finished') continue;
       const { before, after, difference, ci95 } = event.report.reward;
       const [low, high] = ci95;
+      const excludesZero = low > 0 || high < 0;
       rows.push({
         seed,
         before,
         after,
         difference,
         ci95: [low, high],
-        excludesZero: low > 0 || high < 0,
+        excludesZero,
         seconds: (performance.now() - started) / 1000,
       });
-      log(JSON.stringify(rows.at(-1)));
+      say(line(rows.at(-1) as QuickstartRow));
     }
     rmSync(root, { recursive: true, force: true });
   }
-  return rows;
+  const above = rows.filter(({ ci95: [low] }) => low > 0).length;
+  return {
+    data: rows,
+    text: `${rows.map(line).join('\n')}\nthe interval lies above 0 in ${above} of ${rows.length} runs\n`,
+  };
+}
+
+function line({ seed, before, after, difference, ci95: [low, high], seconds }: QuickstartRow): string {
+  const number = (value: number) => value.toFixed(3);
+  return `seed ${seed}: ${number(before)} -> ${number(after)}, difference ${number(difference)} [${number(low)}, ${number(high)}], ${seconds.toFixed(0)} s`;
 }

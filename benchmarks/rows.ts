@@ -12,8 +12,15 @@ export interface Row {
   skipped?: string;
 }
 
+/** Rows beside a peer, or anything else with its own text. */
+export type Result = Row[] | { data: unknown; text: string };
+
 export interface Options {
   python?: string;
+  /** Folder for pictures. */
+  output?: string;
+  /** FIRST-LAST */
+  seeds?: string;
   say(text: string): void;
 }
 

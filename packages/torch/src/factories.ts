@@ -87,6 +87,7 @@ export function tensor(
   const typed = ArrayBuffer.isView(data);
   const own = typed ? dtypeOfArray(data as NumberArray) : 'float32';
   const dtype = options.dtype ?? own;
+  dtypeNumber(dtype); // refuses an unknown one
   const flat: ArrayLike<number | bigint> = typed ? (data as NumberArray) : flatten(data as NestedNumbers);
   const shape = options.shape ?? (typed ? [flat.length] : shapeOf(data as NestedNumbers));
   const device = deviceName(options.device ?? 'cpu');

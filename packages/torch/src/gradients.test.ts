@@ -41,7 +41,6 @@ const pair = [
   [2, 3],
   [2, 3],
 ];
-const image = [2, 4, 4, 4];
 
 const anywhere: Record<string, [(...x: Tensor[]) => Tensor, readonly (readonly number[])[]]> = {
   add: [(a, b) => a.add(b), pair],

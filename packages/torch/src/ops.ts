@@ -8,19 +8,33 @@ export type OperatorResult = Tensor | number | bigint | string | boolean | undef
 
 /**
  * Operators that end the process inside libtorch instead of raising an error, with the call that showed it. Found by
- * random calls of all operators (as in fuzz/); all are private ones, whose public callers check first.
+ * random calls of all operators (as in fuzz/); nearly all are internal ones, whose public callers check first.
  */
 export const refusedOperators: Readonly<Record<string, string>> = {
-  _convert_indices_from_csr_to_coo: 'segmentation fault with (uint8[1, 2, 4, 4], bool[1, 2, 4, 4], false, true)',
-  _dyn_quant_pack_4bit_weight: 'floating point exception with (uint8[2, 3, 4], float64[], float32[0], 0, 1, 0)',
+  _cholesky_solve_helper: 'heap corruption with (float32[0, 3], float32[2, 3, 4], true); use cholesky_solve',
+  _convert_indices_from_coo_to_csr: 'segmentation fault with (int64[6], -1, true)',
+  _convert_indices_from_csr_to_coo:
+    'segmentation fault with (uint8[1, 2, 4, 4], bool[1, 2, 4, 4], false, true)',
+  _dyn_quant_matmul_4bit: 'floating point exception with (float32[0], float32[2, 1, 3, 3], 0, 2, 2)',
+  _dyn_quant_pack_4bit_weight:
+    'floating point exception with (uint8[2, 3, 4], float64[], float32[0], 0, 1, 0)',
   _fft_r2c: 'segmentation fault with (float32[4, 4], [-2], -3, true); use fft_rfft',
   _foreach_copy: 'segmentation fault with lists of different lengths; use _foreach_copy_',
+  _linalg_eigvals: 'heap corruption with full([2, 2], Infinity); use linalg_eig',
+  _native_batch_norm_legit:
+    'segmentation fault outside of training with a weight of another size; use batch_norm',
   _new_zeros_with_same_feature_meta: 'segmentation fault with (bfloat16[4], uint8[2, 3, 4], -3)',
   _nnpack_spatial_convolution: 'segmentation fault with tensors of less than four dimensions; use conv2d',
   _remove_batch_dim: 'free of an invalid pointer with (float32[2, 3, 4], 16, 4, -3)',
+  _reshape_alias_copy: 'segmentation fault with (float32[0], 2, 1)',
   _sobol_engine_initialize_state_: 'heap corruption with (int64[3, 2], -1)',
   _stack: 'segmentation fault with an empty list; use stack',
   _weight_norm: 'segmentation fault with (float32[2, 1, 3, 3], float32[0, 3], 0)',
+  _weight_norm_interface: 'segmentation fault with (float32[0], float32[0], 0)',
+  batch_norm_update_stats: 'segmentation fault with (float32[3, 2], null, float32[0], Infinity)',
+  choose_qparams_optimized: 'heap corruption with (float32[64], 3, -1, -3.5e-323, 2)',
+  linalg_eigvals: 'double free with full([2, 2], Infinity); use linalg_eig, which refuses infinities',
+  native_batch_norm: 'segmentation fault outside of training without running statistics; use batch_norm',
 };
 
 /** Changing a tensor's storage or metadata under its other handles is not supported. */
@@ -67,7 +81,7 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
       `ops.aten: ${full} is refused — it resizes and writes an output that is given to it. Use the overload that returns its result.`,
     );
   }
-  const kinds = schema.map((argument) => argument.split(/[? ]/)[0] as string);
+  const kinds = schema.map((argument) => (argument.split(' ')[0] as string).replace(/\?$/, ''));
   const results = native.results(number);
   return (...args) => {
     const inputs: Tensor[] = [];

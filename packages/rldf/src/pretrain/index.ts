@@ -1,5 +1,5 @@
 // `rldf pretrain`: the built-in model from nothing, stage by stage: clip, vae, unet, judge, pack. Each stage is a folder that can be continued.
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { loadArt, promptScenes } from '@rldf/emoji-world';
@@ -257,7 +257,12 @@ export async function packModel(folder: string, target: string): Promise<void> {
     parameters: { unet: parameters, vae: vae.parameters, textEncoder: text.parameters },
     defaults: { steps: 14, guidanceScale: 3 },
   };
+  // the tokenizer is not trained here: its files stay as the world made them
+  const tokenizerFiles = readdirSync(tokenizerFolder).map(
+    (name) => [name, readFileSync(join(tokenizerFolder, name))] as const,
+  );
   savePipeline(pipeline, target, { dtype: 'float16' });
+  for (const [name, bytes] of tokenizerFiles) writeFileSync(join(target, 'tokenizer', name), bytes);
   saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, {
     dtype: 'float16',
   });

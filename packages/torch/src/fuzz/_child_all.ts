@@ -6,6 +6,7 @@ import fc from 'fast-check';
 import * as torch from '../index.js';
 import { native } from '../native.js';
 import { operatorNames } from '../ops.js';
+
 const fuzzOperators = operatorNames().filter((n) => {
   const b = n.split('.')[0];
   if (

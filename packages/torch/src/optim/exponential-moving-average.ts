@@ -8,6 +8,9 @@ import { loadTensors } from './load.js';
 
 const foreachLerp_ = native.resolve('_foreach_lerp_', 'Scalar');
 
+const copies = (parameters: readonly Tensor[]) =>
+  noGrad(() => scope(() => keep(parameters.map((p) => p.detach().clone()))));
+
 /** averaged ← decay · averaged + (1 - decay) · parameter, with a warm-up decay of (1 + n) / (10 + n) at update n. */
 export class ExponentialMovingAverage {
   readonly averaged: Tensor[];
@@ -19,7 +22,7 @@ export class ExponentialMovingAverage {
   ) {
     if (!(decay >= 0 && decay < 1))
       throw new UserError(`ExponentialMovingAverage: decay ${decay} must be in [0, 1).`);
-    this.averaged = noGrad(() => parameters.map((p) => keep(p.detach().clone())));
+    this.averaged = copies(parameters);
   }
 
   update(): void {
@@ -31,7 +34,7 @@ export class ExponentialMovingAverage {
 
   /** Runs `fn` with the averaged values in the parameters, then puts the trained ones back. */
   async withAveraged<T>(fn: () => T | Promise<T>): Promise<T> {
-    const trained = noGrad(() => keep(this.parameters.map((p) => p.detach().clone())));
+    const trained = copies(this.parameters);
     const copy = (source: readonly Tensor[]) =>
       noGrad(() =>
         scope(() => {
