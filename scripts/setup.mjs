@@ -16,7 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
-const testedTorch = ['2.13.0', '2.14.1'];
+const testedTorch = ['2.13.0'];
 const installedTorch = '2.13.0';
 const minimumNode = [20, 19];
 

@@ -35,6 +35,7 @@ export const refusedOperators: Readonly<Record<string, string>> = {
   choose_qparams_optimized: 'heap corruption with (float32[64], 3, -1, -3.5e-323, 2)',
   linalg_eigvals: 'double free with full([2, 2], Infinity); use linalg_eig, which refuses infinities',
   native_batch_norm: 'segmentation fault outside of training without running statistics; use batch_norm',
+  range: 'floating point exception with range(-1, -2.7e-194, 1.1e-125); use arange',
 };
 
 /** Changing a tensor's storage or metadata under its other handles is not supported. */

@@ -18,6 +18,7 @@ import {
   free,
   noGrad,
   Parameters,
+  readSafetensors,
   type StateDict,
   scope,
   setThreads,
@@ -265,6 +266,22 @@ export async function packModel(folder: string, target: string): Promise<void> {
   for (const [name, bytes] of tokenizerFiles) writeFileSync(join(target, 'tokenizer', name), bytes);
   saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, {
     dtype: 'float16',
+  });
+  packJudge(
+    join(folder, 'judge', 'judge.safetensors'),
+    join(dirname(target), 'instruments', 'judge.safetensors'),
+  );
+}
+
+/** The judge in half precision; it is an instrument of evaluation and no part of the model. */
+function packJudge(from: string, to: string): void {
+  if (!existsSync(from)) return;
+  mkdirSync(dirname(to), { recursive: true });
+  scope(() => {
+    const halves = [...readSafetensors(from).tensors].map(
+      ([name, tensor]) => [name, tensor.to('float16')] as const,
+    );
+    writeSafetensors(to, new Map(halves));
   });
 }
 

@@ -66,14 +66,15 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
   const testSet = repeatPrompts(test.prompts, test.maxPrompts, test.picturesPerPrompt);
   const state = () => wholeState(options);
   let step = 0;
-  if (options.resume && run.checkpoints().length > 0) {
+  const resumed = options.resume === true && run.checkpoints().length > 0;
+  if (resumed) {
     const loaded = run.loadCheckpoint({ like: state(), fallback: options.fallback ?? false });
     loadWholeState(options, loaded.state);
     freeTensors(loaded.state);
     step = loaded.step;
     yield { kind: 'resumed', step, skipped: loaded.skipped };
   }
-  const metrics = run.metrics(step);
+  const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
   const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
   let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
   /** Step of the newest checkpoint; -1 while there is none. */

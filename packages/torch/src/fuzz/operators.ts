@@ -12,7 +12,7 @@ index_add index_copy index_fill.int_Scalar index_put index_select inverse isclos
 kthvalue l1_loss layer_norm lcm le.Tensor leaky_relu lerp.Scalar lgamma linalg_cholesky linalg_det linalg_eigh linalg_inv
 linalg_lu_factor linalg_norm linalg_qr linalg_solve linalg_svd linear log log10 log1p log2 log_softmax.int logaddexp
 logcumsumexp logdet logical_and logical_not logit logsumexp lt.Tensor masked_fill.Scalar masked_scatter masked_select
-matmul matrix_exp matrix_power max max.dim max_pool1d max_pool2d maximum mean mean.dim median median.dim meshgrid min
+matmul matrix_exp max max.dim max_pool1d max_pool2d maximum mean mean.dim median median.dim meshgrid min
 min.dim mish mm mode movedim.intlist mse_loss mul.Tensor multinomial mv nan_to_num nanmean nansum narrow native_dropout
 native_group_norm native_layer_norm ne.Tensor neg nll_loss nonzero norm.Scalar norm.ScalarOpt_dim one_hot ones_like
 permute pixel_shuffle pixel_unshuffle polar pow.Tensor_Tensor pow.Tensor_Scalar prelu prod prod.dim_int put
