@@ -10,7 +10,19 @@ import {
   predictGuided,
   type Trajectory,
 } from '@rldf/models';
-import { cat, free, keep, noGrad, noiseKey, normal, scope, stack, type Tensor } from '@rldf/torch';
+import {
+  cat,
+  free,
+  keep,
+  noGrad,
+  noiseKey,
+  normal,
+  ones,
+  scope,
+  stack,
+  type Tensor,
+  zeros,
+} from '@rldf/torch';
 import { UserError } from './errors.js';
 import { meanLogProb } from './log-prob.js';
 
@@ -50,6 +62,25 @@ export function policyScheduler(pipeline: Pipeline, steps: number, eta: number):
     );
   }
   return scheduler;
+}
+
+/**
+ * One weight a step, of mean 1, under which a change of the network's answer moves every step's log-probability alike.
+ *
+ * Without it the last steps of a small σ have by far the largest gradients, though they hardly change the picture: the
+ * derivative of the log-probability is that of the mean over σ, a hundred times larger at the end than at the beginning.
+ */
+export function balancedStepWeights(scheduler: DDIMScheduler, eta: number): number[] {
+  const inverse = scheduler.timesteps.map((_, step) =>
+    scope(() => {
+      const shape = [1, 1, 1, 1];
+      const options = { dtype: 'float64' } as const;
+      const { mean, std } = scheduler.moments(ones(shape, options), step, zeros(shape, options), eta);
+      return std / Math.abs(mean.item());
+    }),
+  );
+  const average = inverse.reduce((sum, value) => sum + value, 0) / inverse.length;
+  return inverse.map((value) => value / average);
 }
 
 /** Unconditional rows first, then conditional ones, as `predictGuided` takes them: [2B, L, D]. */

@@ -22,6 +22,8 @@ export interface TrainableOptions {
   textEncoder: Trained;
   rank: number;
   alpha?: number | undefined;
+  /** Ends of the U-Net's layer paths; the attention projections by default. */
+  targets?: readonly string[] | undefined;
   seed: number;
 }
 
@@ -51,7 +53,7 @@ export function createTrainables(pipeline: Pipeline, options: TrainableOptions):
     adapters[network] = adapter;
     return adapter.trainable();
   };
-  const unet = choose('unet', UNET_ATTENTION, 0);
+  const unet = choose('unet', options.targets ?? UNET_ATTENTION, 0);
   const textEncoder = choose('textEncoder', TEXT_ATTENTION, 1);
   return { unet, textEncoder, adapters, full: options.unet === 'full' || options.textEncoder === 'full' };
 }

@@ -44,6 +44,11 @@ export const ddpoSchema = z.strictObject({
       alpha: positive
         .optional()
         .describe('LoRA alpha; the update is scaled by alpha / rank. Default: the rank'),
+      targets: z
+        .array(z.string().min(1))
+        .min(1)
+        .optional()
+        .describe('ends of the U-Net layers that get LoRA, such as to_q; default: the attention projections'),
       learningRate: positive
         .max(1)
         .default(1e-3)
@@ -58,6 +63,12 @@ export const ddpoSchema = z.strictObject({
       timestepFraction: fraction
         .default(1)
         .describe('share of the denoising steps learned from, above 0 up to 1'),
+      stepWeights: z
+        .enum(['none', 'balanced'])
+        .default('none')
+        .describe(
+          'none: as in the paper; balanced: the same change of the network’s answer counts the same at every step, where otherwise the last steps, which hardly show, outweigh all others',
+        ),
       estimator: z
         .enum(['is', 'sf'])
         .default('is')

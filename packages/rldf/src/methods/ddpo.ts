@@ -24,6 +24,7 @@ import { InternalError, UserError } from '../errors.js';
 import { elementsOf, meanLogProb } from '../log-prob.js';
 import { promptsOfEpoch } from '../prompts.js';
 import {
+  balancedStepWeights,
   guidedConditioning,
   policyMoments,
   policyScheduler,
@@ -100,6 +101,7 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
     train.promptStatistics.minimumCount,
   );
   const scheduler = policyScheduler(pipeline, sample.steps, sample.eta);
+  const weights = train.stepWeights === 'balanced' ? balancedStepWeights(scheduler, sample.eta) : undefined;
   const accumulator = new GradientAccumulator(parameters);
 
   async function* run(from: number): AsyncGenerator<TrainingEvent> {
@@ -253,7 +255,7 @@ export function createDdpo(recipe: DdpoRecipe, pipeline: Pipeline, context: Trai
         train.estimator === 'sf'
           ? scoreFunctionLoss(logProb, advantage)
           : importanceSamplingLoss(logProb, oldLogProb, advantage, range);
-      const loss = losses.sum().div(pairs);
+      const loss = losses.sum().mul((weights?.[step] ?? 1) / pairs);
       const gradients = grad(loss, text.learns ? [...trainables.unet, text.values] : trainables.unet);
       const ofText = trainables.textEncoder.map((parameter) =>
         zeros(parameter.shape, { device: parameter.device }),
