@@ -2,7 +2,7 @@ import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { free, liveTensors, noGrad, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { elementsOf, meanLogProb } from './log-prob.js';
-import { policyScheduler, type Rollout, rolloutBatches } from './rollout.js';
+import { balancedStepWeights, policyScheduler, type Rollout, rolloutBatches } from './rollout.js';
 
 setThreads(1);
 
@@ -75,4 +75,24 @@ test('nothing is left behind', async () => {
   const before = liveTensors();
   free(await draw(2, pipeline));
   expect(liveTensors()).toBe(before);
+});
+
+test('balanced step weights: weight times |dμ/d(answer)| / σ is the same at every step, and their mean is 1', () => {
+  const pipeline = tinyPipeline(0);
+  for (const prediction_type of ['epsilon', 'sample', 'v_prediction'] as const) {
+    pipeline.schedulerConfig = { ...pipeline.schedulerConfig, prediction_type };
+    const scheduler = policyScheduler(pipeline, 10, 1);
+    const weights = balancedStepWeights(scheduler, 1);
+    expect(weights.reduce((sum, weight) => sum + weight, 0) / 10).toBeCloseTo(1, 10);
+    const gains = weights.map((weight, step) => {
+      const { alphaBar: a, original, noise, std } = scheduler.coefficients(step, 1);
+      const byHand = {
+        epsilon: noise - original * Math.sqrt((1 - a) / a),
+        sample: original - noise * Math.sqrt(a / (1 - a)),
+        v_prediction: noise * Math.sqrt(a) - original * Math.sqrt(1 - a),
+      }[prediction_type];
+      return (weight * Math.abs(byHand)) / std;
+    });
+    for (const gain of gains) expect(gain / (gains[0] as number)).toBeCloseTo(1, 6);
+  }
 });
