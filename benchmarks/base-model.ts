@@ -21,9 +21,7 @@ export interface AnimalScore {
   byAnimal: Record<string, number>;
 }
 
-const pictures = 32;
-
-export async function run({ output, say }: Options): Promise<Result> {
+export async function run({ output, say, pictures = 32 }: Options): Promise<Result> {
   const model = findModel('emoji').path;
   const pipeline = loadPipeline(model);
   const classifier = NounClassifier.load(join(dirname(model), 'instruments', 'judge.safetensors'));

@@ -1,4 +1,4 @@
-// npm run bench -- torch | base-model | quickstart [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST]
+// npm run bench -- torch | base-model | quickstart [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N]
 import { parseArgs } from 'node:util';
 import { UserError } from '@rldf/torch';
 import { type Options, type Result, table } from './rows.js';
@@ -17,6 +17,7 @@ try {
       python: { type: 'string' },
       output: { type: 'string' },
       seeds: { type: 'string' },
+      pictures: { type: 'string' },
     },
   });
   const [name = ''] = positionals;
@@ -28,6 +29,7 @@ try {
     ...(values.python === undefined ? {} : { python: values.python }),
     ...(values.output === undefined ? {} : { output: values.output }),
     ...(values.seeds === undefined ? {} : { seeds: values.seeds }),
+    ...(values.pictures === undefined ? {} : { pictures: Number(values.pictures) }),
     say: (text) => process.stderr.write(`${text}\n`),
   });
   const { data, text } = Array.isArray(result) ? { data: result, text: table(result) } : result;

@@ -19,6 +19,8 @@ export interface Options {
   python?: string;
   /** Folder for pictures. */
   output?: string;
+  /** Of each prompt. */
+  pictures?: number;
   /** FIRST-LAST */
   seeds?: string;
   say(text: string): void;
