@@ -13,6 +13,7 @@ interface Options {
   threads?: string;
   seed: string;
   output?: string;
+  from?: string;
 }
 
 export function pretrainCommand(): Command {
@@ -28,6 +29,7 @@ export function pretrainCommand(): Command {
     .option('--batch-size <n>', 'pictures an update')
     .option('--learning-rate <x>', 'highest learning rate')
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
+    .option('--from <folder>', 'unet: go on from this model folder’s weights')
     .addOption(
       new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']),
     )
@@ -41,6 +43,7 @@ Examples:
   $ rldf pretrain clip
   $ rldf pretrain vae --minutes 30
   $ rldf pretrain unet --minutes 120 --precision bfloat16
+  $ rldf pretrain unet --from packages/emoji-world/model --folder runs/leg-2 --learning-rate 1e-3
   $ rldf pretrain pack --output my-model`,
     )
     .action(async (stage: string, options: Options) => {
@@ -62,6 +65,7 @@ Examples:
           threads: number(options.threads),
           seed: Number(options.seed),
           output: options.output,
+          from: options.from,
           signal,
           log: (line) => progress.print(line),
           onEvent: ({ step, steps, loss, learningRate, seconds }) =>

@@ -9,6 +9,7 @@ import {
   CLIPTextModel,
   CLIPTokenizer,
   generate,
+  loadPipeline,
   type Pipeline,
   saveNetwork,
   savePipeline,
@@ -63,6 +64,8 @@ export interface PretrainOptions {
   seed: number;
   /** Scenes encoded before the U-Net trains. */
   cachedScenes: number;
+  /** A model folder that the U-Net's training starts from, with its text encoder, autoencoder and latent basis. */
+  from?: string | undefined;
   precision: 'float32' | 'bfloat16';
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -72,10 +75,10 @@ export interface PretrainOptions {
 /** What trained the shipped model. */
 const defaults: Record<Stage, Pick<PretrainOptions, 'steps' | 'batchSize' | 'learningRate'>> = {
   clip: { steps: 900, batchSize: 96, learningRate: 1.5e-3 },
-  decoder: { steps: 6000, batchSize: 16, learningRate: 2e-3 },
-  encoder: { steps: 1200, batchSize: 16, learningRate: 2e-3 },
-  unet: { steps: 14_000, batchSize: 32, learningRate: 1.5e-3 },
-  judge: { steps: 1500, batchSize: 64, learningRate: 2e-3 },
+  decoder: { steps: 4600, batchSize: 16, learningRate: 2e-3 },
+  encoder: { steps: 900, batchSize: 16, learningRate: 2e-3 },
+  unet: { steps: 4500, batchSize: 32, learningRate: 2.5e-3 },
+  judge: { steps: 1400, batchSize: 64, learningRate: 2e-3 },
 };
 
 type Overrides = { [Key in keyof Omit<PretrainOptions, 'stage'>]?: PretrainOptions[Key] | undefined } & Pick<
@@ -166,13 +169,11 @@ async function* trainUNet(
   options: PretrainOptions,
   shared: TrainingOptions & { batchSize: number; seed: number },
 ): AsyncGenerator<TrainingEvent> {
-  const { folder, seed, log = () => {} } = options;
-  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
-  const basis = await patchBasis(folder, seed);
-  const text = buildTextEncoder(folder, tokenizer);
-  const parameters = Parameters.random(seed);
-  const unet = new UNet2DConditionModel(unetConfig, parameters.at());
-  log(`U-Net: ${parameters.count} parameters`);
+  const { folder, from, seed, log = () => {} } = options;
+  const { pipeline, basis, decoderReady } =
+    from === undefined ? await partsOfStages(folder, seed) : partsOfModel(from);
+  const { tokenizer, unet, textEncoder, parameters } = pipeline;
+  log(`U-Net: ${parameters.unet.count} parameters`);
   const training = {
     ...shared,
     scheduler: schedulerConfig,
@@ -182,21 +183,6 @@ async function* trainUNet(
   const cache = await cacheLatents(basis, tokenizer, training, (done) => {
     if (done % 10_000 === 0) log(`encoded ${done} scenes`);
   });
-  const decoder = buildVae(seed);
-  const decoderReady = loadAveraged(
-    join(folder, 'decoder'),
-    parametersOf(decoder.parameters, 'decoder'),
-    true,
-  );
-  const pipeline: Pipeline = {
-    unet,
-    vae: decoder.vae,
-    textEncoder: text.textEncoder,
-    tokenizer,
-    schedulerConfig,
-    parameters: { unet: parameters, vae: decoder.parameters, textEncoder: text.parameters },
-    defaults: {},
-  };
   const shown = (['single', 'colour', 'count', 'relation', 'background', 'activity'] as const).flatMap(
     (kind) =>
       promptScenes('validation', kind)
@@ -219,14 +205,51 @@ async function* trainUNet(
   };
   yield* pretrainUNet(
     unet,
-    parameters.trainable(),
-    text.textEncoder,
+    parameters.unet.trainable(),
+    textEncoder,
     tokenizer.encode(['']).ids[0] as number[],
     cache,
     training,
     sample,
   );
 }
+
+/** What the U-Net's training needs besides the U-Net, which is new here. */
+interface Parts {
+  pipeline: Pipeline;
+  basis: PatchBasis;
+  decoderReady: boolean;
+}
+
+async function partsOfStages(folder: string, seed: number): Promise<Parts> {
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+  const text = buildTextEncoder(folder, tokenizer);
+  const decoder = buildVae(seed);
+  const decoderReady = loadAveraged(
+    join(folder, 'decoder'),
+    parametersOf(decoder.parameters, 'decoder'),
+    true,
+  );
+  const unet = Parameters.random(seed);
+  const pipeline: Pipeline = {
+    unet: new UNet2DConditionModel(unetConfig, unet.at()),
+    vae: decoder.vae,
+    textEncoder: text.textEncoder,
+    tokenizer,
+    schedulerConfig,
+    parameters: { unet, vae: decoder.parameters, textEncoder: text.parameters },
+    defaults: {},
+  };
+  return { pipeline, basis: await patchBasis(folder, seed), decoderReady };
+}
+
+/** A further leg: the U-Net goes on from a model's weights; its optimiser starts anew, behind a warm-up. */
+function partsOfModel(model: string): Parts {
+  return { pipeline: loadPipeline(model), basis: loadPatchBasis(basisOf(model)), decoderReady: true };
+}
+
+/** The latent basis lies beside the model, with the instruments. */
+const basisOf = (model: string) => join(dirname(model), 'instruments', 'patch-basis.safetensors');
 
 const toBytes = (images: Tensor) =>
   images.add(1).mul(127.5).round().clamp(0, 255).permute([0, 2, 3, 1]).to('uint8').contiguous();
@@ -267,6 +290,8 @@ export async function packModel(folder: string, target: string): Promise<void> {
   saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, {
     dtype: 'float16',
   });
+  mkdirSync(dirname(basisOf(target)), { recursive: true });
+  savePatchBasis(basisOf(target), await patchBasis(folder, seed));
   packJudge(
     join(folder, 'judge', 'judge.safetensors'),
     join(dirname(target), 'instruments', 'judge.safetensors'),
