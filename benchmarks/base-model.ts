@@ -6,6 +6,7 @@ import { nounOf, paperAnimals, unseenAnimals } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { free, scope, type Tensor } from '@rldf/torch';
 import { findModel } from '../packages/rldf/src/models.js';
+import { picturesOf } from '../packages/rldf/src/picture.js';
 import { measureClassifier, NounClassifier } from '../packages/rldf/src/pretrain/classifier.js';
 import { writeSheet } from '../packages/rldf/src/pretrain/scenes.js';
 import type { Options, Result } from './rows.js';
@@ -41,7 +42,11 @@ export async function run({ output, say, pictures = 32 }: Options): Promise<Resu
       const drawn = await generate(pipeline, { prompts, seeds, eta });
       const names = scope(() => classifier.classify(asImages(drawn.images)));
       byAnimal[name] = names.filter((found) => found === name).length;
-      shown.push(...rows(drawn.images).slice(0, 4));
+      shown.push(
+        ...picturesOf(drawn.images)
+          .slice(0, 4)
+          .map(({ data }) => data),
+      );
       free(drawn);
     }
     const right = Object.values(byAnimal).reduce((sum, count) => sum + count, 0);
@@ -67,11 +72,3 @@ const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
 /** uint8 [B, H, W, 3] -> [B, 3, H, W] in [-1, 1] */
 const asImages = (images: Tensor) =>
   images.permute([0, 3, 1, 2]).to('float32').div(127.5).sub(1).contiguous();
-
-function rows(images: Tensor): Uint8Array[] {
-  const [count = 0] = images.shape;
-  const flat = images.bytes();
-  return Array.from({ length: count }, (_, i) =>
-    flat.slice((i * flat.length) / count, ((i + 1) * flat.length) / count),
-  );
-}

@@ -27,6 +27,7 @@ import {
   writeSafetensors,
 } from '@rldf/torch';
 import { UserError } from '../errors.js';
+import { picturesOf } from '../picture.js';
 import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
 import { measureClassifier, NounClassifier, pretrainClassifier } from './classifier.js';
 import { measureClip, pretrainClip } from './clip.js';
@@ -38,7 +39,7 @@ import {
   reconstruct,
   savePatchBasis,
 } from './patch-basis.js';
-import { writeSheet } from './scenes.js';
+import { quantise, writeSheet } from './scenes.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 import { cacheLatents, pretrainUNet } from './unet.js';
 import { measureVae, pretrainVae } from './vae.js';
@@ -198,9 +199,11 @@ async function* trainUNet(
         guidanceScale: 3,
         eta,
       });
-      const drawn = decoderReady ? images : noGrad(() => scope(() => toBytes(reconstruct(basis, latents))));
-      await writeSheet(join(to, `unet-${step}-eta${eta}.png`), split(drawn), 12);
-      free([images, latents, drawn]);
+      const pictures = decoderReady
+        ? picturesOf(images).map(({ data }) => data)
+        : scope(() => quantise(reconstruct(basis, latents)));
+      await writeSheet(join(to, `unet-${step}-eta${eta}.png`), pictures, 12);
+      free([images, latents]);
     }
   };
   yield* pretrainUNet(
@@ -214,14 +217,14 @@ async function* trainUNet(
   );
 }
 
-/** What the U-Net's training needs besides the U-Net, which is new here. */
+/** A pipeline in the making, and the basis of its latents. */
 interface Parts {
   pipeline: Pipeline;
   basis: PatchBasis;
   decoderReady: boolean;
 }
 
-async function partsOfStages(folder: string, seed: number): Promise<Parts> {
+async function partsOfStages(folder: string, seed: number): Promise<Parts & { clip: Parameters }> {
   const tokenizer = CLIPTokenizer.load(tokenizerFolder);
   const text = buildTextEncoder(folder, tokenizer);
   const decoder = buildVae(seed);
@@ -240,7 +243,7 @@ async function partsOfStages(folder: string, seed: number): Promise<Parts> {
     parameters: { unet, vae: decoder.parameters, textEncoder: text.parameters },
     defaults: {},
   };
-  return { pipeline, basis: await patchBasis(folder, seed), decoderReady };
+  return { pipeline, basis: await patchBasis(folder, seed), decoderReady, clip: text.clip };
 }
 
 /** A further leg: the U-Net goes on from a model's weights; its optimiser starts anew, behind a warm-up. */
@@ -251,47 +254,25 @@ function partsOfModel(model: string): Parts {
 /** The latent basis lies beside the model, with the instruments. */
 const basisOf = (model: string) => join(dirname(model), 'instruments', 'patch-basis.safetensors');
 
-const toBytes = (images: Tensor) =>
-  images.add(1).mul(127.5).round().clamp(0, 255).permute([0, 2, 3, 1]).to('uint8').contiguous();
-
-function split(images: Tensor): Uint8Array[] {
-  const [count = 0] = images.shape;
-  const flat = images.bytes();
-  const length = flat.length / count;
-  return Array.from({ length: count }, (_, i) => flat.slice(i * length, (i + 1) * length));
-}
-
 /** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision. */
 export async function packModel(folder: string, target: string): Promise<void> {
-  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
-  const seed = 0;
-  const vae = buildVae(seed);
-  loadAveraged(join(folder, 'decoder'), parametersOf(vae.parameters, 'decoder'));
-  loadAveraged(join(folder, 'encoder'), parametersOf(vae.parameters, 'encoder'), true);
-  const text = buildTextEncoder(folder, tokenizer);
-  const parameters = Parameters.random(seed);
-  const unet = new UNet2DConditionModel(unetConfig, parameters.at());
-  loadAveraged(join(folder, 'unet'), [...parameters.entries.values()]);
-  const pipeline: Pipeline = {
-    unet,
-    vae: vae.vae,
-    textEncoder: text.textEncoder,
-    tokenizer,
-    schedulerConfig,
-    parameters: { unet: parameters, vae: vae.parameters, textEncoder: text.parameters },
-    defaults: { steps: 14, guidanceScale: 3 },
-  };
+  const { pipeline, basis, clip } = await partsOfStages(folder, 0);
+  const { vae, unet } = pipeline.parameters;
+  loadAveraged(join(folder, 'decoder'), parametersOf(vae, 'decoder'));
+  loadAveraged(join(folder, 'encoder'), parametersOf(vae, 'encoder'), true);
+  loadAveraged(join(folder, 'unet'), [...unet.entries.values()]);
+  pipeline.defaults = { steps: 14, guidanceScale: 3 };
   // the tokenizer is not trained here: its files stay as the world made them
   const tokenizerFiles = readdirSync(tokenizerFolder).map(
     (name) => [name, readFileSync(join(tokenizerFolder, name))] as const,
   );
   savePipeline(pipeline, target, { dtype: 'float16' });
   for (const [name, bytes] of tokenizerFiles) writeFileSync(join(target, 'tokenizer', name), bytes);
-  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(tokenizer), text.clip, {
+  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(pipeline.tokenizer), clip, {
     dtype: 'float16',
   });
   mkdirSync(dirname(basisOf(target)), { recursive: true });
-  savePatchBasis(basisOf(target), await patchBasis(folder, seed));
+  savePatchBasis(basisOf(target), basis);
   packJudge(
     join(folder, 'judge', 'judge.safetensors'),
     join(dirname(target), 'instruments', 'judge.safetensors'),

@@ -6,7 +6,7 @@ import { NoiseSchedule } from '@rldf/models';
 import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
-import { imagesOf, picturesOf, sceneBatch } from './scenes.js';
+import { imagesOf, quantise, sceneBatch } from './scenes.js';
 import { type Trainee, train } from './training.js';
 import { snrWeight } from './unet.js';
 
@@ -14,7 +14,7 @@ setThreads(1);
 
 test('pictures become tensors and come back', () => {
   const picture = Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 7) % 256);
-  expect(picturesOf(imagesOf([picture, picture]))).toEqual([picture, picture]);
+  expect(quantise(imagesOf([picture, picture]))).toEqual([picture, picture]);
 });
 
 test('all 192 components of the patch basis give the picture back; the latents have unit variance', async () => {

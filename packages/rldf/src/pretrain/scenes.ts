@@ -11,6 +11,7 @@ import {
 } from '@rldf/emoji-world';
 import { scope, type Tensor, tensor } from '@rldf/torch';
 import sharp from 'sharp';
+import { picturesOf } from '../picture.js';
 
 export interface SceneBatch {
   scenes: Scene[];
@@ -56,24 +57,11 @@ export function imagesOf(pictures: readonly Uint8Array[], size = 64): Tensor {
 }
 
 /** [B, 3, H, W] in [-1, 1] -> 8-bit RGB pictures */
-export function picturesOf(images: Tensor): Uint8Array[] {
-  const bytes = scope(() =>
-    images
-      .detach()
-      .to('float32')
-      .add(1)
-      .mul(127.5)
-      .round()
-      .clamp(0, 255)
-      .permute([0, 2, 3, 1])
-      .to('uint8')
-      .contiguous(),
-  );
-  const flat = bytes.bytes();
-  const [count = 0, height = 0, width = 0] = bytes.shape;
-  bytes.free();
-  const length = height * width * 3;
-  return Array.from({ length: count }, (_, i) => flat.slice(i * length, (i + 1) * length));
+export function quantise(images: Tensor): Uint8Array[] {
+  return scope(() => {
+    const scaled = images.detach().to('float32').add(1).mul(127.5).round().clamp(0, 255);
+    return picturesOf(scaled.permute([0, 2, 3, 1]).to('uint8').contiguous()).map(({ data }) => data);
+  });
 }
 
 /** Writes 64 x 64 pictures as one contact sheet. */

@@ -43,7 +43,7 @@ export interface TrainingOptions {
   precision?: 'float32' | 'bfloat16';
   checkpointMinutes?: number;
   sampleMinutes?: number;
-  /** Parameters came from elsewhere (a committed checkpoint): only then may a new folder start warm. */
+  /** Aborting stops with a checkpoint. */
   signal?: AbortSignal;
 }
 

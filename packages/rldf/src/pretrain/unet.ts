@@ -1,4 +1,4 @@
-// The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022) with min-SNR weights (Hang et al. 2023).
+// The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022), timesteps weighted by bounded signal-to-noise ratio (after Hang et al. 2023).
 import { loadArt, type SampleOptions } from '@rldf/emoji-world';
 import {
   type CLIPTextModel,
@@ -7,7 +7,7 @@ import {
   type SchedulerConfig,
   type UNet2DConditionModel,
 } from '@rldf/models';
-import { free, keep, noGrad, noiseKey, normal, Random, scope, stack, type Tensor, tensor } from '@rldf/torch';
+import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { type PatchBasis, project } from './patch-basis.js';
 import { sceneBatch } from './scenes.js';
 import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';
@@ -62,19 +62,9 @@ export async function cacheLatents(
     onProgress(Math.min(start + chunk, cachedScenes));
     await new Promise((resolve) => setImmediate(resolve));
   }
-  const [first] = latents as [Tensor];
-  const all = keep(scope(() => stackParts(latents, first.shape.slice(1))));
+  const all = keep(cat(latents));
   free(latents);
   return { latents: all, tokens: keep(tensor(tokens, { dtype: 'int64' })) };
-}
-
-function stackParts(parts: Tensor[], shape: number[]): Tensor {
-  const sizes = parts.map((part) => part.shape[0] as number);
-  if (sizes.every((size) => size === sizes[0])) return stack(parts).reshape([-1, ...shape]);
-  return stack(parts.flatMap((part, i) => part.split(Array<number>(sizes[i] as number).fill(1)))).reshape([
-    -1,
-    ...shape,
-  ]);
 }
 
 export function pretrainUNet(

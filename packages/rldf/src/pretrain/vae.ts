@@ -6,7 +6,7 @@ import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import type { AutoencoderKL } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
 import { type PatchBasis, project } from './patch-basis.js';
-import { picturesOf, sceneBatch, writeSheet } from './scenes.js';
+import { quantise, sceneBatch, writeSheet } from './scenes.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 
 export interface VaeOptions extends TrainingOptions {
@@ -50,11 +50,11 @@ export async function* pretrainVae(
     const decoded = noGrad(() =>
       scope(() => vae.decode(half === 'encoder' ? vae.encode(shown).mean : project(basis, shown))),
     );
-    const after = picturesOf(decoded);
+    const after = quantise(decoded);
     decoded.free();
     await writeSheet(
       join(folder, `${half}-${step}.png`),
-      picturesOf(shown).flatMap((picture, i) => [picture, after[i] as Uint8Array]),
+      quantise(shown).flatMap((picture, i) => [picture, after[i] as Uint8Array]),
       16,
     );
   };
