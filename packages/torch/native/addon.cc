@@ -13,12 +13,7 @@
 #include <utility>
 #include <vector>
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
 #include <node_api.h>
-#include <unistd.h>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -28,10 +23,12 @@
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #include <ATen/ops/empty.h>
-#include <c10/core/CPUAllocator.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/version.h>
+
+#include "allocator.h"
+#include "winograd.h"
 
 namespace {
 
@@ -379,13 +376,13 @@ struct BorrowedStack {
 
 bool recorded(const c10::Stack& stack) {
   if (!c10::GradMode::is_enabled()) return false;
-  const auto wanted = [](const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); };
+  const auto wanted = [](const c10::IValue& value) { return value.isTensor() && value.unsafeToTensorImpl()->requires_grad(); };  // counts no reference
   for (const c10::IValue& value : stack) {
-    if (value.isTensor() && wanted(value.toTensor())) return true;
+    if (wanted(value)) return true;
     if (!value.isList()) continue;
     for (const c10::IValue& element : value.toListRef()) {
       if (!element.isTensor() && !element.isNone()) break;
-      if (element.isTensor() && wanted(element.toTensor())) return true;
+      if (wanted(element)) return true;
     }
   }
   return false;
@@ -464,7 +461,8 @@ napi_value funnel(napi_env env, napi_callback_info info) {
 }
 
 napi_value Resolve(napi_env env, Environment& e, size_t, napi_value* values) {
-  const std::string name = "aten::" + stringOf(env, values[0], "name"), overload = stringOf(env, values[1], "overload");
+  const std::string given = stringOf(env, values[0], "name"), overload = stringOf(env, values[1], "overload");
+  const std::string name = given.starts_with("rldf::") ? given : "aten::" + given;
   const std::string full = overload.empty() ? name : name + "." + overload;
   const auto found = e.operatorIndex.find(full);
   if (found != e.operatorIndex.end()) return toJs(env, static_cast<double>(found->second));
@@ -635,6 +633,13 @@ napi_value LiveBytes(napi_env env, Environment& e, size_t, napi_value*) {
   return toJs(env, total);
 }
 
+// (reset?) -> bytes that libtorch's CPU tensors hold now, graph and temporaries included, and the most since the last reset
+napi_value AllocatedBytes(napi_env env, Environment&, size_t count, napi_value* values) {
+  const auto now = rldf::allocated.load(), most = rldf::peak.load();
+  if (count > 0 && boolOf(env, values[0], "reset")) rldf::peak = now;
+  return arrayToJs(env, 2, [&](size_t i) { return toJs(env, static_cast<double>(i == 0 ? now : most)); });
+}
+
 // ---- autograd, randomness, machine ---------------------------------------------------------------------------------
 
 napi_value GradEnabled(napi_env env, Environment&, size_t count, napi_value* values) {
@@ -730,40 +735,11 @@ void bind(napi_env env, napi_value exports, const char* name) {
   napi_set_named_property(env, exports, name, function);
 }
 
-// A tensor larger than the machine's memory is an error, not an allocation that the kernel grants and kills us for later.
-struct BoundedAllocator final : at::Allocator {
-  at::Allocator* inner = at::GetCPUAllocator();
-  size_t limit = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-
-  at::DataPtr allocate(size_t bytes) override {
-    TORCH_CHECK(bytes <= limit, "a tensor of ", bytes, " bytes was asked for, but this machine has ", limit, " bytes of memory");
-    return inner->allocate(bytes);
-  }
-  at::DeleterFnPtr raw_deleter() const override { return inner->raw_deleter(); }
-  void copy_data(void* to, const void* from, size_t bytes) const override { inner->copy_data(to, from, bytes); }
-};
-
-void boundAllocations() {
-  static BoundedAllocator allocator;  // one a process, for all environments
-  static const bool installed = (at::SetCPUAllocator(&allocator, 1), true);
-  static_cast<void>(installed);
-}
-
-// Activations of megabytes would go back to the kernel after every operator and come back as page faults: a third
-// of a training step. Keep the heap instead.
-void keepHeap() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, INT_MAX);
-  mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
-
 }  // namespace
 
 NAPI_MODULE_INIT() {
-  keepHeap();
-  boundAllocations();
+  rldf::keepHeap();
+  rldf::boundAllocations();
   napi_set_instance_data(env, new Environment(), [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
   bind<Resolve, 2>(env, exports, "resolve");
   bind<Call, 1>(env, exports, "call");
@@ -784,6 +760,7 @@ NAPI_MODULE_INIT() {
   bind<ScopeEnd, 1>(env, exports, "scopeEnd");
   bind<LiveTensors>(env, exports, "liveTensors");
   bind<LiveBytes>(env, exports, "liveBytes");
+  bind<AllocatedBytes>(env, exports, "allocatedBytes");
   bind<GradEnabled>(env, exports, "gradEnabled");
   bind<Autocast, 2>(env, exports, "autocast");
   bind<Grad, 6>(env, exports, "grad");

@@ -36,6 +36,16 @@ export function flushDenormals(on: boolean): boolean {
   return native.flushDenormals(on);
 }
 
+/**
+ * Whether 3x3 convolutions with frozen weights take Winograd's algorithm (native/winograd.h): half the time, and as
+ * accurate as the definition. On unless switched off.
+ *
+ * @returns whether this machine has it: x86-64 with AVX-512; elsewhere libtorch's convolution is taken
+ */
+export function setWinograd(on: boolean): boolean {
+  return native.call(native.resolve('rldf::set_winograd', ''), on);
+}
+
 /** Version of the linked libtorch, such as `2.13.0`. */
 export function torchVersion(): string {
   return native.version();

@@ -3,6 +3,18 @@ export class UserError extends Error {
   override name = 'UserError';
 }
 
+/** A value from a file as messages show it: short, and never an error of its own, whatever the value is. */
+export function shown(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    text = 'a deeply nested value'; // JSON.stringify overflows the stack where JSON.parse does not
+  }
+  if (text === undefined) return value === undefined ? 'nothing' : String(value);
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+}
+
 /** A fault of ours. The command line exits with code 1. */
 export class InternalError extends Error {
   override name = 'InternalError';

@@ -6,6 +6,7 @@ const operator = native.resolve;
 const op = {
   avgPool2d: operator('avg_pool2d', ''),
   conv2d: operator('conv2d', ''),
+  conv3x3: operator('rldf::conv3x3', ''),
   crossEntropy: operator('cross_entropy_loss', ''),
   embedding: operator('embedding', ''),
   groupNorm: operator('group_norm', ''),
@@ -37,6 +38,9 @@ export function conv2d(
   bias?: Tensor,
   { stride = 1, padding = 0, dilation = 1, groups = 1 } = {},
 ): Tensor {
+  if (stride === 1 && padding === 1 && dilation === 1 && groups === 1) {
+    return wrap(call(op.conv3x3, x.handle, weight.handle, bias?.handle));
+  }
   return wrap(
     call(
       op.conv2d,

@@ -13,6 +13,17 @@ export * from './optim/gradients.js';
 export * from './optim/schedules.js';
 export * from './random.js';
 export * from './safetensors.js';
-export { forEachTensor, free, keep, liveBytes, liveTensors, scope } from './scope.js';
+export {
+  allocatedBytes,
+  forEachTensor,
+  free,
+  keep,
+  liveBytes,
+  liveTensors,
+  peakBytes,
+  resetPeakBytes,
+  scope,
+} from './scope.js';
+export * as shapes from './shapes/index.js';
 export type { StateTree } from './state-tree.js';
 export { Tensor } from './tensor.js';

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { UserError } from './errors.js';
+import { shapesNative } from './shapes/native.js';
 
 /** A tensor in the addon's slot table: generation * 2^24 + slot. Stale handles are refused. */
 export type Handle = number;
@@ -31,6 +32,7 @@ export interface Native {
   scopeEnd(survivors: Handle[]): void;
   liveTensors(): number;
   liveBytes(): number;
+  allocatedBytes(reset?: boolean): [now: number, most: number];
   gradEnabled(on?: boolean): boolean;
   autocast(device: string, dtype: number | null): void;
   grad(
@@ -48,18 +50,22 @@ export interface Native {
   version(): string;
 }
 
+/** RLDF_TORCH_ADDON names another build, such as one against another libtorch. */
 function load(): Native {
-  const file = fileURLToPath(new URL('../build/torch.node', import.meta.url));
+  const file = process.env.RLDF_TORCH_ADDON ?? fileURLToPath(new URL('../build/torch.node', import.meta.url));
   if (!existsSync(file)) {
-    throw new UserError(`torch: the addon ${file} is not built — run \`npm run setup\`.`);
+    throw new UserError(
+      `torch: the addon ${file} is not built — run \`rldf setup\`, or \`npm run setup\` in the repository.`,
+    );
   }
   try {
     return createRequire(import.meta.url)(file) as Native;
   } catch (error) {
     throw new UserError(
-      `torch: the addon does not load (${(error as Error).message}) — libtorch was moved, updated or removed. Run \`npm run setup\`.`,
+      `torch: the addon does not load (${(error as Error).message}) — libtorch was moved, updated or removed. Run \`rldf setup\`, or \`npm run setup\` in the repository.`,
     );
   }
 }
 
-export const native = load();
+/** In place of the addon, with RLDF_TORCH=shapes, libtorch without numbers: to ask what a program would need. */
+export const native: Native = process.env.RLDF_TORCH === 'shapes' ? shapesNative() : load();

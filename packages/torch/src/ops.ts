@@ -18,6 +18,9 @@ export const refusedOperators: Readonly<Record<string, string>> = {
   _dyn_quant_matmul_4bit: 'floating point exception with (float32[0], float32[2, 1, 3, 3], 0, 2, 2)',
   _dyn_quant_pack_4bit_weight:
     'floating point exception with (uint8[2, 3, 4], float64[], float32[0], 0, 1, 0)',
+  _embedding_bag:
+    'segmentation fault without offsets: (float32[3, 2], int64[1], int64[0], false, 0, false, undefined, false, 7); use embedding',
+  _embedding_bag_forward_only: 'the kernel of _embedding_bag; use embedding',
   _fft_r2c: 'segmentation fault with (float32[4, 4], [-2], -3, true); use fft_rfft',
   _foreach_copy: 'segmentation fault with lists of different lengths; use _foreach_copy_',
   _linalg_eigvals: 'heap corruption with full([2, 2], Infinity); use linalg_eig',
@@ -33,9 +36,17 @@ export const refusedOperators: Readonly<Record<string, string>> = {
   _weight_norm_interface: 'segmentation fault with (float32[0], float32[0], 0)',
   batch_norm_update_stats: 'segmentation fault with (float32[3, 2], null, float32[0], Infinity)',
   choose_qparams_optimized: 'heap corruption with (float32[64], 3, -1, -3.5e-323, 2)',
+  embedding_bag:
+    'segmentation fault without offsets: (float32[3, 2], int64[1], int64[0], false, 2); use embedding',
   linalg_eigvals: 'double free with full([2, 2], Infinity); use linalg_eig, which refuses infinities',
   native_batch_norm: 'segmentation fault outside of training without running statistics; use batch_norm',
   range: 'floating point exception with range(-1, -2.7e-194, 1.1e-125); use arange',
+};
+
+/** Arguments with which an operator never ends: the power is halved by its absolute value, and -2^63 has none. */
+const endless: Readonly<Record<string, (args: readonly unknown[]) => boolean>> = {
+  linalg_matrix_power: ([, power]) => power === -(2n ** 63n),
+  matrix_power: ([, power]) => power === -(2n ** 63n),
 };
 
 /** Changing a tensor's storage or metadata under its other handles is not supported. */
@@ -84,7 +95,13 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
   }
   const kinds = schema.map((argument) => (argument.split(' ')[0] as string).replace(/\?$/, ''));
   const results = native.results(number);
+  const neverEnds = Object.hasOwn(endless, name) ? endless[name] : undefined;
   return (...args) => {
+    if (neverEnds?.(args)) {
+      throw new UserError(
+        `ops.aten: ${full} is refused with ${args.slice(1).join(', ')} — libtorch would never end.`,
+      );
+    }
     const inputs: Tensor[] = [];
     const converted = args.map((value, i) => toNative(full, kinds[i] ?? '?', value, inputs));
     const value = native.call(number, ...converted);

@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type DType, dtypeNumber, itemSize } from './dtype.js';
-import { UserError } from './errors.js';
+import { shown, UserError } from './errors.js';
 import { native } from './native.js';
 import type { StateDict } from './nn/parameters.js';
 import { scope } from './scope.js';
@@ -93,7 +93,7 @@ function readShards(path: string): SafetensorsFile {
   for (const [name, shard] of Object.entries(map)) {
     if (typeof shard !== 'string' || shard !== basename(shard) || shard.endsWith('.json'))
       throw new UserError(
-        `${where}: tensor "${name}" is said to be in ${JSON.stringify(shard)} — the plain name of a safetensors file beside the index is needed.`,
+        `${where}: tensor "${name}" is said to be in ${shown(shard)} — the plain name of a safetensors file beside the index is needed.`,
       );
     shards.add(shard);
   }
@@ -175,22 +175,22 @@ function parseJson(text: string, where: string): unknown {
 
 function checkEntry(where: string, name: string, value: unknown, dataBytes: number): Entry {
   const entry = (value ?? {}) as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
-  const code = String(entry.dtype);
-  const dtype = Object.hasOwn(dtypes, code) ? dtypes[code] : undefined;
+  const { dtype: code } = entry;
+  const dtype = typeof code === 'string' && Object.hasOwn(dtypes, code) ? dtypes[code] : undefined;
   if (dtype === undefined) {
     throw new UserError(
-      `${where}: tensor "${name}" has dtype ${JSON.stringify(entry.dtype)} — one of ${Object.keys(dtypes).join(', ')} is supported.`,
+      `${where}: tensor "${name}" has dtype ${shown(code)} — one of ${Object.keys(dtypes).join(', ')} is supported.`,
     );
   }
   const { shape, data_offsets: offsets } = entry;
   const isSize = (size: unknown) => Number.isSafeInteger(size) && (size as number) >= 0;
   if (!Array.isArray(shape) || !shape.every(isSize))
     throw new UserError(
-      `${where}: tensor "${name}" has shape ${JSON.stringify(shape)} — an array of non-negative integers is needed.`,
+      `${where}: tensor "${name}" has shape ${shown(shape)} — an array of non-negative integers is needed.`,
     );
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isSize))
     throw new UserError(
-      `${where}: tensor "${name}" has data_offsets ${JSON.stringify(offsets)} — [begin, end] is needed.`,
+      `${where}: tensor "${name}" has data_offsets ${shown(offsets)} — [begin, end] is needed.`,
     );
   const [begin, end] = offsets as [number, number];
   const bytes = shape.reduce((product: number, dim: number) => product * dim, itemSize[dtype]);

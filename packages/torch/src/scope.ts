@@ -70,3 +70,21 @@ export function liveTensors(): number {
 export function liveBytes(): number {
   return native.liveBytes();
 }
+
+/** Bytes that libtorch's CPU tensors hold, those inside the autograd graph and inside operators included. */
+export function allocatedBytes(): number {
+  return native.allocatedBytes()[0];
+}
+
+/**
+ * The most that {@link allocatedBytes} has been since the process began, or since the last `resetPeakBytes`. All
+ * environments of the process together.
+ */
+export function peakBytes(): number {
+  return native.allocatedBytes()[1];
+}
+
+/** Lets `peakBytes` begin anew from what is held now. */
+export function resetPeakBytes(): void {
+  native.allocatedBytes(true);
+}

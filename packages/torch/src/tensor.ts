@@ -137,18 +137,16 @@ export class Tensor implements Disposable {
 
   // elementwise; `alpha` multiplies the other operand
   add(other: Operand, alpha?: number): Tensor {
-    return wrap(
-      typeof other === 'number'
-        ? call(op.addScalar, this.handle, other, alpha)
-        : call(op.addTensor, this.handle, other.handle, alpha),
-    );
+    if (typeof other === 'number') return wrap(call(op.addScalar, this.handle, other, alpha));
+    // an argument less is a conversion less
+    if (alpha === undefined) return wrap(call(op.addTensor, this.handle, other.handle));
+    return wrap(call(op.addTensor, this.handle, other.handle, alpha));
   }
   sub(other: Operand, alpha?: number): Tensor {
-    return wrap(
-      typeof other === 'number'
-        ? call(op.subScalar, this.handle, other, alpha)
-        : call(op.subTensor, this.handle, other.handle, alpha),
-    );
+    if (typeof other === 'number') return wrap(call(op.subScalar, this.handle, other, alpha));
+    // an argument less is a conversion less
+    if (alpha === undefined) return wrap(call(op.subTensor, this.handle, other.handle));
+    return wrap(call(op.subTensor, this.handle, other.handle, alpha));
   }
   mul(other: Operand): Tensor {
     return wrap(

@@ -186,45 +186,28 @@ const functions = Object.entries(torch.F as unknown as Record<string, Callable>)
     ),
   ),
 );
-const {
-  empty,
-  zeros,
-  full,
-  ones,
-  eye,
-  arange,
-  linspace,
-  cat,
-  stack,
-  where,
-  fromBytes,
-  normal,
-  uniform,
-  grad,
-  clipGradNorm,
-} = torch;
-const free = {
-  empty,
-  zeros,
-  full,
-  ones,
-  eye,
-  arange,
-  linspace,
-  tensor: torch.tensor,
-  cat,
-  stack,
-  where,
-  fromBytes,
-  normal,
-  uniform,
-  grad,
-  clipGradNorm,
-};
-const factories = Object.entries(free as unknown as Record<string, Callable>).map(([name, f]) =>
+const free = [
+  'empty',
+  'zeros',
+  'full',
+  'ones',
+  'eye',
+  'arange',
+  'linspace',
+  'tensor',
+  'cat',
+  'stack',
+  'where',
+  'fromBytes',
+  'normal',
+  'uniform',
+  'grad',
+  'clipGradNorm',
+] as const;
+const factories = free.map((name) =>
   target(
     name,
-    (args) => f(...(args as never[])),
+    (args) => (torch[name] as unknown as Callable)(...(args as never[])),
     fc.oneof(
       fc.tuple(
         fc.oneof(shape, fc.array(int, { maxLength: 4 })),

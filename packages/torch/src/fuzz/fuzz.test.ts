@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { UserError } from '../errors.js';
+import { eye } from '../factories.js';
 import { aten, refusedOperators } from '../ops.js';
+import { Tensor } from '../tensor.js';
 
 const child = fileURLToPath(new URL('./child.ts', import.meta.url));
 
@@ -34,5 +36,8 @@ test('operators that end the process are refused with the evidence', () => {
     const [name, overload] = full.split('.');
     expect(() => aten(name as string, overload)).toThrow(UserError);
   }
+  const power = aten('linalg_matrix_power');
+  expect(power(eye(2), -1)).toBeInstanceOf(Tensor);
+  expect(() => power(eye(2), -(2n ** 63n))).toThrow(/would never end/);
   expect(() => aten('resize_')).toThrow(/changes a tensor's layout in place/);
 });

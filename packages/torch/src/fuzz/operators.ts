@@ -10,7 +10,7 @@ flatten.using_ints flip fliplr floor floor_divide fmod.Tensor frac full_like gat
 grid_sampler_2d group_norm gt.Tensor hardtanh heaviside hinge_embedding_loss histc huber_loss hypot im2col index.Tensor
 index_add index_copy index_fill.int_Scalar index_put index_select inverse isclose isfinite isin.Tensor_Tensor isnan
 kthvalue l1_loss layer_norm lcm le.Tensor leaky_relu lerp.Scalar lgamma linalg_cholesky linalg_det linalg_eigh linalg_inv
-linalg_lu_factor linalg_norm linalg_qr linalg_solve linalg_svd linear log log10 log1p log2 log_softmax.int logaddexp
+linalg_lu_factor linalg_matrix_power linalg_norm linalg_qr linalg_solve linalg_svd linear log log10 log1p log2 log_softmax.int logaddexp
 logcumsumexp logdet logical_and logical_not logit logsumexp lt.Tensor masked_fill.Scalar masked_scatter masked_select
 matmul matrix_exp max max.dim max_pool1d max_pool2d maximum mean mean.dim median median.dim meshgrid min
 min.dim mish mm mode movedim.intlist mse_loss mul.Tensor multinomial mv nan_to_num nanmean nansum narrow native_dropout

@@ -2,7 +2,10 @@ import * as F from '../functional.js';
 import type { Tensor } from '../tensor.js';
 import type { Init, ParameterPath } from './parameters.js';
 
-/** Adds scale · up(down(x)) to a linear layer: one adapter (LoRA, Hu et al. 2021). down [r, in], up [out, r] */
+/**
+ * Adds scale · up(down(x)) to a layer: one adapter (LoRA, Hu et al. 2021). Of a linear layer: down [r, in], up [out, r];
+ * of a convolution: down [r, in, k, k], up [out, r, 1, 1].
+ */
 export interface LowRankBranch {
   down: Tensor;
   up: Tensor;
@@ -16,6 +19,8 @@ export class Linear {
   readonly weight: Tensor; // [out, in]
   readonly bias: Tensor | undefined; // [out]
   branches: LowRankBranch[] = [];
+  /** Shown every input and output. */
+  observer: ((x: Tensor, y: Tensor) => void) | undefined;
 
   constructor(
     path: ParameterPath,
@@ -36,6 +41,7 @@ export class Linear {
     for (const { down, up, scale } of this.branches) {
       if (scale !== 0) y = y.add(F.linear(F.linear(x, down), up), scale);
     }
+    this.observer?.(x, y);
     return y;
   }
 }
@@ -43,6 +49,7 @@ export class Linear {
 export class Conv2d {
   readonly weight: Tensor; // [out, in, k, k]
   readonly bias: Tensor | undefined; // [out]
+  branches: LowRankBranch[] = [];
 
   constructor(
     path: ParameterPath,
@@ -63,7 +70,11 @@ export class Conv2d {
   /** [B, in, H, W] -> [B, out, H', W'] */
   forward(x: Tensor): Tensor {
     const { stride = 1, padding = 0 } = this.options;
-    return F.conv2d(x, this.weight, this.bias, { stride, padding });
+    let y = F.conv2d(x, this.weight, this.bias, { stride, padding });
+    for (const { down, up, scale } of this.branches) {
+      if (scale !== 0) y = y.add(F.conv2d(F.conv2d(x, down, undefined, { stride, padding }), up), scale);
+    }
+    return y;
   }
 }
 

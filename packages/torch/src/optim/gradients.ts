@@ -46,18 +46,24 @@ export class GradientAccumulator {
     return this.#count;
   }
 
-  add(grads: readonly Tensor[], weight = 1): void {
+  /** One gradient a parameter, in order; `undefined` adds nothing. */
+  add(grads: readonly (Tensor | undefined)[], weight = 1): void {
     if (grads.length !== this.#sums.length) {
       throw new UserError(
         `GradientAccumulator.add: ${grads.length} gradients for ${this.#sums.length} parameters.`,
       );
     }
-    native.call(
-      foreachAdd_,
-      this.#sums.map((t) => t.handle),
-      grads.map((t) => t.handle),
-      weight,
+    const given = grads.flatMap((grad, i) =>
+      grad === undefined ? [] : [{ grad, sum: this.#sums[i] as Tensor }],
     );
+    if (given.length > 0) {
+      native.call(
+        foreachAdd_,
+        given.map(({ sum }) => sum.handle),
+        given.map(({ grad }) => grad.handle),
+        weight,
+      );
+    }
     this.#count++;
   }
 

@@ -17,3 +17,12 @@ export function cosine(total: number, { warmup = 0, floor = 0 } = {}): Schedule 
     return floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress));
   };
 }
+
+/** Linear warm-up, then linearly down to `floor` at update `total`. */
+export function linearDecay(total: number, { warmup = 0, floor = 0 } = {}): Schedule {
+  const rise = linearWarmup(warmup);
+  return (step) => {
+    if (step < warmup) return rise(step);
+    return floor + (1 - floor) * Math.max(0, 1 - (step - warmup) / Math.max(1, total - warmup));
+  };
+}

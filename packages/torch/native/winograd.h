@@ -1,0 +1,234 @@
+// 3x3 convolutions by Winograd's F(2x2, 3x3) (Lavin & Gray 2016): 16 products where the definition needs 36, as accurate
+// in float32. For frozen weights on CPUs with AVX-512; all else goes to libtorch. Differentiable in the input.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+namespace rldf {
+
+inline bool winogradOn = true;  // the switch
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define RLDF_WINOGRAD 1
+inline bool winogradRuns() { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"); }
+
+#pragma GCC push_options
+#pragma GCC target("arch=skylake-avx512")
+namespace winograd {
+
+constexpr int64_t kVector = 16, kRows = 12, kTiles = 48;  // floats; rows of a register block; tiles that fit into the L2 cache
+typedef float Vector __attribute__((vector_size(64)));
+typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
+#define RLDF_INLINE static inline __attribute__((always_inline))
+RLDF_INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+RLDF_INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+struct Shape {
+  int64_t batch, height, width, in, out, down = (height + 1) / 2, across = (width + 1) / 2;
+  int64_t tiles() const { return batch * down * across; }
+};
+
+// 4x4 pixels around each 2x2 tile -> Bᵀ d B: [16, count, in]
+inline void transformInput(const float* x, float* to, const Shape& s, int64_t begin, int64_t count) {
+  for (int64_t t = 0; t < count; t++) {
+    const int64_t tile = begin + t, b = tile / (s.down * s.across), y = tile / s.across % s.down * 2 - 1, z = tile % s.across * 2 - 1;
+    for (int64_t c = 0; c < s.in; c += kVector) {
+      Vector d[4][4], e[4][4];
+      for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 4; j++) {
+          const bool inside = y + i >= 0 && y + i < s.height && z + j >= 0 && z + j < s.width;
+          d[i][j] = inside ? load(x + ((b * s.height + y + i) * s.width + z + j) * s.in + c) : Vector{};
+        }
+      }
+      for (int j = 0; j < 4; j++) {
+        e[0][j] = d[0][j] - d[2][j];
+        e[1][j] = d[1][j] + d[2][j];
+        e[2][j] = d[2][j] - d[1][j];
+        e[3][j] = d[1][j] - d[3][j];
+      }
+      for (int i = 0; i < 4; i++) {
+        float* row = to + (4 * i * count + t) * s.in + c;
+        store(row, e[i][0] - e[i][2]);
+        store(row + count * s.in, e[i][1] + e[i][2]);
+        store(row + 2 * count * s.in, e[i][2] - e[i][1]);
+        store(row + 3 * count * s.in, e[i][1] - e[i][3]);
+      }
+    }
+  }
+}
+
+// [16, count, out] -> Aᵀ m A + bias into the 2x2 pixels of each tile
+inline void transformOutput(const float* from, const float* bias, float* y, const Shape& s, int64_t begin, int64_t count) {
+  for (int64_t t = 0; t < count; t++) {
+    const int64_t tile = begin + t, b = tile / (s.down * s.across), y0 = tile / s.across % s.down * 2, z0 = tile % s.across * 2;
+    for (int64_t c = 0; c < s.out; c += kVector) {
+      Vector e[2][4], shift = bias == nullptr ? Vector{} : load(bias + c);
+      for (int j = 0; j < 4; j++) {
+        Vector m[4];
+        for (int i = 0; i < 4; i++) m[i] = load(from + ((4 * i + j) * count + t) * s.out + c);
+        e[0][j] = m[0] + m[1] + m[2];
+        e[1][j] = m[1] - m[2] - m[3];
+      }
+      for (int i = 0; i < 2 && y0 + i < s.height; i++) {
+        float* pixel = y + ((b * s.height + y0 + i) * s.width + z0) * s.out + c;
+        store(pixel, e[i][0] + e[i][1] + e[i][2] + shift);
+        if (z0 + 1 < s.width) store(pixel + s.out, e[i][1] - e[i][2] - e[i][3] + shift);
+      }
+    }
+  }
+}
+
+template <int rows, int vectors>
+RLDF_INLINE void block(const float* a, const float* b, float* c, int64_t in, int64_t out) {
+  Vector sum[rows][vectors] = {};
+  for (int64_t k = 0; k < in; k++) {
+    Vector right[vectors];
+    for (int v = 0; v < vectors; v++) right[v] = load(b + (v * in + k) * kVector);
+    for (int i = 0; i < rows; i++) {
+      for (int v = 0; v < vectors; v++) sum[i][v] += a[i * in + k] * right[v];
+    }
+  }
+  for (int i = 0; i < rows; i++) {
+    for (int v = 0; v < vectors; v++) store(c + i * out + v * kVector, sum[i][v]);
+  }
+}
+
+template <int rows, int vectors>
+RLDF_INLINE void lastRows(int64_t left, const float* a, const float* b, float* c, int64_t in, int64_t out) {
+  if constexpr (rows > 0) {
+    if (left == rows) block<rows, vectors>(a, b, c, in, out);
+    else lastRows<rows - 1, vectors>(left, a, b, c, in, out);
+  }
+}
+
+template <int vectors>
+RLDF_INLINE void columns(const float* a, const float* b, float* c, int64_t count, int64_t in, int64_t out) {
+  int64_t i = 0;
+  for (; i + kRows <= count; i += kRows) block<kRows, vectors>(a + i * in, b, c + i * out, in, out);
+  lastRows<kRows - 1, vectors>(count - i, a + i * in, b, c + i * out, in, out);
+}
+
+// a [count, in] times b, packed as [out / 16, in, 16], into c [count, out]
+inline void multiply(const float* a, const float* b, float* c, int64_t count, int64_t in, int64_t out) {
+  int64_t j = 0;
+  for (; j + 2 * kVector <= out; j += 2 * kVector) columns<2>(a, b + j * in, c + j, count, in, out);
+  if (j < out) columns<1>(a, b + j * in, c + j, count, in, out);
+}
+
+inline void tiles(const float* x, const float* weight, const float* bias, float* y, const Shape& s, int64_t begin, int64_t count, float* scratch) {
+  float* products = scratch + 16 * count * s.in;
+  transformInput(x, scratch, s, begin, count);
+  for (int64_t i = 0; i < 16; i++) multiply(scratch + i * count * s.in, weight + i * s.in * s.out, products + i * count * s.out, count, s.in, s.out);
+  transformOutput(products, bias, y, s, begin, count);
+}
+
+}  // namespace winograd
+#pragma GCC pop_options
+
+namespace winograd {
+
+// weight [out, in, 3, 3] -> G w Gᵀ in double precision, packed as [16, out / 16, in, 16]
+inline at::Tensor pack(const at::Tensor& weight) {
+  const at::Tensor g = at::tensor({1., 0., 0., .5, .5, .5, .5, -.5, .5, 0., 0., 1.}, at::kDouble).view({4, 3});
+  const at::Tensor u = at::matmul(at::matmul(g, weight.to(at::kDouble)), g.t());  // [out, in, 4, 4]
+  return u.permute({2, 3, 0, 1}).reshape({16, weight.size(0) / kVector, kVector, weight.size(1)}).transpose(2, 3).to(at::kFloat).contiguous();
+}
+
+struct Packed {
+  c10::weak_intrusive_ptr<at::TensorImpl> weight;
+  int64_t version;
+  at::Tensor forward, backward;
+};
+
+// A frozen weight's packed form, or that of the convolution which its gradient is; made anew once the weight was written.
+inline at::Tensor packed(const at::Tensor& weight, bool backward) {
+  static std::mutex mutex;
+  static std::unordered_map<const at::TensorImpl*, Packed> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const at::NoGradGuard noGrad;
+  const auto found = known.find(weight.unsafeGetTensorImpl());
+  if (found == known.end()) std::erase_if(known, [](const auto& entry) { return entry.second.weight.expired(); });
+  Packed& entry = found != known.end() ? found->second : known.emplace(weight.unsafeGetTensorImpl(), Packed{c10::weak_intrusive_ptr<at::TensorImpl>(weight.getIntrusivePtr()), weight._version(), {}, {}}).first->second;
+  if (entry.version != weight._version()) entry.forward = entry.backward = at::Tensor();
+  entry.version = weight._version();
+  at::Tensor& wanted = backward ? entry.backward : entry.forward;
+  if (!wanted.defined()) wanted = pack(backward ? weight.flip({2, 3}).transpose(0, 1) : weight);
+  return wanted;
+}
+
+inline at::Tensor run(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  const at::Tensor x = input.contiguous(at::MemoryFormat::ChannelsLast);
+  const Shape s{x.size(0), x.size(2), x.size(3), x.size(1), weight.size(1) * kVector};
+  at::Tensor y = at::empty({s.batch, s.out, s.height, s.width}, x.options().memory_format(at::MemoryFormat::ChannelsLast));
+  const auto* pixels = x.const_data_ptr<float>();
+  const auto* matrices = weight.const_data_ptr<float>();
+  const at::Tensor shift = bias ? bias->contiguous() : at::Tensor();
+  const auto* shifts = bias ? shift.const_data_ptr<float>() : nullptr;
+  float* result = y.data_ptr<float>();
+  const int64_t threads = at::get_num_threads(), each = std::clamp<int64_t>((s.tiles() + threads - 1) / threads, 4, kTiles);
+  at::parallel_for(0, (s.tiles() + each - 1) / each, 1, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<float[]> scratch(new float[16 * each * (s.in + s.out)]);
+    for (int64_t chunk = begin; chunk < end; chunk++) tiles(pixels, matrices, shifts, result, s, chunk * each, std::min(each, s.tiles() - chunk * each), scratch.get());
+  });
+  return y;
+}
+
+struct Differentiable : torch::autograd::Function<Differentiable> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+    context->save_for_backward({weight});
+    return run(x, packed(weight, false), bias);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& gradients) {
+    const at::Tensor weight = context->get_saved_variables()[0], &gradient = gradients[0];
+    if (c10::GradMode::is_enabled()) return {at::conv2d(gradient, weight.flip({2, 3}).transpose(0, 1), {}, 1, 1), {}, {}};  // to be differentiated again
+    return {run(gradient, packed(weight, true), {}), {}, {}};
+  }
+};
+
+inline bool fits(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  const auto plain = [](const at::Tensor& tensor) { return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat; };
+  const auto frozen = [](const at::Tensor& tensor) { return !tensor.requires_grad(); };
+  return winogradOn && winogradRuns() && x.dim() == 4 && weight.dim() == 4 && plain(x) && plain(weight) && frozen(weight) &&
+         (!bias || (plain(*bias) && frozen(*bias))) && weight.size(0) % kVector == 0 && weight.size(1) % kVector == 0 && weight.size(2) == 3 && weight.size(3) == 3 &&
+         x.size(1) == weight.size(1) && x.numel() > 0 && !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
+}  // namespace winograd
+#else
+inline bool winogradRuns() { return false; }
+#endif
+
+// 3x3, stride 1, padding 1: x [B, in, H, W], weight [out, in, 3, 3], bias [out] -> [B, out, H, W]
+inline at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+#ifdef RLDF_WINOGRAD
+  if (winograd::fits(x, weight, bias)) {
+    if (c10::GradMode::is_enabled() && x.requires_grad()) return winograd::Differentiable::apply(x, weight, bias);
+    return winograd::run(x, winograd::packed(weight, false), bias);
+  }
+#endif
+  return at::conv2d(x, weight, bias, 1, 1);
+}
+
+inline bool setWinograd(bool on) {
+  winogradOn = on;
+  return winogradRuns();
+}
+
+}  // namespace rldf
+
+TORCH_LIBRARY(rldf, library) {
+  library.def("conv3x3(Tensor x, Tensor weight, Tensor? bias) -> Tensor", &rldf::conv3x3);
+  library.def("set_winograd(bool on) -> bool", &rldf::setWinograd);
+}

@@ -1,0 +1,13 @@
+type Say = (text: string) => void;
+/** Versions of PyTorch that the tests run with. */
+export const testedTorch: readonly string[];
+export class SetupError extends Error {}
+/** @throws SetupError if this Node is too old */
+export function checkNode(): void;
+export function versionOf(libtorch: string): string | undefined;
+/** @returns the folder of libtorch: LIBTORCH, `root`/.venv, the system's, or a fresh install into `root`/.venv */
+export function findLibtorch(root: string, say: Say): string;
+export function installTorch(venv: string, version: string, say: Say): string;
+export function venvTorch(venv: string): string | undefined;
+/** @returns the addon's file, built if it was not there */
+export function buildAddon(libtorch: string, say: Say, folder?: string): string;

@@ -1,0 +1,149 @@
+// Finds or installs libtorch and builds the addon against it. Plain JavaScript without dependencies: it runs before
+// anything is installed or compiled.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const testedTorch = ['2.13.0'];
+const installedTorch = '2.13.0';
+const minimumNode = [20, 19];
+const packageFolder = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** A step that cannot be done; its message ends with what to do. */
+export class SetupError extends Error {
+  name = 'UserError';
+  constructor(what, fixes) {
+    super(`${what}\n${fixes.map((line) => `  - ${line}`).join('\n')}`);
+  }
+}
+
+export function run(what, command, args, cwd, fixes) {
+  const { status, error } = spawnSync(command, args, { cwd, stdio: 'inherit' });
+  if (status !== 0)
+    throw new SetupError(
+      `${what} failed (${error?.message ?? `${command} ended with code ${status}`}).`,
+      fixes,
+    );
+}
+
+export const hash = (...parts) => createHash('sha256').update(parts.join('\0')).digest('hex');
+export const read = (file) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+
+export function checkNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > minimumNode[0] || (major === minimumNode[0] && minor >= minimumNode[1])) return;
+  throw new SetupError(
+    `Node ${process.versions.node} is too old; ${minimumNode.join('.')} or newer is needed.`,
+    ['Install a newer Node.js.'],
+  );
+}
+
+export const versionOf = (libtorch) =>
+  /__version__ = '([^'+]+)/.exec(read(join(libtorch, 'version.py')))?.[1] ??
+  (read(join(libtorch, 'build-version')).trim().split('+')[0] || undefined);
+
+const isLibtorch = (folder) =>
+  ['.so', '.dylib'].some((ending) => existsSync(join(folder, 'lib', `libtorch${ending}`))) &&
+  existsSync(join(folder, 'include', 'ATen'));
+
+/**
+ * The libtorch to link: the folder in LIBTORCH, the PyTorch of `root`'s own .venv, that of the system's Python, or a
+ * fresh one installed into .venv.
+ */
+export function findLibtorch(root, say) {
+  const given = process.env.LIBTORCH;
+  if (given) {
+    if (isLibtorch(given)) return given;
+    throw new SetupError(`LIBTORCH=${given} holds no libtorch (lib/libtorch.so and include/ATen).`, [
+      'Point LIBTORCH at the folder of an unpacked libtorch or at site-packages/torch.',
+      'Or unset it: an installed PyTorch is found, or one is installed.',
+    ]);
+  }
+  for (const folder of [venvTorch(join(root, '.venv')), systemTorch()]) {
+    if (folder && isLibtorch(folder) && testedTorch.includes(versionOf(folder))) return folder;
+  }
+  say(
+    `no libtorch ${testedTorch.join(' or ')} found; installing PyTorch ${installedTorch} into ${join(root, '.venv')}.`,
+  );
+  return installTorch(join(root, '.venv'), installedTorch, say);
+}
+
+/** Makes a Python environment that carries PyTorch, and returns its libtorch. */
+export function installTorch(venv, version, say) {
+  const fixes = [
+    'Python 3.10 to 3.14 with venv and pip is needed (Debian: apt-get install python3-venv python3-pip).',
+    `Or install PyTorch ${version} yourself and run again, or set LIBTORCH to its folder.`,
+  ];
+  say(
+    'the CPU build is about 200 MB; on Linux x64 the default wheel is the CUDA build of several GB. See the README for the CPU wheel.',
+  );
+  run(`making ${venv}`, 'python3', ['-m', 'venv', venv], undefined, fixes);
+  const pip = ['-m', 'pip', 'install', '--disable-pip-version-check', '--quiet', `torch==${version}`];
+  run('installing PyTorch', join(venv, 'bin', 'python'), pip, undefined, fixes);
+  const folder = venvTorch(venv);
+  if (folder && isLibtorch(folder)) return folder;
+  throw new SetupError(`PyTorch was installed, but its libtorch was not found in ${venv}.`, fixes);
+}
+
+/** Where PyTorch lies, or would lie, in a Python environment. */
+export function venvTorch(venv) {
+  const lib = join(venv, 'lib');
+  const python = existsSync(lib) ? readdirSync(lib).find((name) => name.startsWith('python')) : undefined;
+  return python && join(lib, python, 'site-packages', 'torch');
+}
+
+function systemTorch() {
+  const code =
+    "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
+  const { stdout, status } = spawnSync('python3', ['-c', code], { encoding: 'utf8' });
+  return status === 0 ? stdout.trim() : '';
+}
+
+/** Compiles the addon into `folder`, unless the one there is of the same source, libtorch and compiler. */
+export function buildAddon(libtorch, say, folder = join(packageFolder, 'build')) {
+  const compiler = process.env.CXX ?? 'g++';
+  const { status, stdout } = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
+  if (status !== 0)
+    throw new SetupError(`no C++ compiler: "${compiler}" does not run.`, [
+      'Install one with C++20 (Debian: apt-get install g++), or name it in CXX.',
+    ]);
+  const sources = join(packageFolder, 'native');
+  const addon = join(folder, 'torch.node');
+  const stamp = join(folder, 'stamp');
+  const key = hash(
+    ...readdirSync(sources).map((name) => read(join(sources, name))),
+    libtorch,
+    versionOf(libtorch) ?? '',
+    stdout,
+    read(fileURLToPath(import.meta.url)),
+  );
+  if (existsSync(addon) && read(stamp) === key) return addon;
+  say(`building the addon against libtorch ${versionOf(libtorch) ?? '(unknown version)'}`);
+  mkdirSync(folder, { recursive: true });
+  const lib = join(libtorch, 'lib');
+  const headers = dirname(createRequire(import.meta.url).resolve('node-api-headers/package.json'));
+  const mac = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,--no-as-needed'];
+  run(
+    'compiling the addon',
+    compiler,
+    [
+      ...['-std=c++20', '-O3', '-fPIC', '-shared', '-DNAPI_VERSION=8'],
+      `-I${join(headers, 'include')}`,
+      `-I${join(libtorch, 'include')}`,
+      `-I${join(libtorch, 'include', 'torch', 'csrc', 'api', 'include')}`,
+      join(sources, 'addon.cc'),
+      ...['-o', `${addon}.new`, `-L${lib}`, ...mac, '-ltorch', '-ltorch_cpu', '-lc10', `-Wl,-rpath,${lib}`],
+    ],
+    undefined,
+    [
+      'A compiler with C++20 is needed (g++ 11 or newer, clang 14 or newer).',
+      `Does ${libtorch} belong to this machine's architecture?`,
+    ],
+  );
+  renameSync(`${addon}.new`, addon); // a process that has the old one mapped keeps it
+  writeFileSync(stamp, key);
+  return addon;
+}

@@ -1,0 +1,83 @@
+#!/usr/bin/env node
+// npm run test:packed: packs the packages, installs them into an empty project as a user would, sets up, trains from the
+// README's twenty lines and runs every command there.
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+const root = resolve(import.meta.dirname, '..');
+const project = mkdtempSync(join(tmpdir(), 'rldf-packed-'));
+const say = (text) => process.stdout.write(`${text}\n`);
+let passed = 0;
+const failures = [];
+
+function run(command, args, cwd = project) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8' });
+  return { good: status === 0, stdout: stdout ?? '', output: `${stdout}${stderr}${error ?? ''}` };
+}
+
+/** Runs one command line; it must end well, and leave what it promises. */
+function check(line, { leaves, words = line.split(' ') } = {}) {
+  const { good, stdout, output } = run(words[0], words.slice(1));
+  const missing = leaves !== undefined && !existsSync(join(project, leaves));
+  if (good && !missing) passed++;
+  else failures.push(line);
+  say(`${good && !missing ? 'ok    ' : 'FAILED'} ${line}${missing ? ` (no ${leaves})` : ''}`);
+  if (!good) say(output.slice(-2000));
+  return stdout;
+}
+
+const rldf = (line, options) => check(`npx rldf ${line}`, options);
+
+const packed = run('npm', ['pack', '--workspaces', '--silent', '--pack-destination', project], root);
+if (!packed.good) throw new Error(`npm pack failed:\n${packed.output}`);
+const files = readdirSync(project).filter((name) => name.endsWith('.tgz'));
+say(`packed ${files.join(', ')} into ${project}`);
+writeFileSync(
+  join(project, 'package.json'),
+  JSON.stringify({ name: 'an-empty-project', private: true, type: 'module' }),
+);
+check('npm install', { words: ['npm', 'install', '--no-audit', '--no-fund', ...files.map((f) => `./${f}`)] });
+
+rldf('setup', { leaves: 'node_modules/@rldf/torch/build/torch.node' });
+rldf('doctor --json');
+copyFileSync(join(root, 'examples', 'train.ts'), join(project, 'train.ts'));
+check('npx tsx train.ts 1 2 3');
+rldf('models --json');
+rldf('recipes');
+rldf('recipes quickstart --copy mine.yaml', { leaves: 'mine.yaml' });
+rldf('validate mine.yaml');
+rldf('plan mine.yaml --json');
+const small = [
+  'epochs=2',
+  'sample.steps=3',
+  'sample.picturesPerPrompt=2',
+  'sample.promptsPerEpoch=2',
+  'train.updatesPerEpoch=1',
+  'evaluate.every=1',
+]
+  .map((pair) => `--set ${pair}`)
+  .join(' ');
+rldf(`train mine.yaml --name first ${small}`, { leaves: 'runs/first/report/index.html' });
+rldf('resume first');
+rldf('report first');
+rldf('explain first');
+const adapter = 'runs/first/adapters/pytorch_lora_weights.safetensors';
+rldf(`export ${adapter} --format kohya --output kohya.safetensors`, { leaves: 'kohya.safetensors' });
+rldf('generate cat --count 2 --output pictures', { leaves: 'pictures' });
+rldf(`eval emoji --adapter ${adapter} --suite single --pictures 4 --json`);
+rldf('prompts --json');
+rldf('rewards --json');
+rldf('rewards torture jpeg-compressibility');
+rldf('verify-seed --json');
+rldf('verify-resume --json');
+rldf('world --grid world.png', { leaves: 'world.png' });
+rldf('pretrain judge --steps 3 --batch-size 4 --folder runs/pretrain', {
+  leaves: 'runs/pretrain/judge/checkpoints',
+});
+rldf(`quickstart ${small}`, { leaves: 'runs/quickstart/report/report.json' });
+
+say(`${passed} passed, ${failures.length} failed${failures.map((line) => `\n  ${line}`).join('')}`);
+if (failures.length === 0) rmSync(project, { recursive: true });
+else process.exitCode = 1;
