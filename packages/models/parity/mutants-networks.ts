@@ -161,15 +161,15 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'time-of-first-sample-for-all',
     file: RESNET,
-    find: 'hidden.add(shift.unsqueeze(2).unsqueeze(3))',
-    replace: 'hidden.add(shift.unsqueeze(2).unsqueeze(3).narrow(0, 0, 1))',
+    find: 'forward(activatedTime).unsqueeze(2)',
+    replace: 'forward(activatedTime.narrow(0, 0, 1)).unsqueeze(2)',
     cases: ['unet-sd1'],
   },
   {
     name: 'time-embedding-without-silu',
     file: UNET,
-    find: 'sinusoid.to(dtype)).silu()',
-    replace: 'sinusoid.to(dtype))',
+    find: 'const time = embedding.silu()',
+    replace: 'const time = embedding',
     cases: ['unet-sd1'],
   },
   {
@@ -210,7 +210,7 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'text-not-in-time-embedding',
     file: 'models/src/unet.ts',
-    find: 'embedding.add(this.#textTimeEmbedding.forward(text.hiddenStates))',
+    find: 'embedding.add(known ?? this.#textTimeEmbedding.forward(text.hiddenStates))',
     replace: 'embedding',
     cases: ['unet-emoji'],
   },

@@ -171,8 +171,8 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'lora-merges-without-scale',
     file: LORA,
-    find: 'weight.add(up.matmul(down), scale)',
-    replace: 'weight.add(up.matmul(down))',
+    find: 'weight.add(update.reshape(weight.shape), scale)',
+    replace: 'weight.add(update.reshape(weight.shape))',
     cases: ['lora-diffusers'],
   },
   {
@@ -185,15 +185,15 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'lora-ignores-alpha-in-metadata',
     file: LORA_FILES,
-    find: 'half.alpha ?? configAlpha(config, PREFIXES[part], path) ?? rank',
-    replace: 'half.alpha ?? rank',
+    find: 'layer.alpha ?? configAlpha(file, config, part, path, rank)',
+    replace: 'layer.alpha ?? rank',
     cases: ['lora-diffusers'],
   },
   {
     name: 'lora-ignores-alpha-of-kohya',
     file: LORA_FILES,
-    find: 'half.alpha ?? configAlpha(config, PREFIXES[part], path) ?? rank',
-    replace: 'configAlpha(config, PREFIXES[part], path) ?? rank',
+    find: 'layer.alpha ?? configAlpha(file, config, part, path, rank)',
+    replace: 'configAlpha(file, config, part, path, rank)',
     cases: ['lora-kohya'],
   },
   {
@@ -213,8 +213,8 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'negative-prompts-ignored',
     file: PIPELINE,
-    find: 'encodePrompts(pipeline, negatives)',
-    replace: "encodePrompts(pipeline, negatives.map(() => ''))",
+    find: '...(negatives ?? [])',
+    replace: "...(negatives ?? []).map(() => '')",
     cases: ['pipeline-negative'],
   },
   {

@@ -1,5 +1,5 @@
 import { F, LayerNorm, Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
-import type { Conditioning } from './conditioning.js';
+import type { Conditioning, PreparedConditioning } from './conditioning.js';
 
 export interface AttentionOptions {
   queryDim: number;
@@ -38,17 +38,25 @@ export class Attention {
   /**
    * @param x [B, N, queryDim]
    * @param context [B, L, contextDim]; x itself by default (self-attention)
+   * @param keyValue of the context, where they are known already
    * @returns [B, N, queryDim]
    */
-  forward(x: Tensor, context: Tensor = x): Tensor {
+  forward(x: Tensor, context: Tensor = x, keyValue?: readonly Tensor[]): Tensor {
     return scope(() => {
       const query = this.#splitHeads(this.#toQuery.forward(x)); // [B, heads, N, headDim]
-      const key = this.#splitHeads(this.#toKey.forward(context)); // [B, heads, L, headDim]
-      const value = this.#splitHeads(this.#toValue.forward(context)); // [B, heads, L, headDim]
+      const [key, value] = (keyValue ?? this.keyValue(context)) as [Tensor, Tensor];
       const mixed = this.#attend(query, key, value); // [B, heads, N, headDim]
       const [batch, length] = x.shape as [number, number, number];
       return this.#toOut.forward(mixed.transpose(1, 2).reshape([batch, length, this.#heads * this.#headDim]));
     });
+  }
+
+  /** [B, L, contextDim] -> keys and values [B, heads, L, headDim] */
+  keyValue(context: Tensor): readonly [Tensor, Tensor] {
+    return scope(() => [
+      this.#splitHeads(this.#toKey.forward(context)),
+      this.#splitHeads(this.#toValue.forward(context)),
+    ]);
   }
 
   #attend(query: Tensor, key: Tensor, value: Tensor): Tensor {
@@ -118,13 +126,22 @@ export class BasicTransformerBlock {
     this.#feedForward = new FeedForward(path.at('ff'), dim);
   }
 
+  /** Adds keys and values of the text [B, L, crossAttentionDim]. */
+  prepare(text: Tensor, prepared: PreparedConditioning): void {
+    const readers = this.#onlyCrossAttention ? [this.#attention1, this.#attention2] : [this.#attention2];
+    for (const attention of readers) prepared.set(attention, attention.keyValue(text));
+  }
+
   /** [B, N, dim] -> [B, N, dim] */
-  forward(x: Tensor, conditioning: Conditioning): Tensor {
+  forward(x: Tensor, { hiddenStates: text, prepared }: Conditioning): Tensor {
     return scope(() => {
-      const text = conditioning.hiddenStates; // [B, L, crossAttentionDim]
       const normed = this.#norm1.forward(x);
-      let hidden = x.add(this.#attention1.forward(normed, this.#onlyCrossAttention ? text : normed));
-      hidden = hidden.add(this.#attention2.forward(this.#norm2.forward(hidden), text));
+      const known = (attention: Attention) => prepared?.get(attention);
+      const context = this.#onlyCrossAttention ? text : normed;
+      let hidden = x.add(this.#attention1.forward(normed, context, known(this.#attention1)));
+      hidden = hidden.add(
+        this.#attention2.forward(this.#norm2.forward(hidden), text, known(this.#attention2)),
+      );
       return hidden.add(this.#feedForward.forward(this.#norm3.forward(hidden)));
     });
   }

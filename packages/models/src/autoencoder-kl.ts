@@ -1,5 +1,6 @@
 import { Conv2d, GroupNorm, type ParameterPath, type StateDict, scope, type Tensor } from '@rldf/torch';
 import { Attention } from './attention.js';
+import { autoencoderKLFields, checkFields } from './config-fields.js';
 import { type AutoencoderKLConfig, checkGroups, perLevel, refuseUnsupported } from './configs.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from './resnet.js';
 
@@ -34,6 +35,7 @@ export class AutoencoderKL {
   /** @throws UserError when the config asks for something that is not built, or contradicts itself */
   constructor(config: AutoencoderKLConfig, path: ParameterPath, where = 'AutoencoderKL config') {
     refuseUnsupported(where, config, SUPPORTED);
+    checkFields(where, config, autoencoderKLFields);
     const channels = config.block_out_channels ?? [64];
     const groups = config.norm_num_groups ?? 32;
     const latentChannels = config.latent_channels ?? 4;

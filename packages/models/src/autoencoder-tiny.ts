@@ -1,5 +1,6 @@
 import { Conv2d, F, type ParameterPath, scope, type Tensor } from '@rldf/torch';
-import { type AutoencoderTinyConfig, refuseUnsupported } from './configs.js';
+import { autoencoderTinyFields, checkFields } from './config-fields.js';
+import { type AutoencoderTinyConfig, perLevel, refuseUnsupported } from './configs.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   act_fn: ['relu'],
@@ -23,7 +24,22 @@ export class AutoencoderTiny {
   /** @throws UserError when the config asks for something that is not built */
   constructor(config: AutoencoderTinyConfig, path: ParameterPath, where = 'AutoencoderTiny config') {
     refuseUnsupported(where, config, SUPPORTED);
+    checkFields(where, config, autoencoderTinyFields);
     const encoderBlocks = config.num_encoder_blocks ?? [1, 3, 3, 3];
+    const decoderBlocks = config.num_decoder_blocks ?? [3, 3, 3, 1];
+    const usual = [64, 64, 64, 64];
+    perLevel(
+      where,
+      'encoder_block_out_channels',
+      config.encoder_block_out_channels ?? usual,
+      encoderBlocks.length,
+    );
+    perLevel(
+      where,
+      'decoder_block_out_channels',
+      config.decoder_block_out_channels ?? usual,
+      decoderBlocks.length,
+    );
     this.config = config;
     this.latentChannels = config.latent_channels ?? 4;
     this.scalingFactor = config.scaling_factor ?? 1;

@@ -30,7 +30,7 @@ export class CLIPEncoder {
           'the second. Change one of the two.',
       );
     }
-    if (!(activation in ACTIVATIONS)) {
+    if (!Object.hasOwn(ACTIVATIONS, activation)) {
       throw new UserError(
         `${where}: hidden_act is ${JSON.stringify(activation)} — not supported; supported: ` +
           `${Object.keys(ACTIVATIONS).join(', ')}. Use a model with one of these.`,

@@ -10,6 +10,7 @@ import {
   UserError,
 } from '@rldf/torch';
 import { CLIPEncoder } from './clip-encoder.js';
+import { checkFields, textFields } from './config-fields.js';
 import type { CLIPTextConfig } from './configs.js';
 
 export interface CLIPTextOutput {
@@ -41,6 +42,7 @@ export class CLIPTextModel {
 
   /** @throws UserError when the config asks for something that is not built, or contradicts itself */
   constructor(config: CLIPTextConfig, path: ParameterPath, where = 'CLIPTextModel config') {
+    checkFields(where, config, textFields);
     const text = path.at('text_model');
     const hiddenSize = config.hidden_size ?? 512;
     const eps = config.layer_norm_eps ?? 1e-5;

@@ -31,6 +31,26 @@ test('start, words, end, padding', () => {
   ]);
 });
 
+test('white space and small letters are those of Rust, not of JavaScript', () => {
+  const tokens = ['c', 'cat</w>', '\u00cf', '\u0125</w>', '\u00ef', '\u00bb', '\u00bf</w>'];
+  const vocabulary = Object.fromEntries(
+    [...tokens, 'a', 't</w>', 'at</w>', '<|startoftext|>', '<|endoftext|>'].map((token, id) => [token, id]),
+  );
+  const ids = (prompt: string) => {
+    const clip = new CLIPTokenizer(fromVocabulary(vocabulary, ['a t</w>', 'c at</w>']), {
+      model_max_length: 8,
+    });
+    const [start, ...rest] = clip.encode([prompt]).ids[0]!;
+    expect(start).toBe(clip.startId);
+    return rest.slice(0, rest.indexOf(clip.endId));
+  };
+  const [, cat, sigma0, sigma1, bom0, bom1, bom2] = tokens.map((_, id) => id);
+  expect(ids('cat\u0085cat')).toEqual([cat, cat]); // next line is white space
+  expect(ids('cat\ufeffcat')).toEqual([cat, bom0, bom1, bom2, cat]); // a byte order mark is not
+  expect(ids('\u03a3')).toEqual([sigma0, sigma1]);
+  expect(ids('c\u03a3').slice(-2)).toEqual([sigma0, sigma1]); // at a word's end too: no final sigma
+});
+
 test('a prompt that is too long keeps the end token last', () => {
   expect(tokenizer().encode(['a cat a cat a cat']).ids).toEqual([[START, A, CAT, A, CAT, END]]);
   expect(tokenizer().count('a cat a cat a cat')).toBe(8);

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
-import { UserError } from '@rldf/torch';
+import { shown, UserError } from '@rldf/torch';
 import { readJson, writeJson } from './files.js';
 
 /** Where a word of the prompt lies among its tokens: [start, end), the start token being at 0. */
@@ -35,20 +35,34 @@ export class CLIPTokenizer {
   readonly startId: number;
   readonly endId: number;
   readonly padId: number;
+  /** Of all tokens in the vocabulary. */
+  readonly highestId: number;
   readonly #files: { tokenizer: object; config: { [key: string]: unknown } };
   readonly #tokenizer: Tokenizer;
+  readonly #where: string;
   readonly #known = new Map<string, readonly number[]>();
 
   /**
    * @param tokenizer content of `tokenizer.json`
    * @param config content of `tokenizer_config.json`
-   * @throws UserError when a special token is not in the vocabulary
+   * @throws UserError when the files are no tokenizer's, or a special token is not in the vocabulary
    */
   constructor(tokenizer: object, config: { [key: string]: unknown }, where = 'CLIPTokenizer') {
-    const length = Number(config.model_max_length ?? LONGEST);
+    const length = config.model_max_length ?? LONGEST;
+    if (typeof length !== 'number' || !(length > 100_000 || (Number.isInteger(length) && length >= 2))) {
+      throw new UserError(
+        `${where}: model_max_length is ${shown(length)} — must be a whole number of at least 2. Restore tokenizer_config.json.`,
+      );
+    }
     this.#files = { tokenizer, config };
-    this.#tokenizer = new Tokenizer(tokenizer, config);
     this.maxLength = length > 100_000 ? LONGEST : length; // transformers writes 1e30 for "unknown"
+    this.highestId = checkVocabulary(where, tokenizer);
+    this.#tokenizer = readable(where, () => {
+      const read = new Tokenizer(withUnicodeSpace(tokenizer), config);
+      read.encode('a cat, 2', { add_special_tokens: false }); // what is wrong shows only here
+      return read;
+    });
+    this.#where = where;
     this.startId = this.#special(where, config.bos_token ?? START);
     this.endId = this.#special(where, config.eos_token ?? END);
     this.padId = this.#special(where, config.pad_token ?? config.eos_token ?? END);
@@ -111,7 +125,15 @@ export class CLIPTokenizer {
   #wordIds(word: string): readonly number[] {
     const known = this.#known.get(word);
     if (known) return known;
-    const { ids } = this.#tokenizer.encode(word, { add_special_tokens: false });
+    // Rust lowers letters one by one, without the final sigma. The space keeps a word that only becomes a special token
+    // when lowered from passing for one.
+    const text = `${word.replaceAll('Σ', 'σ')} `;
+    const { ids } = readable(this.#where, () => this.#tokenizer.encode(text, { add_special_tokens: false }));
+    if (!ids.every((id: number) => Number.isSafeInteger(id) && id >= 0 && id <= this.highestId)) {
+      throw new UserError(
+        `${this.#where}: the word ${shown(word)} becomes the ids ${shown(ids)} — they are not all in the vocabulary, and neither is the token for unknown ones. Use the tokenizer files that belong together.`,
+      );
+    }
     if (this.#known.size >= 100_000) this.#known.clear();
     this.#known.set(word, ids);
     return ids;
@@ -120,17 +142,84 @@ export class CLIPTokenizer {
   #special(where: string, token: unknown): number {
     const text =
       typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
-    const id = this.#tokenizer.token_to_id(String(text));
-    if (id !== undefined) return id;
+    const id = typeof text === 'string' ? this.#tokenizer.token_to_id(text) : undefined;
+    if (Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) <= this.highestId)
+      return id as number;
     throw new UserError(
-      `${where}: special token ${JSON.stringify(text)} — is not in the vocabulary. ` +
+      `${where}: special token ${shown(text)} — is not in the vocabulary. ` +
         'Use the tokenizer files that belong together.',
     );
   }
 }
 
+/** The tokenizer library throws whatever comes when its files are broken. */
+function readable<Result>(where: string, run: () => Result): Result {
+  try {
+    return run();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new UserError(
+      `${where}: cannot tokenize (${reason.replaceAll('undefined', 'nothing').slice(0, 200)}) — the files are damaged, or not those of a CLIP tokenizer. Restore them.`,
+      { cause: error },
+    );
+  }
+}
+
+/** @returns the highest id. @throws UserError when the vocabulary, its merges or a pattern are not such */
+function checkVocabulary(where: string, tokenizer: object): number {
+  const refuse = (what: string) =>
+    new UserError(`${where}: ${what}. Use the files of a CLIP tokenizer, or restore them.`);
+  const { model, added_tokens: added = [] } = tokenizer as { model?: Vocabulary; added_tokens?: unknown };
+  const { vocab, merges } = (model ?? {}) as { vocab?: unknown; merges?: unknown };
+  const isId = (id: unknown): id is number =>
+    Number.isInteger(id) && (id as number) >= 0 && (id as number) < 2 ** 31;
+  if (vocab === null || typeof vocab !== 'object' || Array.isArray(vocab))
+    throw refuse(`the vocabulary is ${shown(vocab)} — must be an object of tokens and ids`);
+  let highest = -1;
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!isId(id)) throw refuse(`the id of token ${shown(token)} is ${shown(id)} — must be a whole number`);
+    highest = Math.max(highest, id);
+  }
+  const isText = (part: unknown) => typeof part === 'string';
+  const isMerge = (merge: unknown) =>
+    isText(merge) || (Array.isArray(merge) && merge.length === 2 && merge.every(isText));
+  if (!Array.isArray(merges) || !merges.every(isMerge)) {
+    const wrong = Array.isArray(merges) ? merges.find((merge) => !isMerge(merge)) : merges;
+    throw refuse(`merges hold ${shown(wrong)} — must be a list of pairs of tokens`);
+  }
+  if (!Array.isArray(added)) throw refuse(`added_tokens is ${shown(added)} — must be a list`);
+  for (const token of added as unknown[]) {
+    const { id, content } = (token ?? {}) as { id?: unknown; content?: unknown };
+    if (!isId(id) || !isText(content))
+      throw refuse(`the added token ${shown(token)} — must have content (text) and an id (a whole number)`);
+    highest = Math.max(highest, id);
+  }
+  const pattern = patternsOf(tokenizer).find((text) => text.length > 500 || /\)[*+{]/.test(text));
+  if (pattern !== undefined)
+    throw refuse(
+      `the pattern ${shown(pattern)} repeats a group, or is very long — matching it may take for ever`,
+    );
+  return highest;
+}
+
+/** The regular expressions of a `tokenizer.json`, outside of the vocabulary. */
+function patternsOf(value: unknown): string[] {
+  if (value === null || typeof value !== 'object') return [];
+  return Object.entries(value).flatMap(([key, child]) =>
+    key === 'Regex' && typeof child === 'string' ? [child] : key === 'model' ? [] : patternsOf(child),
+  );
+}
+
 function wordsOf(prompt: string): string[] {
-  return prompt.split(/\s+/).filter((word) => word !== '');
+  return prompt.split(/\p{White_Space}+/u).filter((word) => word !== '');
+}
+
+/** White space as Rust's expressions have it: JavaScript's `\s` counts U+FEFF and leaves out U+0085. */
+function withUnicodeSpace(tokenizer: object): object {
+  const unicode = (part: unknown): unknown =>
+    part && JSON.parse(JSON.stringify(part).replaceAll('\\\\s', '\\\\p{White_Space}'));
+  const { normalizer, pre_tokenizer } = tokenizer as { normalizer?: unknown; pre_tokenizer?: unknown };
+  return { ...tokenizer, normalizer: unicode(normalizer), pre_tokenizer: unicode(pre_tokenizer) };
 }
 
 function readMerges(path: string): string[] {

@@ -1,4 +1,4 @@
-import type { Tensor } from '@rldf/torch';
+import { cat, scope, Tensor } from '@rldf/torch';
 
 /**
  * All a denoising network is told besides the noisy latents and the timestep.
@@ -15,4 +15,52 @@ export interface Conditioning {
   timeIds?: Tensor;
   /** Boxes as (x0, y0, x1, y1) in [0, 1] [B, N, 4], their phrases' embeddings [B, N, D], 1 for a real box [B, N]. */
   grounding?: { boxes: Tensor; embeddings: Tensor; masks: Tensor };
+  /** What a network has computed from all this already, so that it need not do so again at every denoising step. */
+  prepared?: PreparedConditioning;
+}
+
+/**
+ * What the layers of one network compute from the conditioning alone, by layer; first dimension B. Keys and values of
+ * the attentions to the text, the text's share of the time embedding. Made by `UNet2DConditionModel.prepare`, and stale
+ * as soon as the weights of these layers change.
+ */
+export type PreparedConditioning = Map<object, readonly Tensor[]>;
+
+/** Joins conditionings along the batch. Fields that a part lacks are left out. Differentiable. */
+export function joinConditionings(parts: readonly Conditioning[]): Conditioning {
+  return scope(() => combine(parts, (tensors) => cat(tensors)) as object) as Conditioning;
+}
+
+/**
+ * Rows of a conditioning, each any number of times. Differentiable.
+ *
+ * @param rows int64 [N], each from 0 to B - 1
+ */
+export function selectRows(conditioning: Conditioning, rows: Tensor): Conditioning {
+  return scope(
+    () => combine([conditioning], ([tensor]) => tensor!.indexSelect(0, rows)) as object,
+  ) as Conditioning;
+}
+
+/** One tree out of trees of the same form: `merge` of the tensors at each place that all of them have. */
+function combine(parts: readonly unknown[], merge: (tensors: readonly Tensor[]) => Tensor): unknown {
+  const [first] = parts;
+  if (first instanceof Tensor) return merge(parts as Tensor[]);
+  const entries = parts.map(
+    (part) => new Map<unknown, unknown>(part instanceof Map ? part : Object.entries(part as object)),
+  );
+  const shared = [...entries[0]!.keys()].filter((key) =>
+    entries.every((entry) => entry.get(key) !== undefined),
+  );
+  const combined = shared.map((key): [unknown, unknown] => [
+    key,
+    combine(
+      entries.map((entry) => entry.get(key)),
+      merge,
+    ),
+  ]);
+  if (first instanceof Map) return new Map(combined);
+  return Array.isArray(first)
+    ? combined.map(([, value]) => value)
+    : Object.fromEntries(combined as [string, unknown][]);
 }

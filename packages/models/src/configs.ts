@@ -4,7 +4,7 @@
  * that reads them.
  */
 
-import { UserError } from '@rldf/torch';
+import { shown, UserError } from '@rldf/torch';
 
 export type PerLevel<T> = T | readonly T[];
 
@@ -138,7 +138,7 @@ export function refuseUnsupported(
     if (allowed.includes(value)) continue;
     const choices = allowed.map((choice) => JSON.stringify(choice)).join(' or ');
     throw new UserError(
-      `${where}: ${key} is ${JSON.stringify(value)} — not supported yet; supported: ${choices}. ` +
+      `${where}: ${key} is ${shown(value)} — not supported yet; supported: ${choices}. ` +
         'Use a model whose config has one of these values.',
     );
   }
@@ -149,7 +149,7 @@ export function perLevel<T>(where: string, key: string, value: PerLevel<T>, leve
   if (!Array.isArray(value)) return Array.from({ length: levels }, () => value as T);
   if (value.length === levels) return value as readonly T[];
   throw new UserError(
-    `${where}: ${key} has ${value.length} entries ${JSON.stringify(value)} — the network has ${levels} levels. ` +
+    `${where}: ${key} has ${value.length} entries ${shown(value)} — the network has ${levels} levels. ` +
       'Give one value or one per level.',
   );
 }

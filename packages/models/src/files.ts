@@ -2,6 +2,9 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { UserError } from '@rldf/torch';
 
+/** Deeper than any file of a model; beyond thousands, walking a value would overflow the stack. */
+const deepest = 100;
+
 /**
  * Reads a JSON object as Python writes it: Infinity and NaN stand bare there.
  *
@@ -24,9 +27,22 @@ export function readJson(path: string): { [key: string]: unknown } {
   } catch (error) {
     throw new UserError(`${path}: ${(error as Error).message} — must be JSON. Restore the file.`);
   }
+  if (isDeeperThan(deepest, value)) {
+    throw new UserError(
+      `${path}: is nested deeper than ${deepest} levels — no file of a model is. Restore the file.`,
+    );
+  }
   if (value !== null && typeof value === 'object' && !Array.isArray(value))
     return value as { [key: string]: unknown };
   throw new UserError(`${path}: holds ${text.slice(0, 40)} — must be a JSON object. Restore the file.`);
+}
+
+function isDeeperThan(levels: number, value: unknown): boolean {
+  let level = [value];
+  for (let depth = 0; depth <= levels && level.length > 0; depth++) {
+    level = level.flatMap((item) => (item !== null && typeof item === 'object' ? Object.values(item) : []));
+  }
+  return level.length > 0;
 }
 
 /** Writes JSON as Python reads it, by a temporary file so that a crash leaves no half file. */

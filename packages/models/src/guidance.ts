@@ -41,21 +41,3 @@ export function predictGuided(
     return unconditional.add(difference.mul(scales));
   });
 }
-
-/** Joins conditionings along the batch; all must hold the same fields. */
-export function joinConditionings(parts: readonly Conditioning[]): Conditioning {
-  return scope(() => {
-    const joined: Conditioning = { hiddenStates: cat(parts.map((part) => part.hiddenStates)) };
-    if (parts.every((part) => part.pooled)) joined.pooled = cat(parts.map((part) => part.pooled!));
-    if (parts.every((part) => part.timeIds)) joined.timeIds = cat(parts.map((part) => part.timeIds!));
-    if (parts.every((part) => part.grounding)) {
-      const groundings = parts.map((part) => part.grounding!);
-      joined.grounding = {
-        boxes: cat(groundings.map((grounding) => grounding.boxes)),
-        embeddings: cat(groundings.map((grounding) => grounding.embeddings)),
-        masks: cat(groundings.map((grounding) => grounding.masks)),
-      };
-    }
-    return joined;
-  });
-}

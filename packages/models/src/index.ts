@@ -1,3 +1,4 @@
+export { AestheticPredictor } from './aesthetic.js';
 export { AutoencoderKL, type LatentDistribution, renameOldAttention } from './autoencoder-kl.js';
 export { AutoencoderTiny } from './autoencoder-tiny.js';
 export type { Behaviour } from './behaviour.js';
@@ -11,7 +12,12 @@ export {
 } from './clip-text.js';
 export { CLIPTokenizer, fromVocabulary, type TokenizedPrompts, type WordSpan } from './clip-tokenizer.js';
 export { CLIPVisionModel, CLIPVisionModelWithProjection, type CLIPVisionOutput } from './clip-vision.js';
-export type { Conditioning } from './conditioning.js';
+export {
+  type Conditioning,
+  joinConditionings,
+  type PreparedConditioning,
+  selectRows,
+} from './conditioning.js';
 export type {
   AutoencoderKLConfig,
   AutoencoderTinyConfig,
@@ -21,10 +27,40 @@ export type {
   SchedulerConfig,
   UNet2DConditionConfig,
 } from './configs.js';
+export * from './detection.js';
+export { OneStageDetector } from './detector.js';
+export {
+  CELL,
+  CELLS_ACROSS,
+  type CellPredictions,
+  cellCentre,
+  DETECTOR_SIZE,
+  type DetectorOptions,
+} from './detector-cells.js';
+export { cellsCovered, PatchVotingDetector } from './detector-patches.js';
 export { readJson, writeJson } from './files.js';
-export { joinConditionings, predictGuided } from './guidance.js';
-export { LoraAdapter, type LoraModule, type LoraOptions, TEXT_ATTENTION, UNET_ATTENTION } from './lora.js';
-export { type LoraNetworks, type LoraPair, loadLora, saveLora } from './lora-files.js';
+export { predictGuided } from './guidance.js';
+export { type ImageRewardConfig, ImageRewardModel } from './image-reward.js';
+export {
+  type AdaptableLayer,
+  LoraAdapter,
+  type LoraModule,
+  type LoraOptions,
+  TEXT_ATTENTION,
+  UNET_ATTENTION,
+} from './lora.js';
+export {
+  type LoraFormat,
+  type LoraLayer,
+  type LoraNetworks,
+  type LoraPair,
+  type LoraPart,
+  loadLora,
+  readLora,
+  saveLora,
+  writeLora,
+} from './lora-files.js';
+export { LoraTape } from './lora-tape.js';
 export {
   decodeImages,
   decodeLatents,
@@ -33,10 +69,12 @@ export {
   type GenerateOptions,
   generate,
   initialNoiseKeys,
+  latentShape,
   type Pipeline,
   stepNoiseKeys,
 } from './pipeline.js';
 export { type LoadOptions, loadNetwork, loadPipeline, saveNetwork, savePipeline } from './pipeline-files.js';
+export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';
 export { DPMSolverMultistepScheduler } from './schedulers/dpm-solver-multistep.js';

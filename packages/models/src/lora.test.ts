@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { grad, Linear, noGrad, Parameters, tensor, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { LoraAdapter, TEXT_ATTENTION, UNET_ATTENTION } from './lora.js';
-import { loadLora, saveLora } from './lora-files.js';
+import { loadLora, readLora, saveLora } from './lora-files.js';
 import { encodePrompts } from './pipeline.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 
@@ -134,18 +134,60 @@ test('reads the names and alphas of kohya trainers', () => {
   expect(textEncoder!.modules[0]!.branch.scale).toBe(0.5);
 });
 
+test('reads the names that diffusers and PEFT have had, and their scalings', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'lora-')), 'old.safetensors');
+  const attention = 'unet.mid_block.attentions.0.transformer_blocks.0.attn1';
+  const text = 'text_encoder.text_model.encoder.layers.0.self_attn';
+  const pair = (down: string, up: string): [string, ReturnType<typeof tensor>][] => [
+    [`${down}.weight`, tensor([[1, 1]])],
+    [`${up}.weight`, tensor([[1], [1]])],
+  ];
+  writeSafetensors(
+    file,
+    new Map([
+      ...pair(`${attention}.processor.to_q_lora.down`, `${attention}.processor.to_q_lora.up`),
+      ...pair(`${attention}.processor.to_out_lora.down`, `${attention}.processor.to_out_lora.up`),
+      ...pair(`${attention}.to_k.lora.down`, `${attention}.to_k.lora.up`),
+      ...pair(`${attention}.to_v.lora_A`, `${attention}.to_v.lora_B`),
+      ...pair(`${text}.to_out_lora.down`, `${text}.to_out_lora.up`),
+      ...pair(`${text}.q_proj.lora_linear_layer.down`, `${text}.q_proj.lora_linear_layer.up`),
+      ...pair('text_encoder.encoder.layers.1.mlp.fc1.lora_A', 'text_encoder.encoder.layers.1.mlp.fc1.lora_B'),
+    ]),
+    {
+      lora_adapter_metadata: JSON.stringify({
+        'unet.lora_alpha': 3,
+        'unet.alpha_pattern': { 'attn1.to_v': 7 },
+        'text_encoder.lora_alpha': 2,
+        'text_encoder.use_rslora': true,
+      }),
+    },
+  );
+  const block = 'mid_block.attentions.0.transformer_blocks.0.attn1';
+  expect(readLora(file).map(({ path, alpha }) => [path, alpha])).toEqual([
+    [`${block}.to_q`, 3],
+    [`${block}.to_out.0`, 3],
+    [`${block}.to_k`, 3],
+    [`${block}.to_v`, 7],
+    ['text_model.encoder.layers.0.self_attn.out_proj', 2],
+    ['text_model.encoder.layers.0.self_attn.q_proj', 2],
+    ['text_model.encoder.layers.1.mlp.fc1', 2],
+  ]);
+});
+
 test('what does not fit is refused', () => {
   const { parameters } = tinyPipeline();
   const attach = (options: object) => () =>
     LoraAdapter.attach(parameters.unet, { rank: 2, targets: UNET_ATTENTION, seed: 1, ...options });
   expect(attach({ targets: ['q_proj'] })).toThrow(/target "q_proj" — fits no layer.*attn1.to_q/s);
-  expect(attach({ targets: ['conv1'] })).toThrow(/is a convolution/);
   expect(attach({ rank: 0 })).toThrow(/rank is 0/);
   const file = join(mkdtempSync(join(tmpdir(), 'lora-')), 'other.safetensors');
-  writeSafetensors(file, new Map([['unet.down_blocks.9.to_q.lora_A.weight', tensor([[1]])]]));
-  expect(() => loadLora(file, parameters)).toThrow(
-    /unet.down_blocks.9.to_q.lora_A.weight — belongs to no layer/,
-  );
+  const half = ['unet.down_blocks.9.to_q.lora_A.weight', tensor([[1]])] as const;
+  writeSafetensors(file, new Map([half]));
+  expect(() => loadLora(file, parameters)).toThrow(/down_blocks.9.to_q — has only one of its two matrices/);
+  writeSafetensors(file, new Map([half, ['unet.down_blocks.9.to_q.lora_B.weight', tensor([[1]])]]));
+  expect(() => loadLora(file, parameters)).toThrow(/down_blocks.9.to_q — the network has no such layer/);
+  writeSafetensors(file, new Map([['other.to_q.lora_A.weight', tensor([[1]])]]));
+  expect(() => loadLora(file, parameters)).toThrow(/other.to_q.lora_A.weight — belongs to no layer/);
   const path = 'unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q';
   writeSafetensors(file, new Map([[`${path}.lora_A.weight`, tensor([[1, 2]])], [`${path}.lora_B.weight`, tensor([[1]])]])); // biome-ignore format: short
   expect(() => loadLora(file, parameters)).toThrow(/has shape \[1,2\], expected \[1,16\]/);

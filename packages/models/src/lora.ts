@@ -32,19 +32,22 @@ export interface LoraOptions {
   seed: number;
 }
 
+/** A layer that can have adapters. */
+export type AdaptableLayer = Linear | Conv2d;
+
 /** One adapted layer. */
 export interface LoraModule {
   /** Name of the layer in its network. */
   path: string;
-  linear: Linear;
-  /** down [rank, in], up [out, rank] */
+  layer: AdaptableLayer;
+  /** Linear: down [rank, in], up [out, rank]; convolution: down [rank, in, k, k], up [out, rank, 1, 1]. */
   branch: LowRankBranch;
   rank: number;
   alpha: number;
 }
 
 /**
- * Low-rank adapters (Hu et al. 2021) on linear layers of one network: W x + strength * alpha/rank * up(down(x)).
+ * Low-rank adapters (Hu et al. 2021) on layers of one network: W x + strength * alpha/rank * up(down(x)).
  *
  * Several adapters may sit on one network; their updates add up. At first `up` is zero, so nothing changes.
  */
@@ -56,14 +59,14 @@ export class LoraAdapter {
   /** Puts the branches onto their layers; use `attach` or `loadLora`. */
   constructor(modules: readonly LoraModule[]) {
     this.modules = modules;
-    for (const { linear, branch } of modules) linear.branches.push(branch);
+    for (const { layer, branch } of modules) layer.branches.push(branch);
     this.strength = 1;
   }
 
   /**
    * New adapters on all layers of a network whose path ends in one of the targets.
    *
-   * @throws UserError when a target fits no layer, or a convolution
+   * @throws UserError when a target fits no layer
    */
   static attach(parameters: Parameters, options: LoraOptions): LoraAdapter {
     const { rank, alpha = rank, targets } = options;
@@ -84,11 +87,11 @@ export class LoraAdapter {
     const modules = [...parameters.layers]
       .filter(([path]) => targets.some((target) => fits(path, target)))
       .map(([path]) => {
-        const linear = adaptable(parameters, path, 'LoRA');
-        const { dtype, device } = linear.weight;
-        const down = keep(drawDown(path, linear, options)); // [rank, in]
-        const up = keep(zeros([linear.outFeatures, rank], { dtype, device })); // [out, rank]
-        return { path, linear, rank, alpha, branch: { down, up, scale: alpha / rank } };
+        const layer = adaptable(parameters, path, 'LoRA');
+        const { dtype, device } = layer.weight;
+        const down = keep(drawDown(path, layer, options));
+        const up = keep(zeros(branchShapes(layer, rank).up, { dtype, device }));
+        return { path, layer, rank, alpha, branch: { down, up, scale: alpha / rank } };
       });
     return new LoraAdapter(modules);
   }
@@ -100,7 +103,7 @@ export class LoraAdapter {
   set strength(strength: number) {
     this.#strength = strength;
     for (const { branch, alpha, rank } of this.modules) branch.scale = (strength * alpha) / rank;
-    if (this.#merged) for (const { linear } of this.modules) remerge(linear);
+    if (this.#merged) for (const { layer } of this.modules) remerge(layer);
   }
 
   /** Down and up of every layer, in the order of `modules`. */
@@ -141,7 +144,7 @@ export class LoraAdapter {
         tensor.copy_(found);
       }
     });
-    if (this.#merged) for (const { linear } of this.modules) remerge(linear);
+    if (this.#merged) for (const { layer } of this.modules) remerge(layer);
   }
 
   /** Runs `fn` on the network without this adapter: the reference policy needs no second copy. */
@@ -159,12 +162,12 @@ export class LoraAdapter {
   merge(): void {
     if (this.#merged) return;
     this.#merged = true;
-    for (const { linear, branch } of this.modules) {
-      linear.branches = linear.branches.filter((other) => other !== branch);
-      const entry = merges.get(linear) ?? { original: keep(linear.weight.detach().clone()), branches: [] };
+    for (const { layer, branch } of this.modules) {
+      layer.branches = layer.branches.filter((other) => other !== branch);
+      const entry = merges.get(layer) ?? { original: noGrad(() => keep(layer.weight.clone())), branches: [] };
       entry.branches.push(branch);
-      merges.set(linear, entry);
-      remerge(linear);
+      merges.set(layer, entry);
+      remerge(layer);
     }
   }
 
@@ -172,64 +175,70 @@ export class LoraAdapter {
   unmerge(): void {
     if (!this.#merged) return;
     this.#merged = false;
-    for (const { linear, branch } of this.modules) {
-      const entry = merges.get(linear);
+    for (const { layer, branch } of this.modules) {
+      const entry = merges.get(layer);
       if (!entry) throw new InternalError('LoraAdapter.unmerge: the original weights are gone.');
       entry.branches = entry.branches.filter((other) => other !== branch);
-      remerge(linear);
-      linear.branches.push(branch);
+      remerge(layer);
+      layer.branches.push(branch);
     }
   }
 
   /** Takes the adapter off the network and frees it. */
   remove(): void {
     this.unmerge();
-    for (const { linear, branch } of this.modules) {
-      linear.branches = linear.branches.filter((other) => other !== branch);
+    for (const { layer, branch } of this.modules) {
+      layer.branches = layer.branches.filter((other) => other !== branch);
     }
     for (const parameter of this.parameters()) parameter.free();
   }
 }
 
-/** The linear layer at a path. @throws UserError when there is none, or it is a convolution */
-export function adaptable(parameters: Parameters, path: string, where: string): Linear {
+/** The layer at a path. @throws UserError when there is none */
+export function adaptable(parameters: Parameters, path: string, where: string): AdaptableLayer {
   const layer = parameters.layers.get(path);
-  if (layer instanceof Linear) return layer;
+  if (layer instanceof Linear || layer instanceof Conv2d) return layer;
   throw new UserError(
-    layer instanceof Conv2d
-      ? `${where}: layer ${path} is a convolution — adapters on convolutions are not supported yet. Leave it out.`
-      : `${where}: layer ${path} — the network has no such layer. Use an adapter of the same architecture.`,
+    `${where}: layer ${path} — the network has no such layer. Use an adapter of the same architecture.`,
   );
 }
 
-function drawDown(path: string, linear: Linear, { rank, init, seed }: LoraOptions): Tensor {
+/** What down and up of a layer's adapter look like. */
+export function branchShapes(layer: AdaptableLayer, rank: number): { down: number[]; up: number[] } {
+  const [out, ...inputs] = layer.weight.shape as [number, ...number[]]; // [out, in] or [out, in, k, k]
+  return { down: [rank, ...inputs], up: inputs.length === 1 ? [out, rank] : [out, rank, 1, 1] };
+}
+
+function drawDown(path: string, layer: AdaptableLayer, { rank, init, seed }: LoraOptions): Tensor {
   const keys = [noiseKey(seed, `lora ${path}`)];
-  const { dtype, device } = linear.weight;
-  const shape = [rank, linear.inFeatures];
+  const { dtype, device } = layer.weight;
+  const shape = branchShapes(layer, rank).down;
   return scope(() => {
     if (init === 'gaussian') return normal(keys, shape, { dtype, device }).select(0, 0).div(rank);
-    const bound = 1 / Math.sqrt(linear.inFeatures);
+    const bound = 1 / Math.sqrt(shape.slice(1).reduce((product, size) => product * size, 1));
     return uniform(keys, shape, { dtype, device }).select(0, 0).mul(2).sub(1).mul(bound);
   });
 }
 
 /** Layers with updates merged into them, and their weights before. */
-const merges = new WeakMap<Linear, { original: Tensor; branches: LowRankBranch[] }>();
+const merges = new WeakMap<AdaptableLayer, { original: Tensor; branches: LowRankBranch[] }>();
 
 /** Writes original + sum of the merged updates into the weights; forgets the original when none is left. */
-function remerge(linear: Linear): void {
-  const entry = merges.get(linear);
+function remerge(layer: AdaptableLayer): void {
+  const entry = merges.get(layer);
   if (!entry) return;
   noGrad(() =>
     scope(() => {
       let weight = entry.original;
       for (const { down, up, scale } of entry.branches) {
-        if (scale !== 0) weight = weight.add(up.matmul(down), scale); // [out, in]
+        if (scale === 0) continue;
+        const update = up.flatten(1).matmul(down.flatten(1)); // [out, in] or [out, in · k · k]
+        weight = weight.add(update.reshape(weight.shape), scale);
       }
-      linear.weight.copy_(weight);
+      layer.weight.copy_(weight);
     }),
   );
   if (entry.branches.length > 0) return;
   entry.original.free();
-  merges.delete(linear);
+  merges.delete(layer);
 }

@@ -9,6 +9,7 @@ import {
   readSafetensors,
   type StateDict,
   scope,
+  shown,
   UserError,
   writeSafetensors,
 } from '@rldf/torch';
@@ -16,6 +17,7 @@ import { AutoencoderKL, renameOldAttention } from './autoencoder-kl.js';
 import { AutoencoderTiny } from './autoencoder-tiny.js';
 import { CLIPTextModel, withTowerPrefix } from './clip-text.js';
 import { CLIPTokenizer } from './clip-tokenizer.js';
+import { checkFields, generationFields } from './config-fields.js';
 import { readJson, writeJson } from './files.js';
 import type { Pipeline } from './pipeline.js';
 import { createScheduler } from './schedulers/scheduler.js';
@@ -46,38 +48,74 @@ export function loadPipeline(folder: string, options: LoadOptions = {}): Pipelin
   const schedulerConfig = readJson(schedulerFile);
   createScheduler(schedulerConfig, undefined, schedulerFile); // refuses now what generating would refuse later
 
+  const loaded: Parameters[] = [];
   const load = <Model>(
     name: string,
     file: string,
     rename: (state: StateDict) => StateDict,
     make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
-  ) => loadNetwork(join(folder, name), file, rename, make, options);
-  const unet = load(
-    'unet',
-    NETWORK_FILE,
-    (state) => state,
-    (config, path, where) => new UNet2DConditionModel(config, path, { where }),
-  );
-  const vae = load('vae', NETWORK_FILE, renameOldAttention, (config, path, where) =>
-    vaeClass === 'AutoencoderTiny'
-      ? new AutoencoderTiny(config, path, where)
-      : new AutoencoderKL(config, path, where),
-  );
-  const text = load(
-    'text_encoder',
-    TEXT_FILE,
-    (state) => withTowerPrefix(state, 'text_model'),
-    (config, path, where) => new CLIPTextModel(config, path, where),
-  );
-  return {
-    unet: unet.model,
-    vae: vae.model,
-    textEncoder: text.model,
-    tokenizer: CLIPTokenizer.load(join(folder, 'tokenizer')),
-    schedulerConfig,
-    parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
-    defaults: readDefaults(folder),
+  ) => {
+    const network = loadNetwork(join(folder, name), file, rename, make, options);
+    loaded.push(network.parameters);
+    return network;
   };
+  try {
+    const unet = load(
+      'unet',
+      NETWORK_FILE,
+      (state) => state,
+      (config, path, where) => new UNet2DConditionModel(config, path, { where }),
+    );
+    const vae = load('vae', NETWORK_FILE, renameOldAttention, (config, path, where) =>
+      vaeClass === 'AutoencoderTiny'
+        ? new AutoencoderTiny(config, path, where)
+        : new AutoencoderKL(config, path, where),
+    );
+    const text = load(
+      'text_encoder',
+      TEXT_FILE,
+      (state) => withTowerPrefix(state, 'text_model'),
+      (config, path, where) => new CLIPTextModel(config, path, where),
+    );
+    const pipeline = {
+      unet: unet.model,
+      vae: vae.model,
+      textEncoder: text.model,
+      tokenizer: CLIPTokenizer.load(join(folder, 'tokenizer')),
+      schedulerConfig,
+      parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
+      defaults: readDefaults(folder),
+    };
+    checkFit(folder, pipeline);
+    return pipeline;
+  } catch (error) {
+    for (const parameters of loaded) parameters.free();
+    throw error;
+  }
+}
+
+/** @throws UserError when parts of different models lie in one folder */
+function checkFit(folder: string, { unet, vae, textEncoder, tokenizer }: Pipeline): void {
+  const refuse = (what: string) => {
+    throw new UserError(`${folder}: ${what} — the parts belong to different models. Restore the folder.`);
+  };
+  const { cross_attention_dim: dims = 1280 } = unet.config;
+  const width = textEncoder.config.hidden_size ?? 512;
+  const other = [dims].flat().find((dim) => dim !== width);
+  if (other !== undefined) refuse(`the U-Net reads text of width ${other}, the text encoder writes ${width}`);
+  if (unet.inChannels !== vae.latentChannels || unet.outChannels !== vae.latentChannels) {
+    refuse(
+      `the U-Net reads ${unet.inChannels} and writes ${unet.outChannels} channels, the autoencoder's latents have ${vae.latentChannels}`,
+    );
+  }
+  const tokens = textEncoder.config.vocab_size ?? 49408;
+  if (tokenizer.highestId >= tokens) {
+    refuse(`the tokenizer has ids up to ${tokenizer.highestId}, the text encoder knows ${tokens}`);
+  }
+  const length = textEncoder.config.max_position_embeddings ?? 77;
+  if (tokenizer.maxLength > length) {
+    refuse(`the tokenizer makes ${tokenizer.maxLength} tokens, the text encoder takes ${length}`);
+  }
 }
 
 /**
@@ -204,7 +242,7 @@ function componentClass(
   const found = Array.isArray(entry) ? entry[1] : undefined;
   if (typeof found === 'string' && supported.includes(found)) return found;
   throw new UserError(
-    `${join(folder, 'model_index.json')}: ${name} is ${JSON.stringify(entry) ?? 'missing'} — supported: ` +
+    `${join(folder, 'model_index.json')}: ${name} is ${shown(entry)} — supported: ` +
       `${supported.join(', ')}. Use a model of the Stable Diffusion 1.x or 2.x kind.`,
   );
 }
@@ -228,7 +266,9 @@ const DEFAULTS_FILE = 'generation_config.json';
 function readDefaults(folder: string): Pipeline['defaults'] {
   const file = join(folder, DEFAULTS_FILE);
   if (!existsSync(file)) return {};
-  const { num_inference_steps: steps, guidance_scale: guidanceScale } = readJson(file);
+  const config = readJson(file);
+  checkFields(file, config, generationFields);
+  const { num_inference_steps: steps, guidance_scale: guidanceScale } = config;
   return {
     ...(typeof steps === 'number' ? { steps } : {}),
     ...(typeof guidanceScale === 'number' ? { guidanceScale } : {}),

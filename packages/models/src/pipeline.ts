@@ -1,5 +1,6 @@
 import {
   cat,
+  free,
   type NoiseKey,
   noGrad,
   noiseKey,
@@ -14,7 +15,7 @@ import type { AutoencoderKL } from './autoencoder-kl.js';
 import type { AutoencoderTiny } from './autoencoder-tiny.js';
 import type { CLIPTextModel } from './clip-text.js';
 import type { CLIPTokenizer } from './clip-tokenizer.js';
-import type { Conditioning } from './conditioning.js';
+import { type Conditioning, selectRows } from './conditioning.js';
 import type { SchedulerConfig } from './configs.js';
 import { predictGuided } from './guidance.js';
 import { createScheduler, type SchedulerName } from './schedulers/scheduler.js';
@@ -87,19 +88,13 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
   const timesteps = scheduler.setTimesteps(steps);
 
   let latents = initialLatents(options, shape, pipeline, scheduler.initialNoiseScale); // [B, C, h, w]
-  const hiddenStates = noGrad(() =>
-    scope(() => {
-      const conditional = encodePrompts(pipeline, prompts);
-      const both = guidanceScale === 1 ? [conditional] : [encodePrompts(pipeline, negatives), conditional];
-      return cat(both.map((half) => half.hiddenStates)); // [B or 2B, L, D], unconditional first
-    }),
-  );
+  const conditioning = noGrad(() => guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives));
   try {
     for (const [step, timestep] of timesteps.entries()) {
       const next = noGrad(() =>
         scope(() => {
           const input = scheduler.scaleModelInput(latents, step);
-          const prediction = predictGuided(pipeline.unet, input, timestep, { hiddenStates }, guidanceScale);
+          const prediction = predictGuided(pipeline.unet, input, timestep, conditioning, guidanceScale);
           if (!scheduler.needsNoise(step, eta)) return scheduler.step(prediction, step, latents, { eta });
           const noise = normal(stepNoiseKeys(seeds, step), shape, { device: latents.device });
           return scheduler.step(prediction, step, latents, { eta, noise });
@@ -117,7 +112,7 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
     latents.free();
     throw error;
   } finally {
-    hiddenStates.free();
+    free(conditioning);
     scheduler.forget();
   }
 }
@@ -139,6 +134,27 @@ export function encodePrompts(pipeline: Pipeline, prompts: readonly string[]): C
     const device = pipeline.textEncoder.device;
     const { lastHiddenState } = pipeline.textEncoder.forward(tensor(ids, { dtype: 'int64', device }));
     return { hiddenStates: lastHiddenState }; // [B, L, D]
+  });
+}
+
+/**
+ * Text features of prompts and of what to steer away from (null without guidance), the latter first, with all that the
+ * network makes of them at every step: [B or 2B, L, D]. A text that stands several times is encoded once.
+ */
+function guidedPrompts(
+  pipeline: Pipeline,
+  prompts: readonly string[],
+  negatives: readonly string[] | null,
+): Conditioning {
+  return scope(() => {
+    const texts = [...(negatives ?? []), ...prompts];
+    const distinct = [...new Set(texts)];
+    const device = pipeline.unet.device;
+    const rows = tensor(
+      texts.map((text) => distinct.indexOf(text)),
+      { dtype: 'int64', device },
+    );
+    return selectRows(pipeline.unet.prepare(encodePrompts(pipeline, distinct)), rows);
   });
 }
 
@@ -197,8 +213,11 @@ function checkedNegatives({
   );
 }
 
-/** [C, h, w] of one sample. */
-function latentShape({ vae, unet }: Pipeline, options: GenerateOptions): [number, number, number] {
+/** [C, h, w] of one sample; width and height in pixels. */
+export function latentShape(
+  { vae, unet }: Pipeline,
+  options: Pick<GenerateOptions, 'width' | 'height'> = {},
+): [number, number, number] {
   const { sample_size: size = 64 } = unet.config;
   const [rows, columns] = typeof size === 'object' && size !== null ? size : [size ?? 64, size ?? 64];
   const { height = rows * vae.downFactor, width = columns * vae.downFactor } = options;

@@ -22,7 +22,7 @@ export class Transformer2DModel {
   readonly #innerDim: number;
   readonly #norm: GroupNorm;
   readonly #projectIn: Linear | Conv2d;
-  readonly #blocks: BasicTransformerBlock[];
+  readonly blocks: readonly BasicTransformerBlock[];
   readonly #projectOut: Linear | Conv2d;
 
   constructor(path: ParameterPath, options: Transformer2DOptions) {
@@ -36,7 +36,7 @@ export class Transformer2DModel {
     this.#projectIn = linearProjection
       ? new Linear(path.at('proj_in'), channels, innerDim)
       : new Conv2d(path.at('proj_in'), channels, innerDim, 1);
-    this.#blocks = Array.from(
+    this.blocks = Array.from(
       { length: options.layers },
       (_, layer) =>
         new BasicTransformerBlock(path.at('transformer_blocks', layer), {
@@ -57,13 +57,13 @@ export class Transformer2DModel {
       const toSequence = (map: Tensor) =>
         map.permute([0, 2, 3, 1]).reshape([batch, height * width, map.shape[1]!]); // [B, HW, C]
       const toMap = (sequence: Tensor, depth: number) =>
-        sequence.reshape([batch, height, width, depth]).permute([0, 3, 1, 2]).contiguous(); // [B, C, H, W]
+        sequence.reshape([batch, height, width, depth]).permute([0, 3, 1, 2]); // [B, C, H, W]
 
       const normed = this.#norm.forward(x);
       let hidden = this.#linearProjection
         ? this.#projectIn.forward(toSequence(normed))
         : toSequence(this.#projectIn.forward(normed)); // [B, HW, innerDim]
-      for (const block of this.#blocks) hidden = block.forward(hidden, conditioning);
+      for (const block of this.blocks) hidden = block.forward(hidden, conditioning);
       const out = this.#linearProjection
         ? toMap(this.#projectOut.forward(hidden), channels)
         : this.#projectOut.forward(toMap(hidden, this.#innerDim));

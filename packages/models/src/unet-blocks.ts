@@ -29,7 +29,7 @@ export interface AttentionLevelOptions {
 /** `DownBlock2D` and `CrossAttnDownBlock2D`: ResNet blocks with or without transformers, then halving. */
 export class DownBlock {
   readonly #resnets: ResnetBlock2D[];
-  readonly #attentions: Transformer2DModel[];
+  readonly attentions: readonly Transformer2DModel[];
   readonly #downsample: Downsample2D | undefined;
 
   constructor(
@@ -38,7 +38,7 @@ export class DownBlock {
   ) {
     const { inChannels, outChannels, downsamplePadding } = options;
     this.#resnets = resnets(path, options, (layer) => (layer === 0 ? inChannels : outChannels), outChannels);
-    this.#attentions = transformers(path, options, options.layers, outChannels);
+    this.attentions = transformers(path, options, options.layers, outChannels);
     if (downsamplePadding !== null) {
       this.#downsample = new Downsample2D(path.at('downsamplers', 0), outChannels, downsamplePadding);
     }
@@ -51,7 +51,7 @@ export class DownBlock {
       let hidden = x; // [B, C, H, W]
       for (const [layer, resnet] of this.#resnets.entries()) {
         hidden = resnet.forward(hidden, activatedTime);
-        hidden = this.#attentions[layer]?.forward(hidden, conditioning) ?? hidden;
+        hidden = this.attentions[layer]?.forward(hidden, conditioning) ?? hidden;
         outputs.push(hidden);
       }
       if (this.#downsample) outputs.push(this.#downsample.forward(hidden)); // [B, C, H/2, W/2]
@@ -63,19 +63,19 @@ export class DownBlock {
 /** `UNetMidBlock2DCrossAttn`: ResNet block, transformer, ResNet block. */
 export class MidBlock {
   readonly #resnets: ResnetBlock2D[];
-  readonly #attentions: Transformer2DModel[];
+  readonly attentions: readonly Transformer2DModel[];
 
   constructor(path: ParameterPath, options: Omit<LevelOptions, 'layers'> & { channels: number }) {
     const { channels } = options;
     this.#resnets = resnets(path, { ...options, layers: 2 }, () => channels, channels);
-    this.#attentions = transformers(path, options, 1, channels);
+    this.attentions = transformers(path, options, 1, channels);
   }
 
   /** [B, C, H, W] -> [B, C, H, W] */
   forward(x: Tensor, activatedTime: Tensor, conditioning: Conditioning): Tensor {
     return scope(() => {
       const hidden = this.#resnets[0]!.forward(x, activatedTime);
-      return this.#resnets[1]!.forward(this.#attentions[0]!.forward(hidden, conditioning), activatedTime);
+      return this.#resnets[1]!.forward(this.attentions[0]!.forward(hidden, conditioning), activatedTime);
     });
   }
 }
@@ -85,7 +85,7 @@ export class UpBlock {
   /** How many skip connections the block takes. */
   readonly layers: number;
   readonly #resnets: ResnetBlock2D[];
-  readonly #attentions: Transformer2DModel[];
+  readonly attentions: readonly Transformer2DModel[];
   readonly #upsample: Upsample2D | undefined;
 
   /**
@@ -106,7 +106,7 @@ export class UpBlock {
       (layer === 0 ? previousChannels : outChannels) + (layer === layers - 1 ? skipChannels : outChannels);
     this.layers = layers;
     this.#resnets = resnets(path, options, inChannels, outChannels);
-    this.#attentions = transformers(path, options, layers, outChannels);
+    this.attentions = transformers(path, options, layers, outChannels);
     if (upsample) this.#upsample = new Upsample2D(path.at('upsamplers', 0), outChannels);
   }
 
@@ -128,7 +128,7 @@ export class UpBlock {
       for (const [layer, resnet] of this.#resnets.entries()) {
         const skip = skips[skips.length - 1 - layer]!;
         hidden = resnet.forward(cat([hidden, skip], 1), activatedTime);
-        hidden = this.#attentions[layer]?.forward(hidden, conditioning) ?? hidden;
+        hidden = this.attentions[layer]?.forward(hidden, conditioning) ?? hidden;
       }
       return this.#upsample ? this.#upsample.forward(hidden, size) : hidden;
     });

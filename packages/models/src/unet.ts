@@ -5,10 +5,12 @@ import {
   type Init,
   type ParameterPath,
   scope,
+  shown,
   type Tensor,
   UserError,
 } from '@rldf/torch';
-import type { Conditioning } from './conditioning.js';
+import type { Conditioning, PreparedConditioning } from './conditioning.js';
+import { checkFields, unetFields } from './config-fields.js';
 import { checkGroups, perLevel, refuseUnsupported, type UNet2DConditionConfig } from './configs.js';
 import { sinusoidalEmbedding, TextTimeEmbedding, TimestepEmbedding } from './embeddings.js';
 import { type AttentionLevelOptions, DownBlock, MidBlock, UpBlock } from './unet-blocks.js';
@@ -79,6 +81,7 @@ export class UNet2DConditionModel {
   constructor(config: UNet2DConditionConfig, path: ParameterPath, options: UNetOptions = {}) {
     const where = options.where ?? 'UNet2DConditionModel config';
     refuseUnsupported(where, config, SUPPORTED);
+    checkFields(where, config, unetFields);
     const channels = config.block_out_channels ?? [320, 640, 1280, 1280];
     const levels = channels.length;
     const all = <T>(key: string, value: T | readonly T[]) => perLevel(where, key, value, levels);
@@ -170,6 +173,27 @@ export class UNet2DConditionModel {
   }
 
   /**
+   * The same conditioning with all that does not depend on the latents or the timestep computed: the keys and values of
+   * the text and its share of the time embedding. Differentiable. Made once for a trajectory, it saves time at each
+   * step; made before the weights change, it is wrong afterwards.
+   *
+   * @returns the given tensors and, in `prepared`, new ones: `free(result.prepared)` frees these
+   */
+  prepare(conditioning: Conditioning): Conditioning {
+    const prepared = scope(() => {
+      const text = conditioning.hiddenStates.to(this.#convIn.weight.dtype); // [B, L, D]
+      const results: PreparedConditioning = new Map();
+      if (this.#textTimeEmbedding)
+        results.set(this.#textTimeEmbedding, [this.#textTimeEmbedding.forward(text)]);
+      for (const { attentions } of [...this.#downBlocks, this.#midBlock, ...this.#upBlocks]) {
+        for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(text, results);
+      }
+      return results;
+    });
+    return { ...conditioning, prepared };
+  }
+
+  /**
    * Predicts noise, velocity or sample, as the model was trained.
    *
    * @param latents [B, in_channels, H, W]; any H and W of at least 2^(levels - 1)
@@ -191,8 +215,10 @@ export class UNet2DConditionModel {
         frequencyShift: this.config.freq_shift ?? 0,
       }); // [B, C0]
       let embedding = this.#timeEmbedding.forward(sinusoid.to(dtype)); // [B, timeDim]
-      if (this.#textTimeEmbedding)
-        embedding = embedding.add(this.#textTimeEmbedding.forward(text.hiddenStates));
+      if (this.#textTimeEmbedding) {
+        const [known] = text.prepared?.get(this.#textTimeEmbedding) ?? [];
+        embedding = embedding.add(known ?? this.#textTimeEmbedding.forward(text.hiddenStates));
+      }
       const time = embedding.silu();
 
       const skips = [this.#convIn.forward(latents.to(dtype))]; // [B, C0, H, W] and what follows
@@ -215,10 +241,11 @@ const DEFAULT_DOWN = ['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttn
 const DEFAULT_UP = ['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D'];
 
 function hasAttention(where: string, key: string, type: string, direction: 'Down' | 'Up'): boolean {
-  const attends = type.includes(direction) ? ATTENTION_BLOCKS[type] : undefined;
+  const attends =
+    type.includes(direction) && Object.hasOwn(ATTENTION_BLOCKS, type) ? ATTENTION_BLOCKS[type] : undefined;
   if (attends !== undefined) return attends;
   throw new UserError(
-    `${where}: ${key} contains ${JSON.stringify(type)} — not supported yet; supported: "${direction}Block2D" or ` +
+    `${where}: ${key} contains ${shown(type)} — not supported yet; supported: "${direction}Block2D" or ` +
       `"CrossAttn${direction}Block2D". Use a model built of these blocks.`,
   );
 }

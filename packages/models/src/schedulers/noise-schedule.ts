@@ -1,4 +1,5 @@
 import { scope, type Tensor, tensor, UserError } from '@rldf/torch';
+import { checkFields, schedulerFields } from '../config-fields.js';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 
 /** What the network predicts: the noise, the clean sample, or a mixture of both (Salimans & Ho 2022). */
@@ -27,6 +28,7 @@ export class NoiseSchedule {
   /** @throws UserError when the config asks for something that is not built */
   constructor(config: SchedulerConfig, where = 'scheduler config') {
     refuseUnsupported(where, config, SUPPORTED);
+    checkFields(where, config, schedulerFields);
     this.betas = config.trained_betas ? Float64Array.from(config.trained_betas) : betas(config);
     this.trainSteps = this.betas.length;
     this.predictionType = config.prediction_type ?? 'epsilon';

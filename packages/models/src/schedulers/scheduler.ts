@@ -1,4 +1,4 @@
-import { type Tensor, UserError } from '@rldf/torch';
+import { shown, type Tensor, UserError } from '@rldf/torch';
 import type { SchedulerConfig } from '../configs.js';
 import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';
@@ -67,10 +67,10 @@ export function createScheduler(
   name: string = config._class_name ?? 'DDIMScheduler',
   where = 'scheduler config',
 ): Scheduler {
-  const Class = SCHEDULERS[name];
+  const Class = Object.hasOwn(SCHEDULERS, name) ? SCHEDULERS[name] : undefined;
   if (Class) return new Class({ ...UNSAID[config._class_name ?? name], ...config }, where);
   throw new UserError(
-    `${where}: scheduler ${JSON.stringify(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
+    `${where}: scheduler ${shown(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
       'Set _class_name to one of them.',
   );
 }
