@@ -2,6 +2,7 @@ import { articleOf, nounOf } from './nouns.js';
 import { HashRandom } from './random.js';
 import {
   type Background,
+  type People,
   type Relation,
   type Scene,
   type SceneObject,
@@ -14,7 +15,7 @@ export interface CaptionOptions {
   readonly partial?: boolean;
 }
 
-const BACKGROUND_PHRASES: Readonly<Record<Background, string>> = {
+export const BACKGROUND_PHRASES: Readonly<Record<Background, string>> = {
   white: 'on a white background',
   grass: 'on the grass',
   sand: 'on the sand',
@@ -25,7 +26,7 @@ const BACKGROUND_PHRASES: Readonly<Record<Background, string>> = {
   road: 'on the road',
 };
 
-const RELATION_PHRASES: Readonly<Record<Relation, string>> = {
+export const RELATION_PHRASES: Readonly<Record<Relation, string>> = {
   left: 'to the left of',
   right: 'to the right of',
   above: 'above',
@@ -39,14 +40,18 @@ const OPPOSITE: Readonly<Record<Relation, Relation>> = {
   below: 'above',
 };
 
-const STYLE_PREFIXES: Readonly<Record<Style, string>> = {
+export const STYLE_PREFIXES: Readonly<Record<Style, string>> = {
   sketch: 'a sketch of',
   'pixel art': 'pixel art of',
   silhouette: 'a silhouette of',
 };
 
-const NUMBERS = ['zero', 'one', 'two', 'three', 'four'];
-const PEOPLE_PHRASES = { no: 'no people', one: 'one person', many: 'many people' };
+export const NUMBERS: readonly string[] = ['zero', 'one', 'two', 'three', 'four'];
+export const PEOPLE_PHRASES: Readonly<Record<People, string>> = {
+  no: 'no people',
+  one: 'one person',
+  many: 'many people',
+};
 
 /** How often a variant leaves a clause out, and how often it says "on a white background". */
 const DROP_BACKGROUND = 0.1;

@@ -1,10 +1,10 @@
 import { type ArtSet, type Box, PICTURE_SIZE, SMALL, type Sprite, type SpriteSize } from './art.js';
 import type { Background, Colour, Scene, SceneObject, Style } from './scene.js';
 
-type Rgb = readonly [number, number, number];
+export type Rgb = readonly [number, number, number];
 
 /** Middle tone of each colour word; shades and highlights are mixed from it. */
-const COLOURS: Readonly<Record<Colour, Rgb>> = {
+export const colourTones: Readonly<Record<Colour, Rgb>> = {
   red: [222, 36, 36],
   orange: [250, 138, 20],
   yellow: [250, 214, 30],
@@ -62,7 +62,7 @@ function spriteOf(object: SceneObject, style: Style | undefined, art: ArtSet): S
   const { noun, size, colour } = object;
   if (style === 'silhouette') return art.derived(noun, size, 'silhouette', silhouette);
   if (colour === undefined) return art.sprite(noun, size);
-  return art.derived(noun, size, colour, (sprite) => tint(sprite, COLOURS[colour]));
+  return art.derived(noun, size, colour, (sprite) => tint(sprite, colourTones[colour]));
 }
 
 function drawBackground(background: Background): Uint8Array {

@@ -1,4 +1,5 @@
 import { type CaptionOptions, captionOf } from './caption.js';
+import { type CaptionNoise, misremember } from './caption-noise.js';
 import { type Noun, nounOf, nouns } from './nouns.js';
 import { type PlacementOptions, type Plan, placePlan } from './plan.js';
 import { HashRandom } from './random.js';
@@ -76,16 +77,23 @@ export function sampleScene(split: Split, seed: number, index: number, options: 
   );
 }
 
+export interface CaptionedOptions extends SampleOptions, CaptionOptions {
+  /** Default: every caption is true. */
+  readonly captionNoise?: CaptionNoise;
+}
+
 /** A scene with one of its captions; what a training loop asks for. */
 export function sampleCaptionedScene(
   split: Split,
   seed: number,
   index: number,
-  options: SampleOptions & CaptionOptions = {},
+  options: CaptionedOptions = {},
 ): { scene: Scene; caption: string } {
   const scene = sampleScene(split, seed, index, options);
-  const variant = new HashRandom(seed, index, splits.indexOf(split), 0x76).bits();
-  return { scene, caption: captionOf(scene, variant, options) };
+  const random = new HashRandom(seed, index, splits.indexOf(split), 0x76);
+  const variant = random.bits();
+  const told = options.captionNoise ? misremember(scene, random, options.captionNoise) : scene;
+  return { scene, caption: captionOf(told, variant, options) };
 }
 
 interface Pool {
