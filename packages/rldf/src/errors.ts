@@ -1,1 +1,1 @@
-export { InternalError, UserError } from '@rldf/torch';
+export { InternalError, shown, UserError } from '@rldf/torch/errors';

@@ -5,11 +5,22 @@ export { type BatchArithmetic, batchArithmetic, describeArithmetic } from './con
 export { checkRecipe, loadRecipe, parseRecipe, RecipeError, type RecipeProblem } from './config/load.js';
 export { type Recipe, recipeJsonSchema } from './config/recipe.js';
 export { InternalError, UserError } from './errors.js';
+export { type Arm, type EvaluateOptions, evaluate } from './eval/evaluate.js';
+export { armsDifference, type Metric, type MetricDifference } from './eval/measures.js';
+export { type EvaluationNumbers, writeEvaluation } from './eval/page.js';
 export { type GeneratedFiles, type GenerateFilesOptions, generateFiles } from './generate-files.js';
+export {
+  type InstrumentCard,
+  instrumentCard,
+  instrumentFile,
+  listInstruments,
+  loadDetector,
+} from './instruments.js';
 export { methods } from './methods/index.js';
 export { findModel, listModels, type ModelEntry } from './models.js';
 export { type Picture, picturesOf } from './picture.js';
 export { loadPrompts, type Prompt } from './prompts.js';
+export { type Explanation, explain, explainRun } from './report/explain.js';
 export { contactSheet } from './report/grid.js';
 export { type Evaluation, type ReportNumbers, redrawReport, writeReport } from './report/report.js';
 export { loadReward, rewards } from './rewards/index.js';

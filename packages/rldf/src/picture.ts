@@ -1,6 +1,6 @@
 /** Pictures as plain bytes: what users' rewards, reports, grids and PNG files work on. */
 
-import type { Tensor } from '@rldf/torch';
+import { type Tensor, tensor } from '@rldf/torch';
 
 export interface Picture {
   width: number;
@@ -21,4 +21,14 @@ export function picturesOf(images: Tensor): Picture[] {
     channels: 3,
     data: pixels.slice(index * size, (index + 1) * size),
   }));
+}
+
+/** The opposite: pictures of one size as uint8 [B, H, W, 3]. */
+export function tensorOfPictures(pictures: readonly Picture[]): Tensor {
+  const { width, height } = pictures[0] as Picture;
+  const bytes = new Uint8Array(pictures.length * height * width * 3);
+  pictures.forEach(({ data }, i) => {
+    bytes.set(data, i * data.length);
+  });
+  return tensor(bytes, { shape: [pictures.length, height, width, 3] });
 }

@@ -10,27 +10,16 @@ const fileOf = (name: string, content: string) => {
   return join(folder, name);
 };
 
-test('a text file holds one prompt a line', () => {
-  const file = fileOf('a.txt', '\uFEFFa cat\r\n\n# a remark\n  a dog # 2  \n');
-  expect(loadPrompts(file)).toEqual([
-    { text: 'a cat', meta: null },
-    { text: 'a dog # 2', meta: null },
-  ]);
-});
-
-test('a .jsonl file holds meta besides, and malformed lines are pointed at', () => {
-  expect(loadPrompts(fileOf('a.jsonl', '{"prompt":"a cat","count":2}\n'))).toEqual([
-    { text: 'a cat', meta: { count: 2 } },
-  ]);
-  expect(() => loadPrompts(fileOf('b.jsonl', '{"prompt":"a"}\n{"text":"b"}\n'))).toThrow(
-    'b.jsonl:2: no text under "prompt"',
+test('a prompt file, a list, a named set or a part of it', () => {
+  expect(loadPrompts(fileOf('a.txt', 'a cat\n'))).toEqual([{ text: 'a cat', meta: null }]);
+  expect(loadPrompts(['a dog'])).toEqual([{ text: 'a dog', meta: null }]);
+  expect(loadPrompts({ set: 'diffexp-animals' }).length).toBe(45);
+  const [colour, ...none] = loadPrompts({ set: 'texforce-seen', group: 'colour' });
+  expect([colour?.text, none]).toEqual(['a green dog', []]);
+  expect(() => loadPrompts({ set: 'texforce-seen', group: 'color' })).toThrow(
+    'the set texforce-seen has no group "color" — it has colour, composition, count, location',
   );
-  expect(() => loadPrompts(fileOf('c.jsonl', '{"prompt"\n'))).toThrow('c.jsonl:1: not JSON');
-});
-
-test('missing and empty files are explained', () => {
-  expect(() => loadPrompts(join(folder, 'none.txt'))).toThrow('there is no such file');
-  expect(() => loadPrompts(fileOf('empty.txt', '# nothing\n'))).toThrow('holds no prompt');
+  expect(() => loadPrompts({ set: 'diffexp-animal' })).toThrow('Did you mean diffexp-animals?');
 });
 
 test('world sets come with their scenes and may be narrowed to nouns', () => {

@@ -1,14 +1,17 @@
 /** Prompts from files and from the built-in world. */
 
-import { readFileSync } from 'node:fs';
-import { promptScenes } from '@rldf/emoji-world';
+import { type PromptSet, promptScenes, promptSet, promptSetNames } from '@rldf/emoji-world';
 import { noiseKey, Random } from '@rldf/torch';
 import type { PromptsField } from './config/fields.js';
+import { didYouMean } from './config/suggest.js';
 import { UserError } from './errors.js';
+import { readPromptFile } from './prompt-files.js';
+
+export { readPromptFile };
 
 export interface Prompt {
   text: string;
-  /** The other fields of its `.jsonl` line, or its scene in the built-in world; handed to rewards. */
+  /** What its file says besides (other fields or columns), or its scene in the built-in world; handed to rewards. */
   meta: unknown;
 }
 
@@ -19,6 +22,7 @@ export interface Prompt {
 export function loadPrompts(field: PromptsField): Prompt[] {
   if (typeof field === 'string') return readPromptFile(field);
   if (Array.isArray(field)) return field.map((text) => ({ text, meta: null }));
+  if ('set' in field) return promptsOfSet(field.set, field.group);
   const { split, kind, nouns } = field;
   const allowed = nouns === undefined ? undefined : new Set<string>(nouns);
   const scenes = promptScenes(split, kind).filter(
@@ -30,6 +34,26 @@ export function loadPrompts(field: PromptsField): Prompt[] {
     );
   }
   return scenes.map(({ prompt, scene }) => ({ text: prompt, meta: scene }));
+}
+
+/** A frozen set of the built-in world. @throws UserError naming the sets there are */
+export function namedSet(name: string): PromptSet {
+  if (promptSetNames.includes(name)) return promptSet(name);
+  throw new UserError(
+    `prompts: there is no set ${name} — there are ${promptSetNames.join(', ')}${didYouMean(name, promptSetNames)}`,
+  );
+}
+
+function promptsOfSet(name: string, group: string | undefined): Prompt[] {
+  const { prompts } = namedSet(name);
+  const chosen = group === undefined ? prompts : prompts.filter((prompt) => prompt.group === group);
+  if (chosen.length === 0) {
+    const groups = [...new Set(prompts.map((prompt) => prompt.group))].filter((found) => found !== '');
+    throw new UserError(
+      `prompts: the set ${name} has no group "${group}" — ${groups.length === 0 ? 'it has no groups. Leave `group` out' : `it has ${groups.slice(0, 8).join(', ')}${groups.length > 8 ? ', ...' : ''}`}`,
+    );
+  }
+  return chosen.map(({ prompt, scene }) => ({ text: prompt, meta: scene }));
 }
 
 /** The first `most` prompts, each `times` times in a row. */
@@ -62,40 +86,4 @@ export function promptsOfEpoch(
         (_, picture): EpochPrompt => ({ prompt, path: [p, picture] }),
       ),
     );
-}
-
-/** Text files hold one prompt a line (blank lines and those from # on are skipped), `.jsonl` one object with `prompt`. */
-export function readPromptFile(path: string): Prompt[] {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === 'ENOENT';
-    throw new UserError(
-      `${path}: cannot read the prompts — ${missing ? 'there is no such file' : (error as Error).message}`,
-    );
-  }
-  const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/);
-  const prompts = lines.flatMap((line, index): Prompt[] => {
-    if (line.trim() === '') return [];
-    if (!path.endsWith('.jsonl')) return line.startsWith('#') ? [] : [{ text: line.trim(), meta: null }];
-    let value: unknown;
-    try {
-      value = JSON.parse(line);
-    } catch (error) {
-      throw new UserError(
-        `${path}:${index + 1}: not JSON (${(error as Error).message}) — each line is one object`,
-      );
-    }
-    const prompt = (value as { prompt?: unknown } | null)?.prompt;
-    if (typeof prompt !== 'string' || prompt === '') {
-      throw new UserError(
-        `${path}:${index + 1}: no text under "prompt" — each line is one object such as {"prompt": "a cat"}`,
-      );
-    }
-    const { prompt: _prompt, ...meta } = value as Record<string, unknown>;
-    return [{ text: prompt, meta }];
-  });
-  if (prompts.length === 0) throw new UserError(`${path}: holds no prompt — write one a line`);
-  return prompts;
 }

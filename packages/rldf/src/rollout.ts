@@ -5,7 +5,7 @@ import {
   type Conditioning,
   DDIMScheduler,
   decodeImages,
-  encodePrompts,
+  latentShape,
   type Pipeline,
   predictGuided,
   type Trajectory,
@@ -24,15 +24,15 @@ import {
   zeros,
 } from '@rldf/torch';
 import { UserError } from './errors.js';
+import { mapYields } from './generators.js';
 import { meanLogProb } from './log-prob.js';
+import { TextFeatures } from './text-features.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 
 export interface RolloutOptions {
-  /** Conditional rows of the text features, [B, L, D]. */
-  conditional: Conditioning;
-  /** Unconditional row(s), [1 or B, L, D]. */
-  unconditional: Conditioning;
+  /** Of 2B rows, the B unconditional ones first (`TextFeatures.guided`). */
+  conditioning: Conditioning;
   /** One a picture: identity of its noise, and its guidance at each step. */
   behaviours: readonly Behaviour[];
   steps: number;
@@ -96,11 +96,10 @@ export function guidedConditioning(unconditional: Conditioning, conditional: Con
 
 /** Draws a batch with the DDIM policy, yielding the share done after each step. The result's tensors belong to the caller. */
 export async function* rollout(pipeline: Pipeline, options: RolloutOptions): AsyncGenerator<number, Rollout> {
-  const { behaviours, steps, eta } = options;
+  const { conditioning, behaviours, steps, eta } = options;
   const scheduler = policyScheduler(pipeline, steps, eta);
   const shape = latentShape(pipeline);
   const { device } = pipeline.unet;
-  const conditioning = noGrad(() => keep(guidedConditioning(options.unconditional, options.conditional)));
   const latents: Tensor[] = [
     noGrad(() =>
       normal(
@@ -151,7 +150,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
       })),
     );
   } finally {
-    for (const tensor of [...latents, ...logProbs, conditioning.hiddenStates]) tensor.free();
+    free([latents, logProbs]);
   }
 }
 
@@ -162,40 +161,42 @@ export interface RolloutBatches extends Pick<RolloutOptions, 'steps' | 'eta'> {
   negativePrompt: string;
   /** Pictures drawn at once. */
   batchSize: number;
+  /** Of the text, see `TextFeatures`. */
+  prepare?: boolean;
 }
 
 /** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
 export async function* rolloutBatches(
   pipeline: Pipeline,
-  { prompts, behaviours, negativePrompt, batchSize, ...options }: RolloutBatches,
+  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta }: RolloutBatches,
 ): AsyncGenerator<number, Rollout[]> {
   const rollouts: Rollout[] = [];
+  let whole = false;
   try {
     for (let start = 0; start < prompts.length; start += batchSize) {
       const part = prompts.slice(start, start + batchSize);
-      const encode = (texts: readonly string[]) => noGrad(() => encodePrompts(pipeline, texts));
-      const text = { conditional: encode(part), unconditional: encode([negativePrompt]) };
+      const conditioning = noGrad(() => {
+        const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
+        const rows = keep(text.guided(negativePrompt, part));
+        text.free();
+        return rows;
+      });
       try {
         const drawing = rollout(pipeline, {
-          ...text,
-          ...options,
+          conditioning,
           behaviours: behaviours.slice(start, start + batchSize),
+          steps,
+          eta,
         });
-        for (let next = await drawing.next(); ; next = await drawing.next()) {
-          if (next.done) {
-            rollouts.push(next.value);
-            break;
-          }
-          yield (start + part.length * next.value) / prompts.length;
-        }
+        rollouts.push(yield* mapYields(drawing, (share) => (start + part.length * share) / prompts.length));
       } finally {
-        free(text);
+        free(conditioning);
       }
     }
+    whole = true;
     return rollouts;
-  } catch (error) {
-    free(rollouts);
-    throw error;
+  } finally {
+    if (!whole) free(rollouts); // failed, or left by the caller
   }
 }
 
@@ -221,8 +222,4 @@ export function policyMoments(
   return scheduler.moments(prediction, step, latents, eta);
 }
 
-function latentShape({ unet }: Pipeline): [number, number, number] {
-  const { sample_size: size = 64 } = unet.config;
-  const [height, width] = typeof size === 'object' && size !== null ? size : [size ?? 64, size ?? 64];
-  return [unet.inChannels, height, width];
-}
+export { latentShape };

@@ -1,57 +1,101 @@
-import { encodePrompts, type Pipeline } from '@rldf/models';
-import { free, grad, keep, noGrad, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import { type Conditioning, encodePrompts, type Pipeline, selectRows } from '@rldf/models';
+import { free, grad, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import { type NetworkGradient, networkGradient } from './network-gradient.js';
 
-// P prompts · L tokens · D text width · B rows
+// P distinct prompts · L tokens · D text width · B pictures
+
+export interface TextFeaturesOptions {
+  /** Parameters of the text encoder that learn; none if it is frozen. */
+  parameters?: readonly Tensor[];
+  /** Of the U-Net, if its projections of the text may learn. */
+  network?: NetworkGradient;
+  /** Whether what the U-Net makes of the text (`UNet2DConditionModel.prepare`) is computed here, or in each of its passes. */
+  prepare?: boolean;
+}
 
 /**
- * Text features of the prompts behind one update. When the text encoder learns (TexForce, Chen et al. 2024), they are a
- * leaf that gathers dL/dz over all denoising steps, so that the encoder runs forward and backward once an update: the
- * same gradient as through every step.
+ * The text of one drawing or one update, computed once for all denoising steps. What learns on the way (the text encoder
+ * in TexForce, Chen et al. 2024; the U-Net's keys and values of the text) ends in leaves that gather their gradient over
+ * the steps and send it back once: the same gradient as through every step.
  */
 export class TextFeatures {
-  /** [P, L, D]; a leaf that wants its gradient if the encoder learns. */
-  readonly values: Tensor;
-  readonly #encoded: Tensor;
-  readonly #gradient: Tensor | undefined;
-  readonly #parameters: readonly Tensor[];
+  /** What a loss is to be differentiated by, besides the U-Net's own parameters. */
+  readonly leaves: readonly Tensor[];
   readonly #rows: Map<string, number>;
+  readonly #parameters: readonly Tensor[];
+  readonly #network: NetworkGradient;
+  /** [P, L, D], with the graph of the text encoder if it learns; and the same as a leaf. */
+  readonly #encoded: Tensor;
+  readonly #features: Tensor;
+  /** Of the P prompts. With the graph from `#features` on, and cut off by leaves. */
+  readonly #conditioning: Conditioning;
+  readonly #leafConditioning: Conditioning;
+  /** What the leaves are copies of, and the gradients they have gathered. */
+  readonly #origins: readonly Tensor[];
+  readonly #gathered: readonly Tensor[];
 
-  /** @param parameters of the text encoder that learn; empty if it is frozen */
-  constructor(pipeline: Pipeline, prompts: Iterable<string>, parameters: readonly Tensor[]) {
+  constructor(pipeline: Pipeline, prompts: Iterable<string>, options: TextFeaturesOptions = {}) {
+    const { parameters = [], network = networkGradient([]), prepare = true } = options;
     const distinct = [...new Set(prompts)];
-    const learns = parameters.length > 0;
-    const encode = () => encodePrompts(pipeline, distinct).hiddenStates;
     this.#rows = new Map(distinct.map((prompt, row) => [prompt, row]));
     this.#parameters = parameters;
-    this.#encoded = keep(learns ? encode() : noGrad(encode));
-    this.values = learns ? keep(this.#encoded.detach().requiresGrad_()) : this.#encoded;
-    this.#gradient = learns ? keep(zeros(this.values.shape, { device: this.values.device })) : undefined;
+    this.#network = network;
+    this.#encoded = keep(encodePrompts(pipeline, distinct).hiddenStates);
+    this.#features = leafOf(this.#encoded);
+    const bare: Conditioning = { hiddenStates: this.#features };
+    this.#conditioning = prepare ? keep(network.record(() => pipeline.unet.prepare(bare))) : bare;
+
+    const origins = [...(this.#conditioning.prepared?.values() ?? [])].flat().filter((t) => t.requiresGrad);
+    const leaves = new Map(origins.map((origin) => [origin, leafOf(origin)]));
+    this.#leafConditioning = prepare ? replaced(this.#conditioning, leaves) : bare;
+    this.leaves = prepare ? [...leaves.values()] : this.#features.requiresGrad ? [this.#features] : [];
+    this.#origins = origins;
+    this.#gathered = this.leaves.map(({ shape, dtype, device }) => keep(zeros(shape, { dtype, device })));
   }
 
-  get learns(): boolean {
-    return this.#gradient !== undefined;
+  /** The conditioning of a guided batch, 2B rows: the negative prompt for all, then these. Differentiable in `leaves`. */
+  guided(negativePrompt: string, prompts: readonly string[]): Conditioning {
+    const row = (prompt: string) => this.#rows.get(prompt) as number;
+    const rows = [...prompts.map(() => row(negativePrompt)), ...prompts.map(row)];
+    const { device } = this.#features;
+    return scope(
+      () => selectRows(this.#leafConditioning, tensor(rows, { dtype: 'int64', device })) as never,
+    ) as Conditioning;
   }
 
-  /** Features of these prompts, [B, L, D]. Differentiable in `values`. */
-  of(prompts: readonly string[]): Tensor {
-    return scope(() => {
-      const rows = prompts.map((prompt) => this.#rows.get(prompt) as number);
-      return this.values.indexSelect(0, tensor(rows, { dtype: 'int64', device: this.values.device }));
-    });
+  /** Adds a micro-batch's gradients of `leaves`. */
+  gather(gradients: readonly (Tensor | undefined)[]): void {
+    for (const [i, gradient] of gradients.entries()) if (gradient) this.#gathered[i]?.add_(gradient);
   }
 
-  /** Adds a micro-batch's gradient of `values`. */
-  gather(gradient: Tensor): void {
-    this.#gradient?.add_(gradient);
-  }
-
-  /** Gradients of the encoder's parameters for all that was gathered. */
-  backward(): Tensor[] {
-    if (this.#gradient === undefined) return [];
-    return grad(this.#encoded, this.#parameters, { gradOutputs: [this.#gradient] });
+  /** Gradients of what learns, for all that was gathered: of the U-Net (its share behind the text) and of the encoder. */
+  backward(): { network: (Tensor | undefined)[]; textEncoder: Tensor[] } {
+    if (this.leaves.length === 0) return { network: [], textEncoder: [] };
+    const inputs = this.#features.requiresGrad ? [this.#features] : [];
+    const behind =
+      this.#origins.length > 0
+        ? this.#network.grad(this.#origins, inputs, { gradOutputs: this.#gathered })
+        : { parameters: [], inputs: this.#gathered };
+    const [features] = behind.inputs;
+    const textEncoder =
+      features === undefined ? [] : grad(this.#encoded, this.#parameters, { gradOutputs: [features] });
+    return { network: behind.parameters, textEncoder };
   }
 
   free(): void {
-    free([this.#encoded, this.values, this.#gradient]);
+    this.#network.clear();
+    free([this.#encoded, this.#features, this.#conditioning, this.leaves, this.#gathered]);
   }
+}
+
+/** The same values without what they were computed from; they gather a gradient if the given ones have one. */
+function leafOf(tensor: Tensor): Tensor {
+  return keep(scope(() => (tensor.requiresGrad ? tensor.detach().requiresGrad_() : tensor)));
+}
+
+function replaced(conditioning: Conditioning, by: ReadonlyMap<Tensor, Tensor>): Conditioning {
+  const prepared = [...(conditioning.prepared ?? [])].map(
+    ([layer, tensors]) => [layer, tensors.map((tensor) => by.get(tensor) ?? tensor)] as const,
+  );
+  return { ...conditioning, prepared: new Map(prepared) };
 }

@@ -12,7 +12,7 @@ import {
 } from '@rldf/models';
 import { free, type StateTree, scope, type Tensor } from '@rldf/torch';
 import { InternalError } from './errors.js';
-import { makeFolder } from './run/files.js';
+import { fileOperation, makeFolder } from './run/files.js';
 import type { DrawRequest } from './run/training.js';
 
 export type Trained = 'none' | 'lora' | 'full';
@@ -104,12 +104,13 @@ export async function exportAdapters(
   makeFolder(folder);
   const files: string[] = [];
   if (full) {
-    savePipeline(pipeline, join(folder, 'model')); // without the adapters, which are saved beside it
-    files.push(join(folder, 'model'));
+    const model = join(folder, 'model');
+    fileOperation('write', model, () => savePipeline(pipeline, model)); // without the adapters, which are saved beside it
+    files.push(model);
   }
   if (adapters.unet === undefined && adapters.textEncoder === undefined) return files;
   const file = join(folder, 'pytorch_lora_weights.safetensors');
-  saveLora(file, adapters);
+  fileOperation('write', file, () => saveLora(file, adapters));
   const draw = () => generate(pipeline, { prompts: ['a cat'], seeds: [0], steps: 4, guidanceScale: 2 });
   const trained = await draw();
   const strengths = Object.values(adapters).map((adapter): [LoraAdapter, number] => [

@@ -4,6 +4,7 @@ import { collect, interruption, printJson } from './shared.js';
 
 interface Options {
   promptFile?: string;
+  prompts?: string;
   seed: string;
   count: string;
   negative?: string;
@@ -34,7 +35,8 @@ export function generateCommand(): Command {
   return new Command('generate')
     .description('draw pictures: PNGs with their settings inside and a contact sheet')
     .argument('[prompt...]', 'what to draw; each argument is one prompt')
-    .option('--prompt-file <file>', 'prompts from a file, one a line (or .jsonl)')
+    .option('--prompt-file <file>', 'prompts from a file: one a line, .jsonl, .csv or .tsv')
+    .option('--prompts <set>', 'prompts of a named set, see rldf prompts')
     .option('--seed <list>', 'seeds, such as 7, 1,2,3 or 0-15; every prompt is drawn with each', '0')
     .option('--count <n>', 'pictures of each prompt, with seeds counted up from the (single) seed', '1')
     .option('--negative <prompt>', 'what to steer away from')
@@ -64,7 +66,7 @@ Examples:
     )
     .action(async (prompts: string[], options: Options) => {
       const { UserError } = await import('../errors.js');
-      const { readPromptFile } = await import('../prompts.js');
+      const { namedSet, readPromptFile } = await import('../prompts.js');
       const { findModel } = await import('../models.js');
       const { generateFiles, parseAdapter } = await import('../generate-files.js');
       const { loadPipeline } = await import('@rldf/models');
@@ -89,9 +91,14 @@ Examples:
         ...(options.promptFile === undefined
           ? []
           : readPromptFile(options.promptFile).map(({ text }) => text)),
+        ...(options.prompts === undefined
+          ? []
+          : namedSet(options.prompts).prompts.map(({ prompt }) => prompt)),
       ];
       if (texts.length === 0)
-        throw new UserError('generate: no prompt given — write `rldf generate "a cat"` or use --prompt-file');
+        throw new UserError(
+          'generate: no prompt given — write `rldf generate "a cat"` or use --prompt-file or --prompts',
+        );
       const seeds = parseSeeds(UserError, options.seed, number('count', options.count, { least: 1 })!);
       const pairs = texts.flatMap((prompt) => seeds.map((seed) => ({ prompt, seed })));
       const adapters = (options.adapter ?? []).map(parseAdapter);

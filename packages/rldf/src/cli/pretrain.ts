@@ -11,17 +11,19 @@ interface Options {
   scenes?: string;
   precision?: 'float32' | 'bfloat16';
   threads?: string;
-  seed: string;
+  seed?: string;
   output?: string;
   from?: string;
 }
 
 export function pretrainCommand(): Command {
   return new Command('pretrain')
-    .description('train the built-in model from nothing, stage by stage; a stage continues where it was')
+    .description(
+      'train the built-in model and its instruments from nothing, stage by stage; a stage continues where it was',
+    )
     .argument(
       '<stage>',
-      'clip, decoder, encoder, unet, judge; vae for decoder and encoder; pack to write the model folder',
+      'clip, decoder, encoder, unet; instruments: judge, detector, judge-detector, style; vae for decoder and encoder; pack to write the model folder',
     )
     .option('--folder <folder>', 'holds one folder a stage', 'runs/pretrain')
     .option('--steps <n>', 'updates in all; the learning rate falls to zero there')
@@ -29,13 +31,13 @@ export function pretrainCommand(): Command {
     .option('--batch-size <n>', 'pictures an update')
     .option('--learning-rate <x>', 'highest learning rate')
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
-    .option('--from <folder>', 'unet: go on from this model folder’s weights')
+    .option('--from <folder>', 'unet: go on from this model folder’s weights; pack: change its U-Net alone')
     .addOption(
       new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']),
     )
     .option('--threads <n>', 'CPU threads')
-    .option('--seed <n>', 'seed of everything random', '0')
-    .option('--output <folder>', 'pack: where the model folder goes')
+    .option('--seed <n>', 'seed of everything random; default: the stage’s own')
+    .option('--output <folder>', 'where the model folder (pack) or the instrument’s weights and card go')
     .addHelpText(
       'after',
       `
@@ -44,7 +46,8 @@ Examples:
   $ rldf pretrain vae --minutes 30
   $ rldf pretrain unet --minutes 120 --precision bfloat16
   $ rldf pretrain unet --from packages/emoji-world/model --folder runs/leg-2 --learning-rate 1e-3
-  $ rldf pretrain pack --output my-model`,
+  $ rldf pretrain pack --output my-model
+  $ rldf pretrain detector --output my-instruments`,
     )
     .action(async (stage: string, options: Options) => {
       const { runPretraining } = await import('../pretrain/index.js');
@@ -63,7 +66,7 @@ Examples:
           cachedScenes: number(options.scenes),
           precision: options.precision,
           threads: number(options.threads),
-          seed: Number(options.seed),
+          seed: number(options.seed),
           output: options.output,
           from: options.from,
           signal,

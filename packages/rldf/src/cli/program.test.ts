@@ -70,10 +70,10 @@ test('help, for rldf and for every command, has worked examples', async () => {
   const { code, out } = await rldf('--help');
   expect(code).toBe(0);
   expect(out).toContain('rldf quickstart');
-  const names = [...out.matchAll(/^ {2}([a-z]+) /gm)]
+  const names = [...out.matchAll(/^ {2}([a-z-]+) /gm)]
     .map((match) => match[1]!)
     .filter((name) => name !== 'help');
-  expect(names.length).toBe(11);
+  expect(names.length).toBe(21);
   for (const name of names) {
     const help = await rldf(name, '--help');
     expect([name, help.code, help.out.includes('Examples:')]).toEqual([name, 0, true]);

@@ -3,15 +3,25 @@
 import { Command, CommanderError } from 'commander';
 import { version } from '../version.js';
 import { doctorCommand } from './doctor.js';
+import { evalCommand } from './eval.js';
+import { explainCommand } from './explain.js';
+import { exportCommand } from './export.js';
 import { generateCommand } from './generate.js';
 import { modelsCommand } from './models.js';
+import { planCommand } from './plan.js';
 import { pretrainCommand } from './pretrain.js';
+import { promptsCommand } from './prompts.js';
 import { quickstartCommand } from './quickstart.js';
 import { recipesCommand } from './recipes.js';
 import { reportCommand } from './report.js';
+import { reproduceCommand } from './reproduce.js';
 import { resumeCommand } from './resume.js';
+import { rewardsCommand } from './rewards.js';
+import { setupCommand } from './setup.js';
 import { trainCommand } from './train.js';
 import { validateCommand } from './validate.js';
+import { verifyResumeCommand } from './verify-resume.js';
+import { verifySeedCommand } from './verify-seed.js';
 import { worldCommand } from './world.js';
 
 /** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
@@ -39,12 +49,22 @@ Each command explains itself: rldf train --help`,
     trainCommand(),
     resumeCommand(),
     generateCommand(),
+    exportCommand(),
     validateCommand(),
+    planCommand(),
     recipesCommand(),
+    promptsCommand(),
     modelsCommand(),
+    rewardsCommand(),
+    evalCommand(),
     reportCommand(),
+    explainCommand(),
+    reproduceCommand(),
     worldCommand(),
     pretrainCommand(),
+    setupCommand(),
+    verifyResumeCommand(),
+    verifySeedCommand(),
     doctorCommand(),
   ];
   for (const command of commands) root.addCommand(command);

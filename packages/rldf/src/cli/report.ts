@@ -1,27 +1,54 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { printJson } from './shared.js';
+import { printJson, table } from './shared.js';
+
+interface Options {
+  runs: string;
+  output: string;
+  json?: boolean;
+}
 
 export function reportCommand(): Command {
   return new Command('report')
-    .description('draw the report of a finished run again: grid, curve, page, report.json')
-    .argument('<run>', 'run folder, or its name below --runs')
+    .description('draw the report of a finished run again; of several runs, lay their curves over each other')
+    .argument('<run...>', 'run folders, or names below --runs')
     .option('--runs <folder>', 'folder of all runs', 'runs')
-    .option('--json', 'print report.json')
+    .option('--output <folder>', 'of several runs: where the common report goes', 'overlay')
+    .option('--json', 'print report.json, or overlay.json of several runs')
     .addHelpText(
       'after',
       `
 Examples:
   $ rldf report quickstart
-  $ rldf report runs/my-run --json`,
+  $ rldf report runs/my-run --json
+  $ rldf report seed-1 seed-2 seed-3 other-recipe --output comparison
+
+Runs whose recipes differ in their seed only become one line with a band.`,
     )
-    .action(async (run: string, options: { runs: string; json?: boolean }) => {
+    .action(async (runs: string[], options: Options) => {
       const { openRun } = await import('../run/run.js');
-      const { redrawReport } = await import('../report/report.js');
-      const opened = openRun(run, options.runs);
-      const numbers = await redrawReport(opened);
+      const [first, ...others] = runs.map((run) => openRun(run, options.runs));
+      if (first !== undefined && others.length === 0) {
+        const { redrawReport } = await import('../report/report.js');
+        const numbers = await redrawReport(first);
+        if (options.json) return printJson(numbers);
+        process.stdout.write(`${describeResult(numbers)}\n${join(first.reportFolder, 'index.html')}\n`);
+        return;
+      }
+      const { writeOverlay } = await import('../report/overlay.js');
+      const numbers = await writeOverlay([first!, ...others], options.output);
       if (options.json) return printJson(numbers);
-      process.stdout.write(`${describeResult(numbers)}\n${join(opened.reportFolder, 'index.html')}\n`);
+      const shown = (value: number | null) => (value === null ? '-' : value.toFixed(3));
+      const rows = numbers.groups.map(({ label, runs: own, difference }) => [
+        label,
+        own.map(({ name }) => name).join(' '),
+        difference === null
+          ? own.map((run) => shown(run.difference)).join(' ')
+          : `${shown(difference.mean)} [${difference.ci95.map(shown).join(', ')}] over ${difference.seeds} seeds`,
+      ]);
+      process.stdout.write(
+        `${table([['recipe', 'runs', 'difference'], ...rows])}\n${join(options.output, 'index.html')}\n`,
+      );
     });
 }
 

@@ -4,15 +4,22 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The recipes that ship with rldf. */
-export const recipesFolder = fileURLToPath(new URL('../../../../recipes/', import.meta.url));
+/** The recipes that ship with rldf: in the installed package, or at the top of the repository. */
+export const recipesFolder: string = ['../../recipes/', '../../../../recipes/']
+  .map((path) => fileURLToPath(new URL(path, import.meta.url)))
+  .find(existsSync) as string;
+
+/** Names of the tables that `rldf reproduce` knows. */
+export function tableNames(): string[] {
+  const folder = join(recipesFolder, 'reproduce');
+  return existsSync(folder) ? readdirSync(folder).sort() : [];
+}
 
 /** Names of the shipped recipes, without their ending. */
 export function recipeNames(): string[] {
-  if (!existsSync(recipesFolder)) return [];
   const files = readdirSync(recipesFolder, { recursive: true, encoding: 'utf8' });
   return files
-    .filter((file) => file.endsWith('.yaml'))
+    .filter((file) => file.endsWith('.yaml') && !file.endsWith('protocol.yaml'))
     .map((file) => file.replace(/\.yaml$/, '').replaceAll('\\', '/'))
     .sort();
 }

@@ -24,6 +24,7 @@ export async function watch(
   options: WatchOptions,
 ): Promise<ReportNumbers | undefined> {
   const { UserError } = await import('../errors.js');
+  const { describeAlarm } = await import('../hack-watch/hack-watch.js');
   const estimate = new Estimate();
   let report: ReportNumbers | undefined;
   let headline = '';
@@ -49,6 +50,8 @@ export async function watch(
         progress.print(
           `epoch ${String(step).padStart(String(steps).length)}/${steps}${shown('reward', row['reward/mean'])}${shown('validation', row['validation/reward'])}  ${duration(Number(row['time/step']))}${left && `  ${left}`}`,
         );
+      } else if (event.kind === 'alarm') {
+        progress.print(describeAlarm(event.alarm));
       } else if (event.kind === 'interrupted') {
         progress.clear();
         throw new UserError(

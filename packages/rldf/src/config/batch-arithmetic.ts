@@ -1,5 +1,8 @@
 /** The numbers of a DDPO-like recipe: how pictures, batches and updates fit together. Pure; nothing is loaded. */
 
+/** An epoch's pictures are all in memory at once. */
+const mostPictures = 1_000_000;
+
 /** What the arithmetic needs of a recipe. */
 export interface BatchFields {
   epochs: number;
@@ -78,6 +81,11 @@ export function batchProblems(recipe: BatchFields): ArithmeticProblem[] {
     problems.push({
       path: ['sample', 'picturesPerPrompt'],
       message: `${product} — one reward has no spread to learn from; at least 2 are needed. Set sample.picturesPerPrompt: 4`,
+    });
+  } else if (pictures > mostPictures) {
+    problems.push({
+      path: ['sample', 'picturesPerPrompt'],
+      message: `${product} — at most ${mostPictures} fit into an epoch. Set more epochs of fewer pictures`,
     });
   } else if (train.updatesPerEpoch > pictures || pictures % train.updatesPerEpoch !== 0) {
     problems.push({

@@ -1,4 +1,4 @@
-/** Draft of DDPO's part of the recipe; belongs to methods/ddpo.ts once that is written. */
+/** DDPO's part of the recipe. */
 
 import { z } from 'zod';
 import { commonFields, count, fraction, positive } from './fields.js';
@@ -53,6 +53,24 @@ export const ddpoSchema = z.strictObject({
         .max(1)
         .default(1e-3)
         .describe('AdamW step size. Paper: 3e-4 (LoRA), 1e-5 (full)'),
+      schedule: z
+        .enum(['constant', 'linear', 'cosine'])
+        .default('constant')
+        .describe(
+          'constant, or from the full learning rate down to 0 at the last update of `epochs`: along a line, or half a cosine',
+        ),
+      warmup: z
+        .int()
+        .min(0)
+        .default(0)
+        .describe('updates in which the learning rate rises from 0, whatever the schedule'),
+      klWeight: z
+        .number()
+        .min(0)
+        .default(0)
+        .describe(
+          'how strongly the policy is kept near the one training began from: weight of their KL at each step, in nats per latent element, in the loss. 0: not at all, as in the paper; costs one more pass without gradient',
+        ),
       weightDecay: z.number().min(0).max(1).default(1e-4).describe('AdamW weight decay. Paper: 1e-4'),
       maxGradNorm: positive.default(1).describe('gradients are scaled down to this norm. Paper: 1'),
       updatesPerEpoch: count
@@ -63,6 +81,12 @@ export const ddpoSchema = z.strictObject({
       timestepFraction: fraction
         .default(1)
         .describe('share of the denoising steps learned from, above 0 up to 1'),
+      reuse: z
+        .boolean()
+        .default(true)
+        .describe(
+          'computes the text’s keys and values once for all steps, with the U-Net’s LoRA merged into its weights: faster, the same up to rounding. false: everything in every pass, to compare',
+        ),
       stepWeights: z
         .enum(['none', 'balanced'])
         .default('none')

@@ -1,10 +1,11 @@
 /** Pieces of recipe schemas that methods share. Every field says its unit, range and, where there is one, the paper's value. */
 
-import { nouns, sceneKinds, splits } from '@rldf/emoji-world';
+import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
 import { z } from 'zod';
+import { nearest } from './suggest.js';
 
-/** A whole number from 1. */
-export const count = z.int().min(1);
+/** A whole number from 1; beyond a million it is a slip of the pen that would fill the memory. */
+export const count = z.int().min(1).max(1_000_000);
 /** A number above 0. */
 export const positive = z.number().positive();
 /** A number above 0, at most 1. */
@@ -27,19 +28,40 @@ export const worldPromptsSchema = z.strictObject({
     .describe('only scenes of nothing but these nouns; default: all'),
 });
 
+/** A frozen set of the built-in world, named after its paper. */
+export const promptSetSchema = z.strictObject({
+  set: z
+    .string() // not an enum: zod would take a misspelt name for the other kind of object
+    .refine((name) => promptSetNames.includes(name), {
+      error: ({ input }) => {
+        const near = nearest(String(input), promptSetNames);
+        return `none of the sets that \`rldf prompts\` lists${near === undefined ? '' : ` (nearest: ${near})`}`;
+      },
+    })
+    .meta({ enum: promptSetNames, description: 'one of `rldf prompts`' }),
+  group: z.string().min(1).optional().describe('only this group of the set; default: all'),
+});
+
 export const promptsSchema = z
-  .union([z.string().min(1), z.array(z.string().min(1)).min(1), worldPromptsSchema], {
+  .union([z.string().min(1), z.array(z.string().min(1)).min(1), promptSetSchema, worldPromptsSchema], {
     error:
-      'expected the path of a prompt file, a list of prompts, or a world set such as { split: train, kind: single }',
+      'expected the path of a prompt file, a list of prompts, a named set such as { set: diffexp-animals }, or prompts of the world such as { split: train, kind: single }',
   })
-  .describe('a file with one prompt a line (or .jsonl), a list of prompts, or a set of the built-in world');
+  .describe(
+    'a prompt file (.txt, .jsonl, .csv, .tsv), a list of prompts, a named set (`rldf prompts`), or prompts of the built-in world by kind',
+  );
 export type PromptsField = z.output<typeof promptsSchema>;
 
-/** One reward: a built-in by name, or a module of the user's own. */
+/** One reward: a built-in by name, a module of the user's own, or people's ratings. */
 export const singleRewardSchema = z.union(
-  [z.string().min(1), z.strictObject({ module: z.string().min(1) })],
+  [
+    z.string().min(1),
+    z.strictObject({ module: z.string().min(1) }),
+    z.strictObject({ ratings: z.string().min(1) }),
+  ],
   {
-    error: 'expected the name of a built-in reward, or { module: ./my-reward.ts }',
+    error:
+      'expected the name of a built-in reward, { module: ./my-reward.ts }, or { ratings: ./ratings.csv }',
   },
 );
 
@@ -56,9 +78,10 @@ export const weightedRewardSchema = z.strictObject({
 
 export const rewardSchema = z
   .union([singleRewardSchema, z.array(weightedRewardSchema).min(1)], {
-    error: 'expected a reward name, { module: ./my-reward.ts }, or a list of { reward, weight, normalise }',
+    error:
+      'expected a reward name, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list of { reward, weight, normalise }',
   })
-  .describe('what is rewarded; `rldf models --rewards` lists the built-in ones');
+  .describe('what is rewarded; `rldf rewards` lists the built-in ones');
 export type RewardField = z.output<typeof rewardSchema>;
 
 /** Fields of every method. */
@@ -84,7 +107,10 @@ export const commonFields = {
       prompts: promptsSchema
         .optional()
         .describe('prompts of the final comparison; default: those of evaluate'),
-      picturesPerPrompt: count.default(1).describe('pictures of each, with the same noise before and after'),
+      picturesPerPrompt: count
+        .max(1000)
+        .default(1)
+        .describe('pictures of each, with the same noise before and after'),
       maxPrompts: count.default(32).describe('at most this many prompts'),
     })
     .prefault({})
@@ -95,11 +121,26 @@ export const commonFields = {
     .strictObject({
       every: count.default(5).describe('epochs between evaluations'),
       prompts: promptsSchema.optional().describe('validation prompts; default: the prompts trained on'),
-      picturesPerPrompt: count.default(1).describe('pictures of each prompt, with the same seeds every time'),
+      picturesPerPrompt: count
+        .max(1000)
+        .default(1)
+        .describe('pictures of each prompt, with the same seeds every time'),
       maxPrompts: count.default(32).describe('at most this many prompts'),
     })
     .prefault({})
     .describe('validation with fixed seeds; chooses the best checkpoint'),
+  watch: z
+    .strictObject({
+      mode: z
+        .enum(['off', 'log', 'stop'])
+        .default('log')
+        .describe(
+          'log: an alarm when statistics of the validation pictures part from the reward; stop: end there and keep the best clean checkpoint',
+        ),
+      judge: singleRewardSchema.optional().describe('a reward that nothing is trained on, watched besides'),
+    })
+    .prefault({})
+    .describe('looks for reward hacking at every validation'),
   checkpoint: z
     .strictObject({
       every: count.default(5).describe('epochs between checkpoints'),

@@ -54,6 +54,16 @@ train:
   `);
 });
 
+test('a misspelt prompt set, and a misspelt key beside one, are told apart from prompts by kind', () => {
+  const recipe = (prompts: string) => messageOf(minimal.replace('animals.txt', prompts));
+  expect(recipe('{ set: diffexp-animal }')).toContain(
+    'r.yaml:2:12  prompts.set: none of the sets that `rldf prompts` lists (nearest: diffexp-animals), got text "diffexp-animal"',
+  );
+  expect(recipe('{ set: texforce-seen, grup: colour }')).toContain('Did you mean prompts.group?');
+  expect(recipe('{ split: train, kindd: single }')).toContain('Did you mean prompts.kind?');
+  expect(recipe('{ set: texforce-seen, group: colour }')).toBe('no error');
+});
+
 test('a wrong field elsewhere does not hide impossible batch arithmetic', () => {
   const message = messageOf(
     `${minimal.replace('{ clipNats: 1.5 }', '{ clipNats: 1.5, updatesPerEpoch: 3 }')}seed: -1\n`,
@@ -120,7 +130,9 @@ test('rewards may be a name, a module or a weighted list; mistakes inside are po
   expect(reward('[{ reward: clip-score, weigth: 2 }]')).toContain(
     'reward.0.weigth: unknown key. Did you mean reward.0.weight?',
   );
-  expect(reward('7')).toContain('reward: expected a reward name, { module: ./my-reward.ts }, or a list');
+  expect(reward('7')).toContain(
+    'reward: expected a reward name, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list',
+  );
 });
 
 test('the same checks serve recipes given as objects', () => {

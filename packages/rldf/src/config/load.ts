@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
-import { UserError } from '../errors.js';
+import { shown, UserError } from '../errors.js';
 import { crossFieldProblems, methodNames, methodSchemas, type Recipe } from './recipe.js';
 import { didYouMean } from './suggest.js';
 
@@ -32,7 +32,7 @@ export class RecipeError extends UserError {
  * Reads a recipe file.
  *
  * Paths in it are taken from the recipe's own folder and come back absolute, so that the run can be resumed from
- * anywhere: prompt files, reward modules, and models that begin with `.` or `/`.
+ * anywhere: prompt files, reward modules, ratings, and models that begin with `.` or `/`.
  * @param overrides `key.path=value` pairs from `--set`; values are YAML
  * @throws RecipeError with every problem found
  */
@@ -54,9 +54,9 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   const absolute = (path: string) => (isAbsolute(path) ? path : resolve(folder, path));
   const prompts = <Field>(field: Field) => (typeof field === 'string' ? absolute(field) : field) as Field;
   const single = <Field>(field: Field) =>
-    (typeof field === 'object' && field !== null && 'module' in field
-      ? { ...field, module: absolute(String(field.module)) }
-      : field) as Field;
+    (typeof field !== 'object' || field === null
+      ? field
+      : Object.fromEntries(Object.entries(field).map(([kind, path]) => [kind, absolute(path)]))) as Field;
   const { evaluate, report, reward } = recipe;
   return {
     ...recipe,
@@ -70,17 +70,25 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   };
 }
 
+/** Parsed, each value takes a thousand times its text. */
+const longestText = 200_000;
+
 /** Checks a recipe given as text; `file` is only named in messages. */
 export function parseRecipe(text: string, file: string, overrides: readonly string[] = []): Recipe {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines });
+  const start = `${file}:1:1`;
+  if (text.length > longestText) {
+    const message = `${text.length} characters — at most ${longestText}. Put long lists of prompts into a file of their own`;
+    throw new RecipeError([{ where: start, field: '', message }]);
+  }
+  const document = readable(start, () => parseDocument(text, { lineCounter: lines }));
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
   };
   if (document.errors.length > 0) {
     throw new RecipeError(
-      document.errors.map((error) => ({
+      document.errors.slice(0, 20).map((error) => ({
         where: at(error.pos[0]),
         field: '',
         message: `${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')} — not valid YAML`,
@@ -92,7 +100,7 @@ export function parseRecipe(text: string, file: string, overrides: readonly stri
       { where: `${file}:1:1`, field: '', message: 'expected `key: value` lines, such as method: ddpo' },
     ]);
   }
-  const values = document.toJS() as Record<string, unknown>;
+  const values = readable(start, () => document.toJS()) as Record<string, unknown>;
   const overridden = new Map<string, string>();
   for (const override of overrides) overridden.set(applyOverride(values, override), `--set ${override}`);
   const locate = (path: Path): string => {
@@ -103,6 +111,17 @@ export function parseRecipe(text: string, file: string, overrides: readonly stri
     return at(offsetOf(document.contents as Node, path));
   };
   return checkRecipe(values, locate);
+}
+
+/** What the YAML library throws is a mistake in the text: aliases without anchors or without end, too many levels. */
+function readable<Value>(where: string, run: () => Value): Value {
+  try {
+    return run();
+  } catch (error) {
+    const reason =
+      error instanceof RangeError ? 'nested too deeply' : (error as Error).message.split('\n')[0]!;
+    throw new RecipeError([{ where, field: '', message: `${reason} — not valid YAML` }]);
+  }
 }
 
 /** Checks a recipe given as an object, as library users write it. */
@@ -147,7 +166,7 @@ function schemaFor(values: unknown, locate: (path: Path) => string) {
   const message =
     method === undefined
       ? `missing — says how to learn. One of: ${known}`
-      : `unknown method ${show(method)} — one of: ${known}${didYouMean(String(method), methodNames)}`;
+      : `unknown method ${show(method)} — one of: ${known}${typeof method === 'string' ? didYouMean(method, methodNames) : ''}`;
   throw new RecipeError([{ where: locate(['method']), field: 'method', message }]);
 }
 
@@ -165,11 +184,15 @@ function flatten(issues: readonly Issue[]): Issue[] {
           branch.length > 0 &&
           !branch.some((inner) => inner.path.length === 0 && inner.code === 'invalid_type'),
       );
-    const meant = branches.sort((a, b) => a.length - b.length)[0];
+    const meant = branches.sort((a, b) => unknownKeys(a) - unknownKeys(b) || a.length - b.length)[0];
     if (!isObject || meant === undefined) return [issue];
     return meant.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
   });
 }
+
+/** How many keys a branch does not know: the value is not meant for it. */
+const unknownKeys = (issues: readonly Issue[]) =>
+  issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 0), 0);
 
 function describeIssue(issue: Issue): string {
   const input = issue.input;
@@ -179,7 +202,7 @@ function describeIssue(issue: Issue): string {
   }
   if (issue.code === 'invalid_value') {
     const options = issue.values.map(String);
-    return `expected ${options.length === 1 ? options[0] : `one of ${options.join(', ')}`}, got ${show(input)}${didYouMean(String(input), options)}`;
+    return `expected ${options.length === 1 ? options[0] : `one of ${options.join(', ')}`}, got ${show(input)}${typeof input === 'string' ? didYouMean(input, options) : ''}`;
   }
   if (issue.code === 'too_small' || issue.code === 'too_big') {
     const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum;
@@ -211,7 +234,7 @@ function articled(type: string): string {
 }
 
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = shown(value);
   const kind = typeof value === 'string' ? 'text ' : '';
   return `${kind}${text.length > 60 ? `${text.slice(0, 57)}...` : text}`;
 }
@@ -285,7 +308,9 @@ function applyOverride(values: Record<string, unknown>, override: string): strin
   ) {
     throw new UserError(`--set ${override}: expected key.path=value, such as --set train.learningRate=3e-4`);
   }
-  const document = parseDocument(override.slice(equals + 1));
+  const document = readable(`--set ${override.slice(0, 100)}`, () =>
+    parseDocument(override.slice(equals + 1)),
+  );
   if (document.errors.length > 0) {
     throw new UserError(
       `--set ${override}: the value is not valid YAML. Quote it, such as --set 'name="a: b"'`,
@@ -297,6 +322,6 @@ function applyOverride(values: Record<string, unknown>, override: string): strin
     if (node[key] === null || typeof node[key] !== 'object') node[key] = {};
     node = node[key] as Record<string, unknown>;
   }
-  node[keys.at(-1)!] = document.toJS();
+  node[keys.at(-1)!] = readable(`--set ${override.slice(0, 100)}`, () => document.toJS());
   return dotted;
 }

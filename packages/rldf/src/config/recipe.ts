@@ -32,6 +32,12 @@ export function crossFieldProblems(recipe: Pick<Recipe, 'epochs' | 'sample' | 't
       message: `${minimumCount} rewards are needed, but only bufferSize: ${bufferSize} are remembered — no prompt would ever be judged by its own. Set it to at most ${bufferSize}`,
     });
   }
+  if (train.klWeight > 0 && (train.unet === 'full' || train.textEncoder === 'full')) {
+    problems.push({
+      path: ['train', 'klWeight'],
+      message: `${train.klWeight}, but all weights of a network learn — the policy before is what is left without the adapters. Set unet and textEncoder to lora or none, or klWeight: 0`,
+    });
+  }
   if (train.unet === 'none' && train.textEncoder === 'none') {
     problems.push({
       path: ['train'],

@@ -14,6 +14,7 @@ export function editDistance(a: string, b: string): number {
 
 /** The candidate that a typing mistake most likely meant, if any is near (a third of its letters, at least two). */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  if (word.length > 100) return undefined; // nothing that was mistyped
   let best: string | undefined;
   let least = Number.POSITIVE_INFINITY;
   for (const candidate of candidates) {

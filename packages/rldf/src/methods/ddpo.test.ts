@@ -1,12 +1,14 @@
 import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { crossFieldProblems } from '../config/recipe.js';
 import type { TrainingContext } from '../run/training.js';
 import {
   createDdpo,
   type DdpoRecipe,
   ddpoSchema,
   importanceSamplingLoss,
+  learningRateSchedule,
   scoreFunctionLoss,
 } from './ddpo.js';
 
@@ -154,4 +156,98 @@ test('score function: one update after each drawing moves along the advantage', 
   );
   expect(rows[0]?.['policy/clipFraction']).toBe(0);
   expect(rows[0]?.['gradient/norm']).toBeGreaterThan(0);
+});
+
+/** All trained weights after each epoch, and the metrics. */
+async function weightsOf(
+  recipe: DdpoRecipe,
+): Promise<{ weights: number[]; metrics: Record<string, number> }[]> {
+  const training = createDdpo(recipe, tinyPipeline(1), contextOf());
+  const epochs: { weights: number[]; metrics: Record<string, number> }[] = [];
+  for await (const event of training.run(0)) {
+    if (event.kind !== 'step') continue;
+    const { trainables } = training.state() as { trainables: { unet: Tensor[]; textEncoder: Tensor[] } };
+    const weights = [...trainables.unet, ...trainables.textEncoder].flatMap((t) => t.toNumbers());
+    epochs.push({ weights, metrics: event.metrics });
+  }
+  training.free();
+  return epochs;
+}
+
+test.each([
+  ['LoRA on the U-Net', { unet: 'lora' }],
+  ['on both networks', { unet: 'lora', textEncoder: 'lora' }],
+  ['all U-Net weights', { unet: 'full' }],
+])('reuse changes the speed, not the update (1e-5): %s', async (_, train) => {
+  const both = (reuse: boolean) =>
+    weightsOf(recipeOf({ epochs: 1, train: { ...train, reuse, updatesPerEpoch: 2, learningRate: 1e-2 } }));
+  const [[on], [off]] = [await both(true), await both(false)];
+  expect(on?.metrics['gradient/norm']).toBeGreaterThan(0);
+  expect(
+    Math.abs((on?.metrics['gradient/norm'] as number) / (off?.metrics['gradient/norm'] as number) - 1),
+  ).toBeLessThan(1e-5);
+  expect(on?.metrics['policy/firstRatioError']).toBeLessThan(1e-5);
+});
+
+test('the ratio before an update stays 1 when the adapter is not zero any more', async () => {
+  const recipe = recipeOf({ epochs: 3, train: { batchSize: 4, learningRate: 1e-2 } });
+  for (const { metrics } of await weightsOf(recipe))
+    expect(metrics['policy/firstRatioError']).toBeLessThan(1e-6);
+});
+
+test('leaving in the middle of drawing or learning frees everything and restores the weights', async () => {
+  for (const phase of ['drawing', 'scoring', 'learning']) {
+    const pipeline = tinyPipeline(1);
+    const training = createDdpo(recipeOf({ train: { learningRate: 1e-2 } }), pipeline, contextOf());
+    const weight = pipeline.parameters.unet.entries.get(
+      'mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight',
+    );
+    const before = (weight as Tensor).toNumbers();
+    for await (const event of training.run(0)) if (event.kind === 'step') break;
+    const tensors = liveTensors();
+    for await (const event of training.run(1)) if (event.kind === 'progress' && event.phase === phase) break;
+    expect(liveTensors()).toBe(tensors);
+    expect((weight as Tensor).toNumbers()).toEqual(before);
+    training.free();
+  }
+});
+
+test('the KL from the base policy is 0 before the first update, and then above', async () => {
+  const train = { klWeight: 0.1, textEncoder: 'lora', batchSize: 4, learningRate: 1e-2, innerEpochs: 2 };
+  const [first] = await weightsOf(recipeOf({ epochs: 1, train: { ...train, innerEpochs: 1 } }));
+  expect(first?.metrics['policy/baseKl']).toBeLessThan(1e-12);
+  const [, second] = await weightsOf(recipeOf({ epochs: 2, train }));
+  expect(second?.metrics['policy/baseKl']).toBeGreaterThan(1e-9);
+  expect((await weightsOf(recipeOf({ epochs: 1 })))[0]?.metrics).not.toHaveProperty('policy/baseKl');
+});
+
+test('the KL pulls the policy back: with a large weight it stays nearer to the base', async () => {
+  const kl = async (klWeight: number) =>
+    (await weightsOf(recipeOf({ epochs: 3, train: { klWeight, learningRate: 1e-2 } }))).at(-1)?.metrics[
+      'policy/baseKl'
+    ] as number;
+  expect(await kl(1e4)).toBeLessThan(0.5 * (await kl(1e-9)));
+});
+
+test('a KL weight needs adapters: without them there is no base policy', () => {
+  const problems = crossFieldProblems(recipeOf({ train: { klWeight: 0.1, unet: 'full' } }));
+  expect(problems.map(({ path }) => path.join('.'))).toEqual(['train.klWeight']);
+  expect(crossFieldProblems(recipeOf({ train: { klWeight: 0.1 } }))).toEqual([]);
+});
+
+test('learning rates: constant by default, rising in the warm-up, falling to 0 behind the last update', async () => {
+  const rates = (train: object) => {
+    const schedule = learningRateSchedule(recipeOf({ epochs: 4, train: { updatesPerEpoch: 2, ...train } }));
+    return [0, 1, 2, 5, 7, 8].map((update) => Number(schedule(update).toFixed(6)));
+  };
+  expect(rates({})).toEqual([1, 1, 1, 1, 1, 1]);
+  expect(rates({ warmup: 2 })).toEqual([0.5, 1, 1, 1, 1, 1]);
+  expect(rates({ schedule: 'linear' })).toEqual([1, 0.875, 0.75, 0.375, 0.125, 0]);
+  expect(rates({ schedule: 'linear', warmup: 4 })).toEqual([0.25, 0.5, 0.75, 0.75, 0.25, 0]);
+  const cosine = (update: number) => Number((0.5 * (1 + Math.cos((Math.PI * update) / 8))).toFixed(6));
+  expect(rates({ schedule: 'cosine' })).toEqual([0, 1, 2, 5, 7, 8].map(cosine));
+  const epochs = await weightsOf(
+    recipeOf({ train: { schedule: 'linear', updatesPerEpoch: 2, learningRate: 1e-3 } }),
+  );
+  expect(epochs.map(({ metrics }) => metrics['optimiser/learningRate'])).toEqual([8.75e-4, 3.75e-4]);
 });

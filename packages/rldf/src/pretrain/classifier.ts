@@ -1,4 +1,4 @@
-// The judge of the base model: which noun does a picture show? Trained on real scenes with seeds of its own; shares nothing with CLIP.
+// The judge of single objects: which noun does a picture show? Trained on real scenes with seeds of its own; shares nothing with CLIP.
 import { type ArtSet, loadArt, nouns, type SampleOptions } from '@rldf/emoji-world';
 import {
   Conv2d,
@@ -13,7 +13,9 @@ import {
   type Tensor,
   tensor,
 } from '@rldf/torch';
+import { writeInstrument } from '../instruments.js';
 import { sceneBatch } from './scenes.js';
+import type { Stage } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 
 const WIDTHS = [32, 64, 96, 128] as const;
@@ -111,3 +113,28 @@ export async function measureClassifier(
   };
   return { single: share({ kinds: { single: 1 } }), all: share(SCENES) };
 }
+
+export const judgeStage: Stage = {
+  defaults: { steps: 800, batchSize: 64, learningRate: 2e-3, seed: 104, sceneSeed: 1104 },
+  async *run({ seed, sceneSeed, training, output, log }) {
+    const parameters = Parameters.random(seed);
+    const classifier = new NounClassifier(parameters.at());
+    yield* pretrainClassifier(classifier, parameters, training);
+    if (training.signal?.aborted) return;
+    const metrics = await measureClassifier(classifier, sceneSeed);
+    log(JSON.stringify(metrics));
+    const card = {
+      name: 'judge',
+      class: 'NounClassifier',
+      role: 'judge',
+      seed,
+      sceneSeed,
+      split: 'train',
+      startedFrom: null,
+      metrics,
+      description: 'Names the one noun that a picture shows, among 124. For evaluation only.',
+      licence: 'Apache-2.0',
+    } as const;
+    writeInstrument(output, card, parameters.state());
+  },
+};

@@ -1,9 +1,8 @@
 // Scenes of the built-in world as tensors.
 import {
   type ArtSet,
-  type CaptionOptions,
+  type CaptionedOptions,
   renderScene,
-  type SampleOptions,
   type Scene,
   type Split,
   sampleCaptionedScene,
@@ -27,7 +26,7 @@ export function sceneBatch(
   seed: number,
   start: number,
   count: number,
-  options: SampleOptions & CaptionOptions = {},
+  options: CaptionedOptions = {},
 ): SceneBatch {
   const samples = Array.from({ length: count }, (_, i) =>
     sampleCaptionedScene(split, seed, start + i, options),

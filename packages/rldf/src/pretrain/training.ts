@@ -95,6 +95,12 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
   let lastCheckpoint = Date.now();
   let lastSample = Date.now();
   let lastEvent = 0;
+  let savedStep = step;
+  const checkpoint = () => {
+    saveCheckpoint(checkpoints, step, state(), { keep: 1 });
+    lastCheckpoint = Date.now();
+    savedStep = step;
+  };
   const finish = () =>
     step >= steps ||
     options.signal?.aborted ||
@@ -123,17 +129,15 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
       metrics.write({ ...event, liveTensors: liveTensors() });
       yield event;
     }
-    if (minutesSince(lastCheckpoint) > (options.checkpointMinutes ?? 4) || finish()) {
-      saveCheckpoint(checkpoints, step, state(), { keep: 1 });
-      lastCheckpoint = Date.now();
-    }
+    if (minutesSince(lastCheckpoint) > (options.checkpointMinutes ?? 4) || finish()) checkpoint();
     if (trainee.sample && (minutesSince(lastSample) > (options.sampleMinutes ?? 5) || finish())) {
       const sample = trainee.sample;
       await average.withAveraged(() => sample(step, join(folder, 'samples')));
       lastSample = Date.now();
     }
-    await nextTurn();
+    await nextTurn(); // where Ctrl-C is served
   }
+  if (step > savedStep) checkpoint();
   metrics.close();
   scope(() => {
     trainee.parameters.forEach((parameter, i) => {

@@ -1,5 +1,5 @@
 // The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022), timesteps weighted by bounded signal-to-noise ratio (after Hang et al. 2023).
-import { loadArt, type SampleOptions } from '@rldf/emoji-world';
+import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import {
   type CLIPTextModel,
   type CLIPTokenizer,
@@ -22,7 +22,7 @@ export interface UNetTrainingOptions extends TrainingOptions {
   captionDropout?: number;
   /** Bounds of the signal-to-noise ratio as weight of the clean sample's error; [1, 1] weights all timesteps alike. */
   snrBounds?: readonly [number, number];
-  world?: SampleOptions;
+  world?: CaptionedOptions;
 }
 
 export interface LatentCache {

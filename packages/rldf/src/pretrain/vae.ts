@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import type { AutoencoderKL } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
+import { buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
 import { type PatchBasis, project } from './patch-basis.js';
 import { quantise, sceneBatch, writeSheet } from './scenes.js';
+import type { Stage, StageContext } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 
 export interface VaeOptions extends TrainingOptions {
@@ -126,3 +128,26 @@ export async function measureVae(
   }
   return sums;
 }
+
+/** Trains one half; the other comes from its own stage, if it has been run. */
+async function* trainHalf(
+  half: VaeOptions['half'],
+  { folder, seed, training, log }: StageContext,
+): AsyncGenerator<TrainingEvent> {
+  const { vae, parameters } = buildVae(seed);
+  const basis = await patchBasis(folder, seed);
+  const other = half === 'encoder' ? 'decoder' : 'encoder';
+  loadAveraged(join(folder, other), parametersOf(parameters, other), true);
+  yield* pretrainVae(vae, parameters, basis, { ...training, half });
+  log(JSON.stringify(await measureVae(vae, basis, training.seed)));
+}
+
+export const decoderStage: Stage = {
+  defaults: { steps: 4600, batchSize: 16, learningRate: 2e-3, seed: 0 },
+  run: (context) => trainHalf('decoder', context),
+};
+
+export const encoderStage: Stage = {
+  defaults: { steps: 900, batchSize: 16, learningRate: 2e-3, seed: 0 },
+  run: (context) => trainHalf('encoder', context),
+};

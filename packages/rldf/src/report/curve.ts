@@ -7,7 +7,11 @@ export interface CurvePoint {
   value: number;
   /** Name of the line, such as "validation". */
   series: string;
+  /** Ends of a band around the line, if it has one. */
+  band?: readonly [low: number, high: number];
 }
+
+const palette = ['#c2410c', '#1d4ed8', '#15803d', '#7e22ce', '#0e7490', '#a16207', '#be185d', '#4d7c0f'];
 
 export interface CurveOptions {
   title: string;
@@ -17,10 +21,25 @@ export interface CurveOptions {
   height?: number;
 }
 
-/** Draws one line a series, with its points. */
+/** Draws one line a series, with its points, and a band where they have one. */
 export async function curveSvg(points: readonly CurvePoint[], options: CurveOptions): Promise<string> {
   const [{ compile }, vega] = await Promise.all([import('vega-lite'), import('vega')]);
   const finite = points.filter(({ step, value }) => Number.isFinite(step) && Number.isFinite(value));
+  const values = finite.map(({ band, ...point }) =>
+    band === undefined ? point : { ...point, low: band[0], high: band[1] },
+  );
+  const x = { field: 'step', type: 'quantitative', title: options.xTitle, axis: { tickMinStep: 1 } } as const;
+  const y = { type: 'quantitative', title: options.yTitle, scale: { zero: false } } as const;
+  const color = { field: 'series', type: 'nominal', scale: { range: palette } } as const;
+  const line = {
+    mark: { type: 'line', point: { size: 30, filled: true }, strokeWidth: 2 },
+    encoding: { x, y: { ...y, field: 'value' }, color },
+  } as const;
+  const area = {
+    transform: [{ filter: 'isValid(datum.low)' }] as { filter: string }[],
+    mark: { type: 'area', opacity: 0.15 },
+    encoding: { x, y: { ...y, field: 'low' }, y2: { field: 'high' }, color },
+  } as const;
   const { spec } = compile({
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
     width: options.width ?? 640,
@@ -32,19 +51,10 @@ export async function curveSvg(points: readonly CurvePoint[], options: CurveOpti
       font: fontFamily,
       title: { fontSize: 16, fontWeight: 'normal' },
       axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal', gridColor: '#e6e6e6' },
-      legend: { labelFontSize: 12, title: null, orient: 'top-left', offset: 8 },
+      legend: { labelFontSize: 12, title: null, orient: 'top-left', offset: 8, symbolOpacity: 1 },
     },
-    data: { values: finite },
-    mark: { type: 'line', point: { size: 30, filled: true }, strokeWidth: 2 },
-    encoding: {
-      x: { field: 'step', type: 'quantitative', title: options.xTitle, axis: { tickMinStep: 1 } },
-      y: { field: 'value', type: 'quantitative', title: options.yTitle, scale: { zero: false } },
-      color: {
-        field: 'series',
-        type: 'nominal',
-        scale: { range: ['#c2410c', '#1d4ed8', '#15803d', '#7e22ce'] },
-      },
-    },
+    data: { values },
+    layer: finite.some(({ band }) => band !== undefined) ? [area, line] : [line],
   });
   const view = new vega.View(vega.parse(spec), { renderer: 'none' });
   try {

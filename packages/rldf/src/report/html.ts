@@ -20,52 +20,65 @@ export interface ReportPage {
 }
 
 export function reportHtml(page: ReportPage): string {
-  const e = escapeXml;
   const number = (value: number) => value.toFixed(3);
-  const facts = page.facts
-    .map(([name, value]) => `<tr><th>${e(name)}</th><td>${e(value)}</td></tr>`)
+  const prompts = page.prompts.map(({ prompt, before, after }) => [
+    prompt,
+    number(before),
+    number(after),
+    number(after - before),
+  ]);
+  return htmlPage(
+    page.title,
+    `<h1>${escapeXml(page.title)}</h1>
+<p class="summary">${escapeXml(page.summary)}</p>
+${page.notes.map((note) => `<p class="note">${escapeXml(note)}</p>`).join('\n')}
+${htmlFigures(page.figures)}
+<h2>Run</h2>
+${htmlTable([], page.facts)}
+${prompts.length === 0 ? '' : `<h2>Prompts</h2>\n${htmlTable(['prompt', 'before', 'after', 'difference'], prompts)}`}
+<h2>Recipe</h2>
+<pre>${escapeXml(page.recipe)}</pre>`,
+  );
+}
+
+/** A table of texts; the first cell of each row names it. */
+export function htmlTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = (tag: 'th' | 'td', texts: readonly string[]) =>
+    texts.map((text) => `<${tag}>${escapeXml(text)}</${tag}>`).join('');
+  const body = rows.map(([name = '', ...values]) => `<tr>${cells('th', [name])}${cells('td', values)}</tr>`);
+  const header = head.length === 0 ? '' : `<thead><tr>${cells('th', head)}</tr></thead>`;
+  return `<table>${header}<tbody>${body.join('\n')}</tbody></table>`;
+}
+
+/** Pictures with their captions. */
+export function htmlFigures(figures: ReportPage['figures']): string {
+  return figures
+    .map(({ file, caption }) => {
+      const [source, text] = [escapeXml(file), escapeXml(caption)];
+      return `<figure><img src="${source}" alt="${text}"><figcaption>${text}</figcaption></figure>`;
+    })
     .join('\n');
-  const figures = page.figures
-    .map(
-      ({ file, caption }) =>
-        `<figure><img src="${e(file)}" alt="${e(caption)}"><figcaption>${e(caption)}</figcaption></figure>`,
-    )
-    .join('\n');
-  const rows = page.prompts
-    .map(
-      ({ prompt, before, after }) =>
-        `<tr><td>${e(prompt)}</td><td>${number(before)}</td><td>${number(after)}</td><td>${number(after - before)}</td></tr>`,
-    )
-    .join('\n');
-  const table =
-    page.prompts.length === 0
-      ? ''
-      : `<h2>Prompts</h2>\n<table><thead><tr><th>prompt</th><th>before</th><th>after</th><th>difference</th></tr></thead>\n<tbody>${rows}</tbody></table>`;
+}
+
+/** The frame of every page. @param body HTML */
+export function htmlPage(title: string, body: string): string {
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${e(page.title)}</title>
+<title>${escapeXml(title)}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff; }
 img { max-width: 100%; height: auto; border: 1px solid #ddd; }
 figure { margin: 1.5rem 0; } figcaption { color: #555; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; }
-td:not(:first-child) { font-variant-numeric: tabular-nums; }
+tbody th { font-weight: normal; } td { font-variant-numeric: tabular-nums; }
 .summary { font-size: 1.25rem; } .note { color: #555; } pre { background: #f6f6f6; padding: 1rem; overflow: auto; }
 </style>
 </head>
 <body>
-<h1>${e(page.title)}</h1>
-<p class="summary">${e(page.summary)}</p>
-${page.notes.map((note) => `<p class="note">${e(note)}</p>`).join('\n')}
-${figures}
-<h2>Run</h2>
-<table>${facts}</table>
-${table}
-<h2>Recipe</h2>
-<pre>${e(page.recipe)}</pre>
+${body}
 </body>
 </html>
 `;

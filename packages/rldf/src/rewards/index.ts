@@ -3,39 +3,43 @@
 import type { RewardField } from '../config/fields.js';
 import { didYouMean } from '../config/suggest.js';
 import { UserError } from '../errors.js';
-import { loadClipScore } from './clip-score.js';
-import { jpegCompressibility, jpegIncompressibility } from './jpeg.js';
+import { cards, type RewardCard } from './cards.js';
 import { loadRewardModule } from './module.js';
+import { loadRatings } from './ratings.js';
 import type { CompositeReward, Reward } from './reward.js';
 import { WeightedReward } from './weighted.js';
 
-export interface BuiltInReward {
-  /** What scores high, in one line. */
-  description: string;
-  unit: string;
-  differentiable: boolean;
-  load(): Reward | Promise<Reward>;
+export interface BuiltInReward extends RewardCard {
+  load(): Promise<Reward>;
 }
 
-export const rewards: Record<string, BuiltInReward> = {
+/** Networks are read when their reward is asked for. */
+const scorers = () => import('./scorers.js');
+const jpeg = () => import('./jpeg.js');
+const boxes = () => import('./detection.js');
+const detector = async () => (await import('../instruments.js')).loadDetector('detector');
+
+export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string, BuiltInReward> = {
   'jpeg-compressibility': {
-    description: 'minus the size as a JPEG file of quality 95: smooth, plain pictures score high',
-    unit: 'kB',
-    differentiable: false,
-    load: () => jpegCompressibility,
+    ...cards['jpeg-compressibility'],
+    load: async () => (await jpeg()).jpegCompressibility,
   },
   'jpeg-incompressibility': {
-    description: 'the size as a JPEG file of quality 95: busy, detailed pictures score high',
-    unit: 'kB',
-    differentiable: false,
-    load: () => jpegIncompressibility,
+    ...cards['jpeg-incompressibility'],
+    load: async () => (await jpeg()).jpegIncompressibility,
   },
   'clip-score': {
-    description:
-      '100 x cosine between picture and prompt, by a frozen CLIP: pictures that show the prompt score high',
-    unit: '',
-    differentiable: true,
-    load: () => loadClipScore(),
+    ...cards['clip-score'],
+    load: async () => (await import('./clip-score.js')).loadClipScore(),
+  },
+  preference: { ...cards.preference, load: async () => (await scorers()).loadPreference('preference') },
+  'image-reward': { ...cards['image-reward'], load: async () => (await scorers()).loadImageReward() },
+  aesthetic: { ...cards.aesthetic, load: async () => (await scorers()).loadAesthetic() },
+  spatial: { ...cards.spatial, load: async () => (await boxes()).spatial(await detector()) },
+  count: { ...cards.count, load: async () => (await boxes()).count(await detector()) },
+  'detector-confidence': {
+    ...cards['detector-confidence'],
+    load: async () => (await boxes()).detectorConfidence(await detector()),
   },
 };
 
@@ -51,8 +55,10 @@ export async function loadReward(field: RewardField): Promise<Reward | Composite
   return new WeightedReward(parts);
 }
 
-async function loadSingle(field: string | { module: string }): Promise<Reward> {
-  if (typeof field === 'object') return loadRewardModule(field.module);
+async function loadSingle(field: string | { module: string } | { ratings: string }): Promise<Reward> {
+  if (typeof field === 'object') {
+    return 'module' in field ? loadRewardModule(field.module) : loadRatings(field.ratings);
+  }
   const names = Object.keys(rewards);
   const found = Object.hasOwn(rewards, field) ? rewards[field] : undefined;
   if (found === undefined) {

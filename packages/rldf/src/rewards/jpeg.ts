@@ -7,6 +7,9 @@ import type { Tensor } from '@rldf/torch';
 import sharp from 'sharp';
 import type { Reward } from './reward.js';
 
+// Every picture is another one: libvips would only remember what is never asked again.
+sharp.cache(false);
+
 /** libvips leaves out the JFIF header that PIL writes; the rest of the file is the same byte for byte. */
 const jfifHeaderBytes = 18;
 

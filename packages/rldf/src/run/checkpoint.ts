@@ -8,7 +8,15 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StateTree } from '@rldf/torch';
 import { UserError } from '../errors.js';
-import { listFolder, makeFolder, readTextIfThere, remove, renameDurably, writeFileDurably } from './files.js';
+import {
+  fileOperation,
+  listFolder,
+  makeFolder,
+  readTextIfThere,
+  remove,
+  renameDurably,
+  writeFileDurably,
+} from './files.js';
 import {
   checkSameTensors,
   firstNonFinite,
@@ -79,7 +87,10 @@ export function saveCheckpoint(
     makeFolder(temporary);
     writeStateTree(temporary, state);
     const files = Object.fromEntries(
-      [tensorFile, treeFile].map((name) => [name, digest(join(temporary, name))]),
+      [tensorFile, treeFile].map((name) => {
+        const path = join(temporary, name);
+        return [name, fileOperation('read', path, () => digest(path))];
+      }),
     );
     const info = { formatVersion, step, score, files };
     writeFileDurably(join(temporary, infoFile), `${JSON.stringify(info, null, 1)}\n`);
@@ -89,7 +100,7 @@ export function saveCheckpoint(
   }
   setAside(path);
   renameDurably(temporary, path);
-  applyRetention(folder, keep);
+  pruneCheckpoints(folder, keep);
   return { step, score, path };
 }
 
@@ -209,7 +220,8 @@ function adviceAfter(damaged: CheckpointInfo, candidates: CheckpointInfo[]): str
     : `. Continue from step ${older.step} instead with \`rldf resume --fallback\``;
 }
 
-function applyRetention(folder: string, keep: number): void {
+/** Removes those that retention no longer keeps, and leftovers. A kill behind a saving leaves one too many. */
+export function pruneCheckpoints(folder: string, keep: number): void {
   const all = listCheckpoints(folder);
   const best = bestOf(all);
   for (const info of all.slice(0, Math.max(0, all.length - Math.max(1, keep)))) {

@@ -172,6 +172,8 @@ function explained(error: unknown, operation: string, path: string): unknown {
     return because('no permission. Choose a folder you may write to, or change its rights');
   }
   if (code === 'EROFS') return because('the disk is read-only. Choose another folder');
+  if (code === 'ENOENT')
+    return because('there is no such folder, or it was removed meanwhile. Make it, or choose another path');
   if (code === 'ENOTDIR') return because('a part of the path is a file, not a folder. Choose another path');
   return error;
 }

@@ -1,69 +1,29 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { savePipeline, tinyPipeline } from '@rldf/models';
 import { liveTensors, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { RewardFunction } from '../rewards/module.js';
 import { setFileHook } from './files.js';
 import { resume, train } from './from-recipe.js';
-import { comparableRow, readMetrics } from './metrics.js';
-import { openRun, type Run } from './run.js';
-import type { RunEvent } from './train.js';
+import { openRun } from './run.js';
+import { drain, fingerprint, saveTinyModel, tinyRecipe } from './tiny-run.fixture.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-recipe-'));
 const root = join(folder, 'runs');
 const model = join(folder, 'model');
-{
-  const pipeline = tinyPipeline();
-  savePipeline(pipeline, model);
-  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
-}
-
-const recipe = {
-  method: 'ddpo',
-  model,
-  prompts: ['a cat', 'a dog', 'a cow'],
-  reward: [{ reward: 'jpeg-incompressibility', weight: 1 }],
-  threads: 1,
-  epochs: 4,
-  sample: { steps: 3, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4 },
-  train: {
-    unet: 'lora',
-    textEncoder: 'lora',
-    rank: 2,
-    updatesPerEpoch: 2,
-    batchSize: 2,
-    clipNats: 5,
-    learningRate: 0.01,
-  },
-  evaluate: { every: 2 },
-  checkpoint: { every: 1, keep: 2 },
-};
+saveTinyModel(model);
+const recipe = tinyRecipe(model, 4);
 const recipeFile = join(folder, 'recipe.yaml');
 writeFileSync(recipeFile, JSON.stringify(recipe)); // JSON is YAML
-
-async function drive(events: AsyncIterable<RunEvent>): Promise<RunEvent[]> {
-  const all: RunEvent[] = [];
-  for await (const event of events) all.push(event);
-  return all;
-}
-
-/** What must be equal between an interrupted and an uninterrupted run. */
-const fingerprint = (run: Run) => ({
-  adapter: readFileSync(join(run.adaptersFolder, 'pytorch_lora_weights.safetensors')).toString('base64'),
-  metrics: readMetrics(run.metricsPath).map((row) => comparableRow(row)),
-  report: JSON.parse(readFileSync(join(run.reportFolder, 'report.json'), 'utf8')).reward,
-  checkpoints: run.checkpoints().map(({ step, score }) => [step, score]),
-});
 
 test('killed with SIGKILL at a step and within checkpoints, resume ends with the same adapter bytes and metrics', async () => {
   const paths: string[] = [];
   const stop = setFileHook((_operation, path) => void paths.push(path));
-  await drive(train(recipe, { name: 'straight', root }));
+  await drain(train(recipe, { name: 'straight', root }));
   stop();
   const expected = fingerprint(openRun('straight', root));
   expect(expected.metrics.map(({ step }) => step)).toEqual([0, 1, 2, 3, 4]);
@@ -92,7 +52,7 @@ test('killed with SIGKILL at a step and within checkpoints, resume ends with the
     const { signal } = spawnSync(process.execPath, words, { env: { ...process.env, ...kill } });
     expect([kill, signal]).toEqual([kill, 'SIGKILL']);
     const before = liveTensors();
-    const events = await drive(resume(name, { root }));
+    const events = await drain(resume(name, { root }));
     expect(events[0]?.kind).toBe(index === 3 ? 'evaluating' : 'resumed');
     expect(fingerprint(openRun(name, root))).toEqual(expected);
     expect(liveTensors()).toBe(before);
@@ -103,17 +63,17 @@ test('a library user trains with a reward function and sees epochs and the resul
   const brightness: RewardFunction = ({ images }) =>
     images.map(({ data }) => data.reduce((sum, value) => sum + value, 0) / data.length);
   const own = { ...recipe, reward: 'brightness', epochs: 2 };
-  const events = await drive(train(own, { name: 'library', root, reward: brightness }));
+  const events = await drain(train(own, { name: 'library', root, reward: brightness }));
   expect(events.filter(({ kind }) => kind === 'step')).toHaveLength(2);
   const last = events.at(-1)!;
   expect(last).toMatchObject({ kind: 'finished', report: { rewardName: 'brightness', prompts: 3 } });
-  await expect(drive(resume('library', { root }))).rejects.toThrow('reward brightness: no built-in reward');
+  await expect(drain(resume('library', { root }))).rejects.toThrow('reward brightness: no built-in reward');
   const sad = () => [Number.NaN];
-  await expect(drive(train({ ...own, name: 'sad' }, { root, reward: sad }))).rejects.toThrow(
+  await expect(drain(train({ ...own, name: 'sad' }, { root, reward: sad }))).rejects.toThrow(
     'reward brightness: returned 1 scores for 3 pictures',
   );
 });
 
 test('a run without a name is refused before anything is done', async () => {
-  await expect(drive(train(recipe, { root }))).rejects.toThrow('the run has no name');
+  await expect(drain(train(recipe, { root }))).rejects.toThrow('the run has no name');
 });

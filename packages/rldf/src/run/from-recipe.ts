@@ -102,6 +102,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   const reward = await rewardOf(recipe, options.reward);
+  const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge);
   const pipeline = loadPipeline(model.path, { device });
   const signal = options.signal === undefined ? {} : { signal: options.signal };
   try {
@@ -121,6 +122,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
       validation: { ...recipe.evaluate, prompts: validation },
       test: { ...recipe.report, prompts: test },
       checkpoint: recipe.checkpoint,
+      watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
       ...signal,
       release: () => {

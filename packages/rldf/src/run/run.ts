@@ -46,6 +46,14 @@ export class Run {
     this.tensorBoardFolder = join(folder, 'tensorboard');
   }
 
+  /** @throws UserError when the folder was removed or moved while the run was using it */
+  assertThere(): void {
+    if (existsSync(this.recipePath)) return;
+    throw new UserError(
+      `${this.folder}: the run's folder is gone — it was removed or moved while the run was using it. Move it back and continue with \`rldf resume\`, or train again`,
+    );
+  }
+
   checkpoints(): CheckpointInfo[] {
     return listCheckpoints(this.checkpointsFolder);
   }

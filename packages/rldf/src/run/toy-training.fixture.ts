@@ -85,6 +85,7 @@ export function toyOptions(folder: string, steps = 6): TrainRunOptions {
     run: new Run(folder),
     training: new ToyTraining(steps),
     reward: redness,
+    watch: { mode: 'log' },
     validation: { prompts, every: 2, picturesPerPrompt: 1, maxPrompts: 8 },
     test: { prompts, picturesPerPrompt: 1, maxPrompts: 8 },
     checkpoint: { every: 1, keep: 2 },

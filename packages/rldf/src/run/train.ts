@@ -4,13 +4,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
 import { InternalError, UserError } from '../errors.js';
-import { type Picture, picturesOf } from '../picture.js';
+import { type Alarm, HackWatch, observationOf, observe } from '../hack-watch/hack-watch.js';
+import { type Picture, picturesOf, tensorOfPictures } from '../picture.js';
 import { type Prompt, repeatPrompts } from '../prompts.js';
 import { contactSheet } from '../report/grid.js';
 import { curveMetrics, type Evaluation, type ReportNumbers, writeReport } from '../report/report.js';
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
 import { mean } from '../stats.js';
-import type { LoadedCheckpoint } from './checkpoint.js';
+import { type LoadedCheckpoint, pruneCheckpoints } from './checkpoint.js';
 import { reachedStep, replaceFile } from './files.js';
 import { type MetricsRow, readMetrics } from './metrics.js';
 import type { Run } from './run.js';
@@ -27,6 +28,8 @@ export interface TrainRunOptions {
   /** Prompts of the final comparison; nothing is chosen by them. */
   test: { prompts: readonly Prompt[]; picturesPerPrompt: number; maxPrompts: number };
   checkpoint: { every: number; keep: number };
+  /** What to do when statistics of the validation pictures part from the reward; `judge` is a reward nothing is trained on. */
+  watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
   /** Pictures drawn at once in evaluations. */
   batchSize: number;
   /** Continue from the newest checkpoint, if there is one. */
@@ -43,6 +46,7 @@ export type RunEvent =
   | { kind: 'resumed'; step: number; skipped: string[] }
   | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' }
   | { kind: 'step'; step: number; steps: number; row: MetricsRow }
+  | { kind: 'alarm'; alarm: Alarm }
   | { kind: 'checkpoint'; step: number; path: string; score: number | null }
   | { kind: 'interrupted'; step: number; steps: number }
   | { kind: 'finished'; report: ReportNumbers; bestStep: number; adapters: string[] };
@@ -72,17 +76,24 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
     loadWholeState(options, loaded.state);
     freeTensors(loaded.state);
     step = loaded.step;
+    pruneCheckpoints(run.checkpointsFolder, options.checkpoint.keep);
     yield { kind: 'resumed', step, skipped: loaded.skipped };
   }
   const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
   const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
   let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
+  const watch = new HackWatch();
+  for (const row of readMetrics(run.metricsPath)) {
+    const reward = row[curveMetrics.validation];
+    if (typeof reward === 'number') watch.report(row.step, reward, observationOf(row));
+  }
   /** Step of the newest checkpoint; -1 while there is none. */
   let saved = run.checkpoints().at(-1)?.step ?? -1;
   /** Validation score of the state as it is; null when it was not measured at this step. */
   let score: number | null = run.checkpoints().at(-1)?.score ?? null;
 
   const write = (row: MetricsRow) => {
+    run.assertThere(); // appending to a file that was removed does not fail
     const full = { ...row, 'memory/liveTensors': liveTensors(), 'memory/liveBytes': liveBytes() };
     metrics.write(full);
     const { step: _step, ...values } = full;
@@ -90,6 +101,7 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
     return full;
   };
   const save = (at: number) => {
+    run.assertThere(); // or the folder would be made anew, with nothing else in it
     const info = run.saveCheckpoint(at, state(), { keep: options.checkpoint.keep, score });
     saved = at;
     return { kind: 'checkpoint', step: at, path: info.path, score } as const;
@@ -106,11 +118,14 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
       keepPictures(run, 'test-before', before!);
       await writeSheet(run, 0, validationSet, start);
       score = mean(start.scores);
-      write({ step: 0, pictures: 0, [curveMetrics.validation]: score });
+      const watched = await watchedOf(options, validationSet, start);
+      watch.report(0, score, observationOf(watched));
+      write({ step: 0, pictures: 0, [curveMetrics.validation]: score, ...watched });
       // The first checkpoint lets a run that is interrupted early resume without drawing all this again.
       yield save(0);
     }
     let began = performance.now();
+    let cpu = process.cpuUsage();
     /** Whether `training.state()` is that after step `step`, so that it may be saved. */
     let settled = true;
     try {
@@ -130,16 +145,28 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
         reachedStep(step);
         pictures += event.pictures;
         const seconds = (performance.now() - began) / 1000;
-        const row: MetricsRow = { step, pictures, ...event.metrics, 'time/step': seconds };
+        const row: MetricsRow = {
+          step,
+          pictures,
+          ...event.metrics,
+          'time/step': seconds,
+          'time/cpu': cpuSecondsSince(cpu),
+        };
         const last = step === training.steps;
         score = null;
+        let alarm: Alarm | undefined;
         if (last || step % validation.every === 0) {
           const result = (yield* evaluate(options, validationSet, 'validation'))!;
           await writeSheet(run, step, validationSet, result);
           score = mean(result.scores);
           row[curveMetrics.validation] = score;
+          Object.assign(row, await watchedOf(options, validationSet, result));
+          if (options.watch.mode !== 'off') alarm = watch.report(step, score, observationOf(row));
+          if (alarm !== undefined) row['watch/alarm'] = alarm.symptoms.map(({ name }) => name);
         }
         yield { kind: 'step', step, steps: training.steps, row: write(row) };
+        if (alarm !== undefined) yield { kind: 'alarm', alarm };
+        if (alarm !== undefined && options.watch.mode === 'stop') break; // the checkpoints are those of clean steps
         const isBest =
           score !== null && run.checkpoints().every((info) => info.score === null || info.score < score!);
         if (last || isBest || step % options.checkpoint.every === 0 || signal?.aborted) yield save(step);
@@ -148,6 +175,7 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
           return;
         }
         began = performance.now();
+        cpu = process.cpuUsage();
       }
     } catch (error) {
       // A method may also end its step by throwing the signal's reason.
@@ -163,6 +191,11 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
   }
 }
 
+const cpuSecondsSince = (start: NodeJS.CpuUsage) => {
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1e6;
+};
+
 /** Final comparison with the best checkpoint's weights, and its export. */
 async function* finish(
   options: TrainRunOptions,
@@ -170,6 +203,7 @@ async function* finish(
   pictures: number,
 ): AsyncGenerator<RunEvent> {
   const { run, training, signal } = options;
+  run.assertThere();
   const best = bestLoaded(options);
   loadWholeState(options, best.state);
   freeTensors(best.state);
@@ -178,6 +212,7 @@ async function* finish(
     yield { kind: 'interrupted', step: training.steps, steps: training.steps };
     return;
   }
+  run.assertThere();
   const before = keptPictures(run, 'test-before', testSet);
   const seconds = readMetrics(run.metricsPath).reduce((sum, row) => sum + Number(row['time/step'] ?? 0), 0);
   const evaluation: Evaluation = {
@@ -227,6 +262,34 @@ async function* evaluate(
     }
   }
   return drawn;
+}
+
+/** What the hack watch looks at, as metrics. */
+async function watchedOf(
+  { watch }: TrainRunOptions,
+  prompts: readonly Prompt[],
+  { pictures }: Drawn,
+): Promise<Record<string, number>> {
+  if (watch.mode === 'off') return {};
+  const texts = prompts.map(({ text }) => text);
+  const judged = watch.judge && (await scoresOf(watch.judge, pictures, prompts));
+  const entries = Object.entries(observe(pictures, texts, judged));
+  return Object.fromEntries(entries.map(([name, value]) => [`watch/${name}`, value]));
+}
+
+/** Scores of pictures that are no tensor any more. */
+async function scoresOf(
+  reward: Reward | CompositeReward,
+  pictures: readonly Picture[],
+  prompts: readonly Prompt[],
+): Promise<number[]> {
+  const images = tensorOfPictures(pictures);
+  try {
+    const batch = { images, prompts: prompts.map(({ text }) => text), meta: prompts.map(({ meta }) => meta) };
+    return (await scorePictures(reward, batch, 'evaluation')).total;
+  } finally {
+    images.free();
+  }
 }
 
 async function writeSheet(

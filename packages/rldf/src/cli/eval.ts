@@ -1,0 +1,162 @@
+import { Command, Option } from 'commander';
+import { Estimate, Progress } from './progress.js';
+import { collect, interruption, printJson, table } from './shared.js';
+
+interface Options {
+  suite: string;
+  adapter?: string[];
+  against?: string;
+  againstAdapter?: string[];
+  pictures?: string;
+  seeds?: string;
+  maxPrompts?: string;
+  eta: string;
+  steps?: string;
+  guidance?: string;
+  batchSize: string;
+  output: string;
+  device: string;
+  json?: boolean;
+}
+
+const suiteNames = [
+  'single',
+  'spatial',
+  'count',
+  'colour',
+  'clip',
+  'preference',
+  'unseen',
+  'diversity',
+  'fid',
+];
+
+export function evalCommand(): Command {
+  return new Command('eval')
+    .description(
+      'measure a model on frozen test prompts, by judges that train nothing; or compare two on the same noise',
+    )
+    .argument('[model]', 'shipped model or folder in diffusers layout', 'emoji')
+    .addOption(
+      new Option('--suite <names>', `${suiteNames.join(', ')}, or several with commas`).default('all'),
+    )
+    .option('--adapter <file[:strength]>', 'LoRA file of the model; repeatable, effects add up', collect)
+    .option(
+      '--against <model>',
+      'a second model, drawn on the same noise; default with --against-adapter: the same',
+    )
+    .option('--against-adapter <file[:strength]>', 'LoRA file of the second model; repeatable', collect)
+    .option('--pictures <n>', 'pictures of each prompt; default: each suite’s own number')
+    .option('--seeds <list>', 'which pictures of each prompt instead, such as 0-7; they name the noise')
+    .option('--max-prompts <n>', 'at most this many prompts of each set, for a quick look')
+    .option('--eta <x>', 'noise of DDIM, 0 to 1', '0')
+    .option('--steps <n>', 'denoising steps; default: the model’s')
+    .option('--guidance <scale>', 'classifier-free guidance, 1 = off; default: the model’s')
+    .option('--batch-size <n>', 'pictures drawn at once; changes memory and speed, not the pictures', '64')
+    .option('--output <folder>', 'where page, numbers and contact sheets go', 'evaluation')
+    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option('--json', 'print eval.json: { metrics: { name: { value, ci95, n, prompts } }, ... }')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ rldf eval emoji --suite spatial,count --eta 1
+  $ rldf eval emoji --suite all --json
+  $ rldf eval emoji --adapter runs/my-run/adapters/pytorch_lora_weights.safetensors --against emoji
+  $ rldf eval emoji --suite single --max-prompts 16 --pictures 2
+
+What each suite measures, and how intervals are made: docs/evaluation.md`,
+    )
+    .action(async (model: string, options: Options) => {
+      const { UserError } = await import('../errors.js');
+      const number = (name: string, text: string | undefined, least: number, whole = true) => {
+        if (text === undefined) return {};
+        const value = Number(text);
+        if (
+          text.trim() === '' ||
+          !Number.isFinite(value) ||
+          value < least ||
+          (whole && !Number.isSafeInteger(value))
+        )
+          throw new UserError(
+            `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}`,
+          );
+        const key = name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
+        return { [key]: value };
+      };
+      const eta = Number(options.eta);
+      if (!(eta >= 0 && eta <= 1)) throw new UserError(`--eta ${options.eta}: expected 0 to 1`);
+      if (options.pictures !== undefined && options.seeds !== undefined)
+        throw new UserError('--pictures beside --seeds: the seeds say how many. Leave one of them out');
+      const { parseAdapter } = await import('../generate-files.js');
+      const { parseSeeds } = await import('./generate.js');
+      const settings = {
+        ...number('pictures', options.pictures, 1),
+        ...number('max-prompts', options.maxPrompts, 1),
+        ...number('steps', options.steps, 1),
+        ...number('batch-size', options.batchSize, 1),
+        ...(options.guidance === undefined
+          ? {}
+          : {
+              guidanceScale: (number('guidance', options.guidance, 0, false) as { guidance: number })
+                .guidance,
+            }),
+        ...(options.seeds === undefined ? {} : { seeds: parseSeeds(UserError, options.seeds) }),
+      };
+      const { deviceName } = await import('@rldf/torch');
+      const device = options.device as Parameters<typeof deviceName>[0];
+      deviceName(device);
+      const { evaluate } = await import('../eval/evaluate.js');
+      const { digits, writeEvaluation } = await import('../eval/page.js');
+      const interval = (ends: readonly number[] | null) =>
+        ends === null ? '-' : `[${ends.map(digits).join(', ')}]`;
+      const arm = { model, adapters: (options.adapter ?? []).map(parseAdapter) };
+      const compared = options.against !== undefined || options.againstAdapter !== undefined;
+      const against = {
+        model: options.against ?? model,
+        adapters: (options.againstAdapter ?? []).map(parseAdapter),
+      };
+      const all = options.suite === 'all';
+      const progress = new Progress();
+      const { signal, release } = interruption(() => progress.print('stopping ...'));
+      const estimate = new Estimate();
+      try {
+        const evaluation = await evaluate({
+          suites: all ? suiteNames : options.suite.split(',').map((name) => name.trim()),
+          arms: compared ? [arm, against] : [arm],
+          skipMissing: all,
+          eta,
+          device,
+          ...settings,
+          signal,
+          onProgress: (done, total) =>
+            progress.update(`drawing and judging ${done}/${total} pictures  ${estimate.left(done / total)}`),
+        });
+        const { numbers, page } = await writeEvaluation(options.output, evaluation);
+        progress.clear();
+        if (options.json) return printJson(numbers);
+        const rows = Object.entries(numbers.metrics).map(([name, { value, ci95, n }]) => {
+          const difference = numbers.differences?.[name];
+          const other = numbers.against?.metrics[name];
+          return difference === undefined || other === undefined
+            ? [name, digits(value), interval(ci95), String(n)]
+            : [
+                name,
+                digits(value),
+                digits(other.value),
+                digits(difference.difference),
+                interval(difference.ci95),
+                difference.winRate === undefined ? '' : digits(difference.winRate),
+              ];
+        });
+        const head = compared
+          ? ['', 'model', 'against', 'difference', '95 % interval', 'win rate']
+          : ['', 'value', '95 % interval', 'values'];
+        const skipped = Object.entries(numbers.skipped).map(([name, why]) => `left out: ${name} (${why})\n`);
+        process.stdout.write(`${table([head, ...rows])}\n${skipped.join('')}${page}\n`);
+      } finally {
+        progress.clear();
+        release();
+      }
+    });
+}

@@ -1,0 +1,82 @@
+import { join } from 'node:path';
+import { Command, Option } from 'commander';
+import { bar, Progress } from './progress.js';
+import { interruption, printJson, recipePath, recipesFolder, tableNames } from './shared.js';
+
+interface Options {
+  budget: 'smoke' | 'full';
+  arms?: string;
+  minutes?: string;
+  runs: string;
+  json?: boolean;
+}
+
+export function reproduceCommand(): Command {
+  return new Command('reproduce')
+    .description(
+      'run a table of arms and seeds by its committed protocol, or go on with it; without a name, list the tables',
+    )
+    .argument('[table]', 'a table below recipes/reproduce/, or a folder with a protocol.yaml')
+    .addOption(
+      new Option('--budget <size>', 'smoke: one seed, minutes, claims nothing; full: the table')
+        .choices(['smoke', 'full'])
+        .default('smoke'),
+    )
+    .option('--arms <names>', 'only these arms, separated by commas')
+    .option('--minutes <n>', 'start no further run after so long; what is finished stays')
+    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option('--json', 'print the numbers as JSON')
+    .addHelpText(
+      'after',
+      `
+Every finished (arm, seed) is kept as a small capsule under docs/results/TABLE/; a table goes on from those that are
+there. The protocol must be committed, and must not change after the first test picture.
+
+Examples:
+  $ rldf reproduce
+  $ rldf reproduce ddpo-estimators --budget smoke
+  $ rldf reproduce ddpo-estimators --budget full --minutes 60`,
+    )
+    .action(async (table: string | undefined, options: Options) => {
+      const tables = join(recipesFolder, 'reproduce');
+      if (table === undefined) {
+        process.stdout.write(`${tableNames().join('\n')}\n`);
+        return;
+      }
+      const { loadProtocol } = await import('../reproduce/protocol.js');
+      const protocol = loadProtocol(table, tables, tableNames());
+      const { reproduce } = await import('../reproduce/reproduce.js');
+      const progress = new Progress();
+      const { signal, release } = interruption(() =>
+        progress.print('stopping: this run saves and can be continued; Ctrl-C again ends at once'),
+      );
+      let headline = '';
+      try {
+        for await (const event of reproduce({
+          protocol,
+          budget: options.budget,
+          shippedRecipe: recipePath,
+          runs: options.runs,
+          signal,
+          ...(options.arms === undefined ? {} : { arms: options.arms.split(',') }),
+          ...(options.minutes === undefined ? {} : { minutes: Number(options.minutes) }),
+        })) {
+          if (event.kind === 'arm')
+            headline = `${event.arm}, seed ${event.seed} (${event.done + 1}/${event.total})`;
+          if (event.kind === 'run' && event.event.kind === 'progress') {
+            const { step, steps, share, phase } = event.event;
+            progress.update(`${headline}  ${bar((step + share) / steps)} ${phase}`);
+          }
+          if (event.kind === 'capsule') progress.print(`${headline}: ${event.path}`);
+          if (event.kind === 'table') {
+            progress.clear();
+            if (options.json) printJson(event.numbers);
+            else process.stdout.write(`${event.path}\n`);
+          }
+        }
+      } finally {
+        release();
+        progress.clear();
+      }
+    });
+}

@@ -1,0 +1,50 @@
+/** What a suite is: prompts, a judge that looks at their pictures, and pure functions from its verdicts to measures. */
+
+import type { SetPrompt } from '@rldf/emoji-world';
+import type { Detection } from '@rldf/models';
+import type { Tensor } from '@rldf/torch';
+import type { Picture } from '../picture.js';
+import type { JudgeName, Judges } from './judges.js';
+import type { Measure } from './measures.js';
+
+/** Pictures to be judged, each of its own prompt. */
+export interface Looked {
+  /** uint8 [B, H, W, 3] */
+  images: Tensor;
+  pictures: readonly Picture[];
+  prompts: readonly SetPrompt[];
+  /** Number of each picture within its prompt. */
+  numbers: readonly number[];
+}
+
+/** A prompt with what the judge said about each of its pictures. */
+export interface JudgedPrompt<Verdict> {
+  prompt: SetPrompt;
+  verdicts: readonly Verdict[];
+}
+
+export interface SuiteDefinition<Verdict> {
+  /** What is asked, in one line. */
+  description: string;
+  /** Whose answer it is. */
+  judges: readonly JudgeName[];
+  /** Its prompts, and how many pictures of each are drawn by default. */
+  sets: readonly { set: string; pictures: number }[];
+  look(batch: Looked, judges: Judges): Promise<readonly Verdict[]> | readonly Verdict[];
+  measure(judged: readonly JudgedPrompt<Verdict>[]): Record<string, Measure>;
+  /** A few words on a picture, for the contact sheet. */
+  words(prompt: SetPrompt, verdict: Verdict): string;
+  /** What is drawn into the picture on the contact sheet. */
+  boxes?(verdict: Verdict): readonly Detection[];
+}
+
+/** A suite whose verdicts only it understands. */
+export type Suite = SuiteDefinition<unknown>;
+
+/** Hides the type of the verdicts: what `look` returns is handed back to the same suite. */
+export function suite<Verdict>(definition: SuiteDefinition<Verdict>): Suite {
+  return definition as unknown as Suite;
+}
+
+/** Whether something holds, as a value. */
+export const share = (holds: boolean): number => (holds ? 1 : 0);

@@ -1,0 +1,271 @@
+/**
+ * Runs a recipe's training on shapes alone (`RLDF_TORCH=shapes`): the real networks, the real method, its real batch sizes,
+ * but two denoising steps, one epoch and one update. What grows with steps and pictures is a known sum and added.
+ */
+
+import {
+  AutoencoderKL,
+  CLIPTextModel,
+  type CLIPTokenizer,
+  decodeImages,
+  loadPipeline,
+  type Pipeline,
+  UNet2DConditionModel,
+} from '@rldf/models';
+import {
+  allocatedBytes,
+  type Device,
+  free,
+  noGrad,
+  Parameters,
+  peakBytes,
+  resetPeakBytes,
+  shapes,
+  type Tensor,
+  zeros,
+} from '@rldf/torch';
+import { trainedStepsOf } from '../config/batch-arithmetic.js';
+import type { Recipe } from '../config/recipe.js';
+import { methods } from '../methods/index.js';
+import type { Prompt } from '../prompts.js';
+import { loadReward, rewards } from '../rewards/index.js';
+import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { tensorsOf } from '../run/state-tree.js';
+import type { ModelConfigs } from './model-configs.js';
+
+/** Bytes in libtorch's tensors, by what they are for. */
+export interface MemoryParts {
+  /** Of U-Net, autoencoder, text encoder and reward models. */
+  weights: number;
+  /** Low-rank adapters. */
+  adapters: number;
+  /** AdamW's two moments. */
+  optimiser: number;
+  /** Sums of the gradients of one update. */
+  gradients: number;
+  /** Latents of all steps, log-probabilities and pictures of one epoch. */
+  trajectories: number;
+  /** What autograd keeps of one micro-batch, the text features among it. */
+  activations: number;
+  /** The most that comes and goes on top, inside operators and blocks. */
+  temporary: number;
+}
+
+export interface MemoryPrediction {
+  /** The most bytes that are held at once. */
+  peak: number;
+  /** The most in each phase of the run. */
+  phases: {
+    drawing: number;
+    learning: number;
+    evaluation: number;
+    /** Reading a checkpoint back, beside what is there: at the end the best one, or to resume. */
+    loading: number;
+  };
+  /** Of the phase `learning`; they add up to its peak. */
+  parts: MemoryParts;
+  parameters: { unet: number; vae: number; textEncoder: number; trained: number };
+}
+
+/** Operators behind pictures and updates, for an estimate of the time. */
+export interface WorkPrediction {
+  /** One denoising step of `pictures` pictures, the text encoder's share included. */
+  drawing: shapes.Work[];
+  /** The same step with its gradient. */
+  learning: shapes.Work[];
+  decoding: shapes.Work[];
+  /** Pictures times steps behind `drawing` and `learning`, pictures behind `decoding`. */
+  pictureSteps: number;
+  pictures: number;
+}
+
+const steps = 2;
+
+/** Folder in diffusers' layout, or configurations without weights. */
+export type PlannedModel = { folder: string } | { configs: ModelConfigs };
+
+/** @param trainingPrompts as many as there are; only their number and texts matter */
+export async function runMiniature(
+  recipe: Recipe,
+  model: PlannedModel,
+  trainingPrompts: readonly Prompt[],
+  evaluated: number,
+): Promise<{ memory: MemoryPrediction; work: WorkPrediction }> {
+  const small = miniature(recipe);
+  const pictures = small.sample.promptsPerEpoch * small.sample.picturesPerPrompt;
+  const pipeline = await build(model, recipe.device as Device);
+  const reward = await rewardWithoutSideEffects(recipe);
+  const weights = allocatedBytes();
+  const training = methods[small.method].create(small, pipeline, {
+    prompts: trainingPrompts,
+    score: async (images, prompts) => {
+      const batch = {
+        images,
+        prompts: prompts.map(({ text }) => text),
+        meta: prompts.map(({ meta }) => meta),
+      };
+      if (reward) await scorePictures(reward, batch);
+      const total = prompts.map((_, index) => index);
+      return { total, parts: {} };
+    },
+  });
+  try {
+    const state = tensorsOf(training.state());
+    const trained = [...state].filter(([path]) => path.startsWith('trainables')).map(([, tensor]) => tensor);
+    const trainedBytes = bytesOf(trained);
+    const optimiser = bytesOf([...state.values()]) - trainedBytes;
+    const created = allocatedBytes();
+    const adapters = Math.max(0, created - weights - trainedBytes - optimiser);
+
+    const requests = Array.from(
+      { length: Math.max(1, Math.min(recipe.sample.batchSize, evaluated)) },
+      (_, seed) => ({
+        prompt: trainingPrompts[seed % trainingPrompts.length]?.text ?? '',
+        seed,
+      }),
+    );
+    resetPeakBytes();
+    free(await training.draw(requests));
+    const evaluation = peakBytes();
+
+    resetPeakBytes();
+    shapes.takeWork();
+    const phases = new Map<string, number>();
+    let phase = 'drawing';
+    let held = 0;
+    let graph = 0;
+    const work: Pick<WorkPrediction, 'drawing' | 'learning'> = { drawing: [], learning: [] };
+    for await (const event of training.run(0)) {
+      const next = event.kind === 'progress' ? event.phase : 'end';
+      if (next === phase) continue;
+      phases.set(phase, Math.max(phases.get(phase) ?? 0, peakBytes()));
+      graph = Math.max(graph, shapes.graphPeakBytes());
+      if (next === 'scoring') work.drawing = shapes.takeWork();
+      if (next === 'scoring') held = allocatedBytes();
+      resetPeakBytes();
+      phase = next;
+      if (next === 'end') break;
+    }
+    work.learning = shapes.takeWork();
+    const loading = allocatedBytes() + trainedBytes + optimiser; // the state is read beside what is there
+    const decoding = decodingWork(pipeline, pictures);
+
+    const latent = elementsOf(pipeline) * 4;
+    const pixels =
+      ((pipeline.vae.downFactor * pipeline.vae.downFactor) / pipeline.unet.inChannels) *
+      elementsOf(pipeline) *
+      3;
+    const trajectories = (count: number, length: number) =>
+      count * ((length + 1) * latent + 8 * length + pixels);
+    const all = recipe.sample.promptsPerEpoch * recipe.sample.picturesPerPrompt;
+    const kept = trajectories(all, recipe.sample.steps);
+    const grown = kept - trajectories(pictures, steps);
+    const batch = Math.min(recipe.sample.batchSize, all);
+    const drawing = (phases.get('drawing') ?? 0) + grown + batch * (recipe.sample.steps - steps) * latent;
+    const learning = Math.max(phases.get('learning') ?? 0, phases.get('scoring') ?? 0) + grown;
+    const gradients = trainedBytes;
+    const parts: MemoryParts = {
+      weights,
+      adapters: adapters > 0 ? created - weights - optimiser - gradients : 0,
+      optimiser,
+      gradients,
+      trajectories: kept,
+      activations: Math.max(0, graph - held),
+      temporary: 0,
+    };
+    parts.temporary = learning - Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
+    return {
+      memory: {
+        peak: Math.max(drawing, learning, evaluation, loading),
+        phases: { drawing, learning, evaluation, loading },
+        parts,
+        parameters: {
+          unet: pipeline.parameters.unet.count,
+          vae: pipeline.parameters.vae.count,
+          textEncoder: pipeline.parameters.textEncoder.count,
+          trained: trained.reduce((sum, tensor) => sum + tensor.numel, 0),
+        },
+      },
+      work: { ...work, decoding, pictureSteps: pictures * steps, pictures },
+    };
+  } finally {
+    training.free();
+    for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+  }
+}
+
+/** The same batches on fewer steps and pictures. */
+function miniature(recipe: Recipe): Recipe {
+  const { sample, train } = recipe;
+  const pictures = sample.promptsPerEpoch * sample.picturesPerPrompt;
+  const perUpdate = pictures / train.updatesPerEpoch;
+  const promptsPerEpoch = Math.min(sample.promptsPerEpoch, perUpdate);
+  const learned = Math.min(train.batchSize, mostInvolved(recipe, perUpdate));
+  const needed = Math.max(2, learned, Math.min(sample.batchSize, pictures));
+  return {
+    ...recipe,
+    epochs: 1,
+    sample: { ...sample, steps, promptsPerEpoch, picturesPerPrompt: Math.ceil(needed / promptsPerEpoch) },
+    train: { ...train, batchSize: learned, updatesPerEpoch: 1, innerEpochs: 1, timestepFraction: 1 },
+  };
+}
+
+/**
+ * Pictures of an update that learn from the same step, at most. Each learns from a share f of the steps, chosen for itself:
+ * of n pictures n f on average, with standard deviation √(n f (1 - f)); the largest of m such numbers is about √(2 ln m)
+ * deviations above.
+ */
+export function mostInvolved({ epochs, sample, train }: Recipe, perUpdate: number): number {
+  const share = trainedStepsOf(sample.steps, train.timestepFraction) / sample.steps;
+  const tries = sample.steps * epochs * train.updatesPerEpoch * train.innerEpochs;
+  const deviation = Math.sqrt(perUpdate * share * (1 - share));
+  return Math.min(perUpdate, Math.ceil(perUpdate * share + Math.sqrt(2 * Math.log(tries)) * deviation));
+}
+
+async function build(model: PlannedModel, device: Device): Promise<Pipeline> {
+  if ('folder' in model) return loadPipeline(model.folder, { device });
+  const { unet, vae, text_encoder: text, scheduler } = model.configs;
+  const parameters = {
+    unet: Parameters.random(0),
+    vae: Parameters.random(1),
+    textEncoder: Parameters.random(2),
+  };
+  const length = text.max_position_embeddings ?? 77;
+  const tokenizer = {
+    encode: (prompts: readonly string[]) => ({ ids: prompts.map(() => Array<number>(length).fill(0)) }),
+  };
+  return {
+    unet: new UNet2DConditionModel(unet, parameters.unet.at()),
+    vae: new AutoencoderKL(vae, parameters.vae.at()),
+    textEncoder: new CLIPTextModel(text, parameters.textEncoder.at()),
+    tokenizer: tokenizer as unknown as CLIPTokenizer,
+    schedulerConfig: scheduler,
+    parameters,
+    defaults: {},
+  };
+}
+
+/** Built-in rewards are loaded and asked; a module of the user's might do anything and is left alone. */
+async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | CompositeReward | undefined> {
+  const names = Array.isArray(recipe.reward) ? recipe.reward.map(({ reward }) => reward) : [recipe.reward];
+  const known = names.every((name) => typeof name === 'string' && Object.hasOwn(rewards, name));
+  return known ? loadReward(recipe.reward) : undefined;
+}
+
+function decodingWork(pipeline: Pipeline, pictures: number): shapes.Work[] {
+  shapes.takeWork();
+  const [height, width] = latentSize(pipeline);
+  const latents = zeros([pictures, pipeline.unet.inChannels, height, width]);
+  free([noGrad(() => decodeImages(pipeline, latents)), latents]);
+  return shapes.takeWork();
+}
+
+function latentSize({ unet }: Pipeline): [number, number] {
+  const { sample_size: size = 64 } = unet.config;
+  return typeof size === 'object' && size !== null ? [size[0], size[1]] : [size ?? 64, size ?? 64];
+}
+
+const elementsOf = (pipeline: Pipeline) =>
+  latentSize(pipeline).reduce((a, b) => a * b, pipeline.unet.inChannels);
+
+const bytesOf = (tensors: readonly Tensor[]) => tensors.reduce((sum, { numel }) => sum + 4 * numel, 0);

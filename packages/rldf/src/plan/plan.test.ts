@@ -1,0 +1,134 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
+import { setThreads } from '@rldf/torch';
+import { afterAll, expect, test } from 'vitest';
+import { checkRecipe } from '../config/load.js';
+import { UserError } from '../errors.js';
+import { findModel } from '../models.js';
+import { parseBytes } from './bytes.js';
+import type { Fitted } from './fit.js';
+import { fit } from './fit.js';
+import { type MemoryPrediction, mostInvolved } from './miniature.js';
+import { configNames, findConfigs } from './model-configs.js';
+import { plan } from './plan.js';
+
+setThreads(1);
+const folder = mkdtempSync(join(tmpdir(), 'rldf-plan-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const recipeOf = (more: object = {}) =>
+  checkRecipe({
+    method: 'ddpo',
+    prompts: ['a cat', 'a dog'],
+    reward: 'jpeg-compressibility',
+    epochs: 2,
+    sample: { steps: 4, promptsPerEpoch: 2, picturesPerPrompt: 4, batchSize: 8 },
+    train: { clipNats: 2, batchSize: 4, rank: 4 },
+    ...more,
+  });
+
+test('parameters of the shipped model and of Stable Diffusion, as published', async () => {
+  const pipeline = loadPipeline(findModel('emoji').path);
+  const expected = Object.fromEntries(
+    Object.entries(pipeline.parameters).map(([name, { count }]) => [name, count]),
+  );
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+  const one = recipeOf({
+    sample: { steps: 2, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 1 },
+    train: { clipNats: 2, batchSize: 1, rank: 4 },
+    evaluate: { maxPrompts: 1 },
+    report: { maxPrompts: 1 },
+  });
+  const [emoji, sd15, sd21] = await Promise.all(
+    ['emoji', 'sd-1.5', 'somebody/stable-diffusion-2-1'].map((model) => plan(one, { model, calibration: 0 })),
+  );
+  expect(emoji!.memory.parameters).toMatchObject(expected);
+  expect(sd15!.memory.parameters).toMatchObject({
+    unet: 859_520_964,
+    textEncoder: 123_060_480,
+    vae: 83_653_863,
+    trained: 797_184,
+  });
+  expect(sd21!.memory.parameters).toMatchObject({
+    unet: 865_910_724,
+    textEncoder: 340_387_840,
+    vae: 83_653_863,
+  });
+  const { peak, phases, parts } = emoji!.memory;
+  expect(peak).toBe(Math.max(...Object.values(phases)));
+  expect(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0)).toBeCloseTo(phases.learning, 0);
+  for (const bytes of Object.values(parts)) expect(bytes).toBeGreaterThanOrEqual(0);
+}, 60_000);
+
+test('a tiny model: memory chosen by halving; the batch that the algorithm sees stays', async () => {
+  const model = join(folder, 'tiny');
+  savePipeline(tinyPipeline(), model);
+  const free = await plan(recipeOf(), { model, calibration: 0 });
+  expect(free).toMatchObject({ chosen: { sample: 8, train: 4 }, fits: true, limit: null, seconds: null });
+  expect(free.arithmetic.pictures).toBe(16);
+}, 30_000);
+
+/** Memory that grows with the batches, so that the choice can be reckoned by hand. */
+const measured = (learning: number, drawing: number): MemoryPrediction => ({
+  peak: Math.max(learning, drawing),
+  phases: { learning, drawing, evaluation: 0, loading: 0 },
+  parts: {
+    weights: 0,
+    adapters: 0,
+    optimiser: 0,
+    gradients: 0,
+    trajectories: 0,
+    activations: 0,
+    temporary: 0,
+  },
+  parameters: { unet: 0, vae: 0, textEncoder: 0, trained: 0 },
+});
+const work = { drawing: [], learning: [], decoding: [], pictureSteps: 1, pictures: 1 };
+const byHand = (limit: number | undefined, recipe = recipeOf()): Promise<Fitted> =>
+  fit(recipe, limit, async ({ sample, train }) => ({
+    memory: measured((train.unet === 'full' ? 1000 : 100) + 10 * train.batchSize, 100 + 5 * sample.batchSize),
+    work,
+  }));
+
+test('each batch is halved only while its own phase does not fit', async () => {
+  expect(await byHand(undefined)).toMatchObject({ chosen: { sample: 8, train: 4 }, fits: true });
+  expect(await byHand(140)).toMatchObject({ chosen: { sample: 8, train: 4 }, fits: true });
+  expect(await byHand(125)).toMatchObject({ chosen: { sample: 4, train: 2 }, fits: true });
+  expect(await byHand(109)).toMatchObject({ chosen: { sample: 1, train: 1 }, fits: false });
+});
+
+test('what cannot fit says what would', async () => {
+  const found = await byHand(120, recipeOf({ train: { clipNats: 2, unet: 'full', batchSize: 4 } }));
+  expect(found.fits).toBe(false);
+  expect(found.wayOut[0]).toEqual({ change: 'train.unet=lora', peak: 110, fits: true });
+});
+
+test('pictures that learn from one step: all without a fraction, else by the largest of binomial numbers', () => {
+  expect(mostInvolved(recipeOf(), 4)).toBe(4);
+  const half = recipeOf({
+    epochs: 10,
+    sample: { steps: 10, promptsPerEpoch: 16, picturesPerPrompt: 4 },
+    train: { clipNats: 2, timestepFraction: 0.5, updatesPerEpoch: 2 },
+  });
+  expect(mostInvolved(half, 32)).toBe(16 + Math.ceil(Math.sqrt(2 * Math.log(200)) * Math.sqrt(8)));
+});
+
+test('sizes and names, and what is wrong with them', async () => {
+  expect(['12GB', '1.5 MB', '16GiB', '2g', '300'].map(parseBytes)).toEqual([
+    12e9,
+    1.5e6,
+    16 * 2 ** 30,
+    2e9,
+    300,
+  ]);
+  for (const wrong of ['', 'many', '12 XB', '0GB', '-3GB'])
+    expect(() => parseBytes(wrong)).toThrow(UserError);
+  expect(configNames()).toEqual(['sd-1.5', 'sd-2.1', 'sd-2.1-base']);
+  expect(findConfigs('runwayml/stable-diffusion-v1-5')?.unet.cross_attention_dim).toBe(768);
+  await expect(plan(recipeOf(), { model: 'sd-9' })).rejects.toThrow(
+    /neither here nor known by its configurations.*sd-1\.5/,
+  );
+  await expect(plan(recipeOf(), { memory: 1e6 })).rejects.toThrow(UserError);
+});

@@ -1,0 +1,139 @@
+/** What a recipe will need, before any of it is loaded: memory, pictures, updates and time. docs/memory.md */
+
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type BatchArithmetic, batchArithmetic } from '../config/batch-arithmetic.js';
+import type { Recipe } from '../config/recipe.js';
+import { didYouMean } from '../config/suggest.js';
+import { InternalError, UserError } from '../errors.js';
+import { findModel, listModels } from '../models.js';
+import { loadPrompts, repeatPrompts } from '../prompts.js';
+import type { Fitted, Sizes } from './fit.js';
+import type { MemoryPrediction, PlannedModel } from './miniature.js';
+import { configNames, findConfigs } from './model-configs.js';
+import type { Answer, Question } from './shapes-process.js';
+
+/** What Node.js, libtorch's code and its own buffers take besides the tensors; `npm run bench -- memory` measures it. */
+export const processBytes = 500e6;
+
+export interface PlanOptions {
+  /** Bytes for the whole process. */
+  memory?: number;
+  /** Instead of the recipe's: a shipped model, a folder, or a name of `configNames()`. */
+  model?: string;
+  /** Seconds that this machine may be tried for; 0: no estimate of the time. */
+  calibration?: number;
+}
+
+export interface Plan {
+  model: string;
+  arithmetic: BatchArithmetic;
+  /** Pictures drawn to evaluate. */
+  evaluatedPictures: number;
+  asked: Sizes;
+  chosen: Sizes;
+  /** Whether it fits; always true if no limit was given. */
+  fits: boolean;
+  /** The limit for tensors: what was given less `processBytes`. */
+  limit: number | null;
+  memory: MemoryPrediction;
+  askedMemory: MemoryPrediction;
+  wayOut: Fitted['wayOut'];
+  /** Estimated seconds of the whole run and of its parts; null without calibration. */
+  seconds: { total: number; drawing: number; learning: number; evaluation: number } | null;
+}
+
+/**
+ * Predicts a run. Nothing is loaded: the training runs in miniature in a process whose tensors have no numbers.
+ *
+ * @throws UserError when the model is neither here nor known by its configurations
+ */
+export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<Plan> {
+  const { name, model } = modelOf(options.model ?? recipe.model);
+  const prompts = loadPrompts(recipe.prompts);
+  const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
+  const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  const sets = [
+    repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length,
+    repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length,
+  ] as const;
+  const evaluatedPictures = (Math.ceil(recipe.epochs / recipe.evaluate.every) + 1) * sets[0] + 2 * sets[1];
+  const limit = options.memory === undefined ? undefined : options.memory - processBytes;
+  if (limit !== undefined && limit <= 0) {
+    throw new UserError(
+      `plan: --memory is ${options.memory} bytes — Node.js and libtorch alone take about ${processBytes}. Give more`,
+    );
+  }
+  const fitted = await ask({
+    recipe,
+    model,
+    prompts: prompts.slice(0, Math.max(1, recipe.sample.promptsPerEpoch)),
+    evaluated: Math.max(...sets),
+    ...(limit === undefined ? {} : { limit }),
+  });
+  const { sample, train } = fitted.chosen;
+  const arithmetic = batchArithmetic({
+    ...recipe,
+    sample: { ...recipe.sample, batchSize: sample },
+    train: { ...recipe.train, batchSize: train },
+  });
+  const { work, ...rest } = fitted;
+  let seconds: Plan['seconds'] = null;
+  if (options.calibration !== 0) {
+    const { calibrate } = await import('./calibration.js');
+    const { drawing, learning, decoding } = calibrate(work, options.calibration ?? 5);
+    const steps = recipe.sample.steps;
+    const learned =
+      arithmetic.trainedSteps * arithmetic.picturesPerEpoch * recipe.train.innerEpochs * recipe.epochs;
+    const parts = {
+      drawing: arithmetic.pictures * (steps * drawing + decoding),
+      learning: learned * learning,
+      evaluation: evaluatedPictures * (steps * drawing + decoding),
+    };
+    seconds = { total: parts.drawing + parts.learning + parts.evaluation, ...parts };
+  }
+  return { model: name, arithmetic, evaluatedPictures, ...rest, limit: limit ?? null, seconds };
+}
+
+function modelOf(wanted: string): { name: string; model: PlannedModel } {
+  const configs = findConfigs(wanted);
+  try {
+    const { name, path } = findModel(wanted);
+    return { name, model: { folder: path } };
+  } catch (error) {
+    if (configs !== undefined) return { name: configs.name, model: { configs } };
+    const names = [...listModels().map(({ name }) => name), ...configNames()];
+    if (!/neither/.test((error as Error).message)) throw error;
+    throw new UserError(
+      `plan: model ${wanted} — neither here nor known by its configurations. Give --model a folder, or one of ${names.join(', ')}${didYouMean(wanted, names)}`,
+    );
+  }
+}
+
+/** Runs `shapes-process` as this process was started: from sources or compiled. */
+function ask(question: Question): Promise<Fitted> {
+  const own = fileURLToPath(import.meta.url);
+  const script = own.replace(/plan\.([jt]s)$/, 'shapes-process.$1');
+  return new Promise((resolve, reject) => {
+    const words = script.endsWith('.ts')
+      ? ['--conditions=rldf-source', '--import', import.meta.resolve('tsx'), script]
+      : [script];
+    const child = spawn(process.execPath, words, {
+      env: { ...process.env, RLDF_TORCH: 'shapes' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    let text = '';
+    child.stdout.on('data', (chunk) => {
+      text += chunk;
+    });
+    child.on('error', reject);
+    child.on('close', () => {
+      if (text === '')
+        return reject(new InternalError('plan: the process that reckons with shapes gave no answer.'));
+      const answer = JSON.parse(text) as Answer;
+      if (!('error' in answer)) resolve(answer);
+      else reject(answer.user ? new UserError(answer.error) : new InternalError(answer.error));
+    });
+    child.stdin.end(JSON.stringify(question));
+  });
+}

@@ -1,0 +1,66 @@
+// A second CLIP, smaller and from nothing: own seed, own scenes, own mix of them. The unseen judge of preference starts from it, nothing else may.
+
+import type { SampleOptions } from '@rldf/emoji-world';
+import { type CLIPConfig, CLIPModel, CLIPTokenizer } from '@rldf/models';
+import { Parameters } from '@rldf/torch';
+import { writeInstrument } from '../instruments.js';
+import { measureClip, pretrainClip } from './clip.js';
+import { clipConfig } from './configs.js';
+import { tokenizerFolder } from './parts.js';
+import type { Stage } from './stage.js';
+
+const TOWER = { hidden_size: 96, intermediate_size: 288, num_attention_heads: 4, projection_dim: 96 };
+
+/** CLIP's classes with narrower towers, and one layer fewer in each, than the first CLIP's. */
+export function secondClipConfig(tokenizer: CLIPTokenizer): CLIPConfig {
+  const { text_config, vision_config, ...first } = clipConfig(tokenizer);
+  return {
+    ...first,
+    projection_dim: TOWER.projection_dim,
+    text_config: { ...text_config, ...TOWER, num_hidden_layers: 2 },
+    vision_config: { ...vision_config, ...TOWER, num_hidden_layers: 3 },
+  };
+}
+
+/** Fewer plain pictures of one noun, more of everything that a judge has to tell apart, and placed more freely. */
+export const secondClipWorld: SampleOptions = {
+  kinds: {
+    single: 0.34,
+    colour: 0.12,
+    background: 0.08,
+    count: 0.12,
+    relation: 0.12,
+    and: 0.08,
+    activity: 0.06,
+    people: 0.02,
+    style: 0.04,
+    long: 0.02,
+  },
+  places: { centre: 0.5, grid: 0.5 },
+};
+
+export const secondClipStage: Stage = {
+  defaults: { steps: 700, batchSize: 64, learningRate: 2e-3, seed: 105 },
+  async *run({ seed, sceneSeed, training, output, log }) {
+    const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+    const parameters = Parameters.random(seed);
+    const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
+    yield* pretrainClip(clip, parameters, tokenizer, { warmup: 100, ...training, world: secondClipWorld });
+    const metrics = { ownCaptionOf128: await measureClip(clip, tokenizer, sceneSeed) };
+    log(JSON.stringify(metrics));
+    const card = {
+      name: 'clip-2',
+      class: 'CLIPModel',
+      role: 'judge',
+      seed,
+      sceneSeed,
+      split: 'train',
+      startedFrom: null,
+      metrics,
+      description:
+        'A second CLIP with its own seed, scenes and sizes. The unseen judge of preference starts from it; nothing that trains or conditions may.',
+      licence: 'Apache-2.0',
+    } as const;
+    writeInstrument(output, card, parameters.state());
+  },
+};

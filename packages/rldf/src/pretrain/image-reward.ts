@@ -1,0 +1,59 @@
+// A cross-attention scorer in ImageReward's form on ranked pictures (Xu et al. 2023, arXiv 2304.05977).
+import { loadArt } from '@rldf/emoji-world';
+import { ImageRewardModel } from '@rldf/models';
+import { noGrad, Parameters, scope } from '@rldf/torch';
+import { writeInstrument } from '../instruments.js';
+import { imageRewardConfig, loadWorldClip } from '../rewards/scorers.js';
+import { mean, standardDeviation } from '../stats.js';
+import { tokenTensor } from './clip.js';
+import { measureRankings, rankingLoss, rankingOptions, repeatRows } from './preference.js';
+import { GROUP, type RankingBatch, rankingBatch } from './rankings.js';
+import type { Stage } from './stage.js';
+import { train } from './training.js';
+
+export const imageRewardStage: Stage = {
+  defaults: { steps: 500, batchSize: 48, learningRate: 1.5e-3, seed: 14, sceneSeed: 1014 },
+  async *run({ seed, sceneSeed, training, output, ...context }) {
+    const { clip, tokenizer } = loadWorldClip('clip');
+    const parameters = Parameters.random(seed);
+    const model = new ImageRewardModel(imageRewardConfig, clip, parameters.at());
+    const art = await loadArt('noto');
+    const options = await rankingOptions('feedback', context);
+    const groups = Math.floor(training.batchSize / GROUP);
+    const raw = ({ captions, images }: RankingBatch) =>
+      model.raw(repeatRows(tokenTensor(tokenizer, captions)), images);
+    const loss = (step: number) =>
+      scope(() => {
+        const batch = rankingBatch(art, 'train', sceneSeed, step * groups, groups, options);
+        return rankingLoss(raw(batch).to('float32'), batch.ranks);
+      });
+    const fixed = ['mean', 'deviation'];
+    const trainable = [...parameters.entries]
+      .filter(([name]) => !fixed.includes(name))
+      .map(([, parameter]) => parameter.requiresGrad_());
+    yield* train({ parameters: trainable, loss }, { warmup: 60, emaDecay: 0.99, ...training });
+    const ordinary = noGrad(() =>
+      scope(() => raw(rankingBatch(art, 'validation', sceneSeed, 0, 64, options)).toNumbers()),
+    );
+    noGrad(() => {
+      model.mean.mul_(0).add_(mean(ordinary));
+      model.deviation.mul_(0).add_(standardDeviation(ordinary));
+    });
+    const metrics = measureRankings(art, sceneSeed, options, raw);
+    context.log(JSON.stringify(metrics));
+    const card = {
+      name: 'image-reward',
+      class: 'ImageRewardModel',
+      role: 'feedback',
+      seed,
+      sceneSeed,
+      split: 'train',
+      startedFrom: 'clip',
+      metrics,
+      description:
+        'Scorer in ImageReward’s form: text tokens attend to the patches of the first CLIP (frozen), an MLP scores; trained on rankings by the feedback rules.',
+      licence: 'Apache-2.0',
+    } as const;
+    writeInstrument(output, card, parameters.state());
+  },
+};

@@ -1,0 +1,52 @@
+// `rldf pretrain pack`: the model folder from the newest checkpoints.
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
+import type { InstrumentCard } from '../instruments.js';
+import { clipConfig } from './configs.js';
+import { basisOf, loadAveraged, parametersOf, partsOfStages, tokenizerFolder } from './parts.js';
+import { savePatchBasis } from './patch-basis.js';
+
+/** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision; the latent basis goes beside it. */
+export async function packModel(folder: string, target: string): Promise<void> {
+  const { pipeline, basis, clip } = await partsOfStages(folder, 0);
+  const { vae, unet } = pipeline.parameters;
+  loadAveraged(join(folder, 'decoder'), parametersOf(vae, 'decoder'));
+  loadAveraged(join(folder, 'encoder'), parametersOf(vae, 'encoder'), true);
+  loadAveraged(join(folder, 'unet'), [...unet.entries.values()]);
+  pipeline.defaults = { steps: 14, guidanceScale: 3 };
+  // the tokenizer is not trained here: its files stay as the world made them
+  const tokenizerFiles = readdirSync(tokenizerFolder).map(
+    (name) => [name, readFileSync(join(tokenizerFolder, name))] as const,
+  );
+  savePipeline(pipeline, target, { dtype: 'float16' });
+  for (const [name, bytes] of tokenizerFiles) writeFileSync(join(target, 'tokenizer', name), bytes);
+  saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(pipeline.tokenizer), clip, {
+    dtype: 'float16',
+  });
+  mkdirSync(dirname(basisOf(target)), { recursive: true });
+  savePatchBasis(basisOf(target), basis);
+  writeJson(basisOf(target).replace('.safetensors', '.json'), basisCard);
+}
+
+/** Writes a model folder that differs from `model` in the U-Net alone: the averaged weights of a further leg. */
+export function packLeg(folder: string, model: string, target: string): void {
+  const { unet, parameters } = loadPipeline(model);
+  loadAveraged(join(folder, 'unet'), [...parameters.unet.entries.values()]);
+  if (resolve(model) !== resolve(target)) cpSync(model, target, { recursive: true });
+  const file = 'diffusion_pytorch_model.safetensors';
+  saveNetwork(join(target, 'unet'), file, unet.config, parameters.unet, { dtype: 'float16' });
+}
+
+const basisCard: InstrumentCard = {
+  name: 'patch-basis',
+  class: 'PatchBasis',
+  role: 'feedback',
+  seed: 0,
+  sceneSeed: 0,
+  split: 'train',
+  startedFrom: null,
+  metrics: {},
+  description: 'Principal components of 8 x 8 patches: the latent space of the built-in model.',
+  licence: 'Apache-2.0',
+};

@@ -1,0 +1,128 @@
+// The built-in model's networks, with what the earlier stages have learnt so far.
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { loadArt } from '@rldf/emoji-world';
+import {
+  AutoencoderKL,
+  CLIPModel,
+  CLIPTextModel,
+  CLIPTokenizer,
+  loadPipeline,
+  type Pipeline,
+  UNet2DConditionModel,
+} from '@rldf/models';
+import { free, noGrad, Parameters, type StateDict, scope, type Tensor } from '@rldf/torch';
+import { UserError } from '../errors.js';
+import { worldFolder } from '../models.js';
+import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
+import { clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
+import { fitPatchBasis, loadPatchBasis, type PatchBasis, savePatchBasis } from './patch-basis.js';
+
+/** The tokenizer that ships with the world. */
+export const tokenizerFolder = join(worldFolder, 'model', 'tokenizer');
+
+/** A pipeline in the making, and the basis of its latents. */
+export interface Parts {
+  pipeline: Pipeline;
+  basis: PatchBasis;
+  decoderReady: boolean;
+}
+
+export async function partsOfStages(folder: string, seed: number): Promise<Parts & { clip: Parameters }> {
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+  const text = buildTextEncoder(folder, tokenizer);
+  const decoder = buildVae(seed);
+  const decoderReady = loadAveraged(
+    join(folder, 'decoder'),
+    parametersOf(decoder.parameters, 'decoder'),
+    true,
+  );
+  const unet = Parameters.random(seed);
+  const pipeline: Pipeline = {
+    unet: new UNet2DConditionModel(unetConfig, unet.at()),
+    vae: decoder.vae,
+    textEncoder: text.textEncoder,
+    tokenizer,
+    schedulerConfig,
+    parameters: { unet, vae: decoder.parameters, textEncoder: text.parameters },
+    defaults: {},
+  };
+  return { pipeline, basis: await patchBasis(folder, seed), decoderReady, clip: text.clip };
+}
+
+/** A further leg: the U-Net goes on from a model's weights; its optimiser starts anew, behind a warm-up. */
+export function partsOfModel(model: string): Parts {
+  return { pipeline: loadPipeline(model), basis: loadPatchBasis(basisOf(model)), decoderReady: true };
+}
+
+/** The latent basis lies beside the model, with the instruments. */
+export const basisOf = (model: string) => join(dirname(model), 'instruments', 'patch-basis.safetensors');
+
+export function buildClip(
+  tokenizer: CLIPTokenizer,
+  seed: number,
+): { clip: CLIPModel; parameters: Parameters } {
+  const parameters = Parameters.random(seed);
+  return { clip: new CLIPModel(clipConfig(tokenizer), parameters.at()), parameters };
+}
+
+export function buildVae(seed: number): { vae: AutoencoderKL; parameters: Parameters } {
+  const parameters = Parameters.random(seed);
+  return { vae: new AutoencoderKL(vaeConfig, parameters.at()), parameters };
+}
+
+/** The text tower of the trained CLIP by itself, and CLIP's whole state. */
+function buildTextEncoder(
+  folder: string,
+  tokenizer: CLIPTokenizer,
+): { textEncoder: CLIPTextModel; parameters: Parameters; clip: Parameters } {
+  const { parameters: clipParameters } = buildClip(tokenizer, 0);
+  loadAveraged(join(folder, 'clip'), [...clipParameters.entries.values()]);
+  const tower: StateDict = new Map(
+    [...clipParameters.entries].filter(([name]) => name.startsWith('text_model.')),
+  );
+  const parameters = Parameters.from(tower);
+  const { text_config: config } = clipConfig(tokenizer);
+  return { textEncoder: new CLIPTextModel(config, parameters.at()), parameters, clip: clipParameters };
+}
+
+export const parametersOf = (parameters: Parameters, half: string) =>
+  [...parameters.entries].filter(([name]) => name.startsWith(`${half}.`)).map(([, tensor]) => tensor);
+
+/** Copies the averaged weights of a stage's newest checkpoint into `parameters`; false (or an error) when there is none. */
+export function loadAveraged(stageFolder: string, parameters: readonly Tensor[], optional = false): boolean {
+  const checkpoints = join(stageFolder, 'checkpoints');
+  if (!existsSync(checkpoints) || listCheckpoints(checkpoints).length === 0) {
+    if (optional) return false;
+    throw new UserError(
+      `${stageFolder}: no checkpoint — this stage comes first. Run \`rldf pretrain ${stageFolder.split('/').at(-1)}\`.`,
+    );
+  }
+  const { state } = loadCheckpoint(checkpoints);
+  const { averaged } = (state as { average: { averaged: Tensor[] } }).average;
+  if (averaged.length !== parameters.length) {
+    throw new UserError(
+      `${stageFolder}: the checkpoint holds ${averaged.length} tensors, the network has ${parameters.length} — it was trained with another config. Use another folder.`,
+    );
+  }
+  noGrad(() =>
+    scope(() => {
+      parameters.forEach((parameter, i) => {
+        parameter.detach().copy_(averaged[i] as Tensor);
+      });
+    }),
+  );
+  free(state);
+  return true;
+}
+
+export async function patchBasis(folder: string, seed: number): Promise<PatchBasis> {
+  const file = join(folder, 'basis.safetensors');
+  if (existsSync(file)) return loadPatchBasis(file);
+  const basis = fitPatchBasis(await loadArt('noto'), seed, LATENT_CHANNELS, FLATTEN);
+  savePatchBasis(file, basis);
+  return basis;
+}
+
+/** Half way between the true spectrum (0) and white latents (1). */
+export const FLATTEN = 0.5;

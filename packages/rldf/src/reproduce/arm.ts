@@ -1,0 +1,145 @@
+/** One arm with one seed: trains, judges the test pictures, and keeps a capsule. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import sharp from 'sharp';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
+import type { Recipe } from '../config/recipe.js';
+import { type Picture, tensorOfPictures } from '../picture.js';
+import { loadReward } from '../rewards/index.js';
+import { scorePictures } from '../rewards/reward.js';
+import { describeEnvironment } from '../run/environment.js';
+import { resume, train } from '../run/from-recipe.js';
+import { type MetricsRow, readMetrics } from '../run/metrics.js';
+import { Run } from '../run/run.js';
+import type { RunEvent } from '../run/train.js';
+import { mean } from '../stats.js';
+import type { Capsule } from './capsule.js';
+import { type Budget, type Protocol, sha256 } from './protocol.js';
+
+export interface ArmOptions {
+  protocol: Protocol;
+  arm: string;
+  seed: number;
+  budget: Budget;
+  recipe: Recipe;
+  /** Folder of the table's runs. */
+  runs: string;
+  signal?: AbortSignal;
+}
+
+/** Runs an arm, or continues it where it was; yields the run's events. Undefined when it was interrupted. */
+export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Capsule | undefined> {
+  const { arm, seed, recipe, runs, signal } = options;
+  const name = `${arm}-seed${seed}`;
+  const run = new Run(join(runs, name));
+  const more = { root: runs, ...(signal === undefined ? {} : { signal }) };
+  const events = existsSync(run.recipePath) ? resume(name, more) : train(recipe, { ...more, name });
+  let adapters: string[] | undefined;
+  for await (const event of events) {
+    if (event.kind === 'finished') adapters = event.adapters;
+    yield event;
+  }
+  return adapters === undefined ? undefined : capsuleOf(options, run, adapters);
+}
+
+interface StoredPair {
+  prompt: string;
+  before: string;
+  after: string;
+  rewardBefore: number;
+  rewardAfter: number;
+}
+
+async function capsuleOf(
+  { protocol, arm, seed, budget, recipe }: ArmOptions,
+  run: Run,
+  adapters: readonly string[],
+): Promise<Capsule> {
+  const { pairs, reward } = JSON.parse(readFileSync(join(run.reportFolder, 'evaluation.json'), 'utf8')) as {
+    pairs: StoredPair[];
+    reward: string;
+  };
+  const scores: Capsule['scores'] = {
+    [reward]: {
+      before: byPrompt(
+        pairs,
+        pairs.map(({ rewardBefore }) => rewardBefore),
+      ),
+      after: byPrompt(
+        pairs,
+        pairs.map(({ rewardAfter }) => rewardAfter),
+      ),
+    },
+  };
+  for (const judge of protocol.judges) {
+    scores[judge] = {
+      before: byPrompt(pairs, await judged(run, judge, pairs, 'before')),
+      after: byPrompt(pairs, await judged(run, judge, pairs, 'after')),
+    };
+  }
+  const rows = readMetrics(run.metricsPath);
+  const { samplingForwards, trainingForwards, pictures } = batchArithmetic(recipe);
+  const { rldf, libtorch, cpu, threads, git } = describeEnvironment();
+  return {
+    table: protocol.table,
+    budget,
+    arm,
+    seed,
+    protocol: protocol.hash,
+    scores,
+    curve: curveOf(rows),
+    cost: {
+      pictures,
+      unetForwards: samplingForwards + 3 * trainingForwards,
+      seconds: sum(rows, 'time/step'),
+      cpuSeconds: sum(rows, 'time/cpu'),
+    },
+    adapters: Object.fromEntries(adapters.map((path) => [basename(path), sha256(readFileSync(path))])),
+    environment: { rldf, libtorch, cpu, threads, commit: git?.commit ?? null },
+  };
+}
+
+/** Means over the pictures of each prompt, in the order of the prompts. */
+function byPrompt(pairs: readonly StoredPair[], scores: readonly number[]): number[] {
+  const groups = new Map<string, number[]>();
+  pairs.forEach(({ prompt }, i) => {
+    groups.set(prompt, [...(groups.get(prompt) ?? []), scores[i] as number]);
+  });
+  return [...groups.values()].map(mean);
+}
+
+/** Scores of a reward that took no part in the training. */
+async function judged(
+  run: Run,
+  name: string,
+  pairs: readonly StoredPair[],
+  when: 'before' | 'after',
+): Promise<number[]> {
+  const judge = await loadReward(name);
+  const files = pairs.map((pair) => join(run.reportFolder, pair[when]));
+  const images = tensorOfPictures(await Promise.all(files.map(readPicture)));
+  try {
+    const batch = { images, prompts: pairs.map(({ prompt }) => prompt), meta: pairs.map(() => undefined) };
+    return (await scorePictures(judge, batch, 'evaluation')).total;
+  } finally {
+    images.free();
+  }
+}
+
+async function readPicture(file: string): Promise<Picture> {
+  const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, channels: 3, data };
+}
+
+function curveOf(rows: readonly MetricsRow[]): Capsule['curve'] {
+  const number = (value: unknown) => (typeof value === 'number' ? value : null);
+  return rows.map((row) => ({
+    pictures: Number(row.pictures ?? 0),
+    training: number(row['reward/mean']),
+    validation: number(row['validation/reward']),
+  }));
+}
+
+const sum = (rows: readonly MetricsRow[], name: string) =>
+  rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);

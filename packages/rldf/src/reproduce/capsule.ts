@@ -1,0 +1,70 @@
+/** What is kept of one finished (arm, seed): a few kB of JSON, from which a table can be drawn again anywhere. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from '../errors.js';
+import { listFolder, makeFolder, replaceFile } from '../run/files.js';
+import type { Budget, Protocol } from './protocol.js';
+
+export interface Capsule {
+  table: string;
+  budget: Budget;
+  arm: string;
+  seed: number;
+  /** SHA-256 of the protocol that the run followed. */
+  protocol: string;
+  /** Scores on the test prompts by reward name, one a prompt, before and after training with the same noise. */
+  scores: Record<string, { before: number[]; after: number[] }>;
+  /** Reward by training pictures. */
+  curve: { pictures: number; training: number | null; validation: number | null }[];
+  cost: {
+    pictures: number;
+    /** U-Net forwards of one picture; a forward with its backward counts three. */
+    unetForwards: number;
+    seconds: number;
+    cpuSeconds: number;
+  };
+  /** SHA-256 of the exported adapters, by file name. */
+  adapters: Record<string, string>;
+  environment: { rldf: string; libtorch: string; cpu: string; threads: number; commit: string | null };
+}
+
+const fileName = (arm: string, seed: number) => `${arm}-seed${seed}.json`;
+
+export function writeCapsule(folder: string, capsule: Capsule): string {
+  makeFolder(folder);
+  const path = join(folder, fileName(capsule.arm, capsule.seed));
+  replaceFile(path, `${JSON.stringify(capsule, rounded)}\n`);
+  return path;
+}
+
+/** Six digits are enough for every statistic and keep a capsule small. */
+function rounded(_: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+}
+
+/**
+ * The capsules of a table that are there.
+ * @throws UserError when one was made under another protocol: the protocol was changed after its first test picture
+ */
+export function readCapsules(folder: string, protocol: Protocol): Capsule[] {
+  if (!existsSync(folder)) return [];
+  const capsules = listFolder(folder)
+    .filter((name) => name.endsWith('.json'))
+    .map((name): Capsule => {
+      const path = join(folder, name);
+      try {
+        return JSON.parse(readFileSync(path, 'utf8')) as Capsule;
+      } catch (error) {
+        throw new UserError(
+          `${path}: ${(error as Error).message} — a capsule is JSON. Restore it, or remove it to run it again`,
+        );
+      }
+    });
+  const other = capsules.find(({ protocol: hash }) => hash !== protocol.hash);
+  if (other === undefined) return capsules;
+  throw new UserError(
+    `${protocol.file}: was changed after the first test picture (${join(folder, fileName(other.arm, other.seed))} followed another version) — ` +
+      'a protocol is fixed before its results. Restore it, or give the new one a new name',
+  );
+}

@@ -1,0 +1,149 @@
+/** A table's protocol: what is compared, on how many seeds, by which statistic. It is fixed before any test picture exists. */
+
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
+import { loadRecipe } from '../config/load.js';
+import type { Recipe } from '../config/recipe.js';
+import { UserError } from '../errors.js';
+
+export const budgets = ['smoke', 'full'] as const;
+export type Budget = (typeof budgets)[number];
+
+/** Dotted recipe fields and their values, as after `--set`. */
+const overridesSchema = z.record(z.string(), z.unknown());
+
+export const protocolSchema = z.strictObject({
+  version: z.literal(1),
+  question: z.string().min(1).describe('what the table answers'),
+  paper: z.string().min(1).describe('what the paper reports, with source: printed beside our numbers'),
+  recipe: z
+    .string()
+    .min(1)
+    .describe('the recipe that all arms share: a shipped name, or a file beside this one'),
+  arms: z
+    .record(
+      z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'arms are named in lower case, digits and "-"'),
+      overridesSchema,
+    )
+    .describe('each arm: what it changes in the recipe'),
+  reference: z.string().optional().describe('the arm that all others are compared with'),
+  seeds: z.array(z.int().min(0)).min(1).describe('training seeds; none of them is dropped'),
+  judges: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('rewards that nothing was trained on, for the same test pictures'),
+  unequalPictures: z.string().optional().describe('why arms may draw unequal numbers of training pictures'),
+  budget: z.strictObject({
+    full: overridesSchema.describe('fields of all arms in the table itself'),
+    smoke: overridesSchema.describe(
+      'fields of a run that only shows that everything works: one seed, minutes',
+    ),
+  }),
+});
+export type Protocol = z.output<typeof protocolSchema> & {
+  /** Name of the table: the protocol's folder. */
+  table: string;
+  file: string;
+  /** SHA-256 of the file. */
+  hash: string;
+};
+
+/**
+ * Reads `TABLE/protocol.yaml`.
+ * @param nameOrFolder a table below `tables`, or a folder
+ * @throws UserError naming the tables that are there, or every mistake in the file
+ */
+export function loadProtocol(nameOrFolder: string, tables: string, names: readonly string[]): Protocol {
+  const folder = [join(tables, nameOrFolder), resolve(nameOrFolder)].find((path) =>
+    existsSync(join(path, 'protocol.yaml')),
+  );
+  if (folder === undefined) {
+    throw new UserError(
+      `reproduce: no table ${nameOrFolder} — a table is a folder with a protocol.yaml; there are ${names.join(', ') || 'none'}`,
+    );
+  }
+  const file = join(folder, 'protocol.yaml');
+  const text = readFileSync(file, 'utf8');
+  const document = parseDocument(text);
+  const [broken] = document.errors;
+  if (broken) throw new UserError(`${file}: ${broken.message.split('\n')[0]} — must be YAML`);
+  const parsed = protocolSchema.safeParse(document.toJS());
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map(({ path, message }) => `${file}  ${path.join('.')}: ${message}`);
+    throw new UserError(problems.join('\n'));
+  }
+  const protocol = { ...parsed.data, table: basename(folder), file, hash: sha256(text) };
+  if (protocol.reference !== undefined && !(protocol.reference in protocol.arms)) {
+    throw new UserError(
+      `${file}  reference: "${protocol.reference}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,
+    );
+  }
+  return protocol;
+}
+
+/** The recipe of one arm and seed. */
+export function recipeOf(
+  protocol: Protocol,
+  arm: string,
+  seed: number,
+  budget: Budget,
+  shipped: (name: string) => string,
+): Recipe {
+  const beside = join(dirname(protocol.file), protocol.recipe);
+  const file = existsSync(beside) ? beside : shipped(protocol.recipe);
+  const fields = { ...protocol.budget[budget], ...protocol.arms[arm], seed };
+  return loadRecipe(
+    file,
+    Object.entries(fields).map(([key, value]) => `${key}=${JSON.stringify(value)}`),
+  );
+}
+
+/** @throws UserError when the arms draw unequal numbers of pictures and the protocol does not say why */
+export function checkEqualPictures(protocol: Protocol, recipes: Readonly<Record<string, Recipe>>): void {
+  const pictures = Object.entries(recipes).map(
+    ([arm, recipe]) => [arm, batchArithmetic(recipe).pictures] as const,
+  );
+  if (protocol.unequalPictures !== undefined || new Set(pictures.map(([, count]) => count)).size < 2) return;
+  throw new UserError(
+    `${protocol.file}: the arms draw unequal numbers of pictures (${pictures.map(([arm, count]) => `${arm} ${count}`).join(', ')}) — ` +
+      'arms are compared at equal budgets. Make them equal, or say why not in unequalPictures',
+  );
+}
+
+/**
+ * The commit that holds the protocol as it is.
+ * @throws UserError when the file is not committed, or was changed since
+ */
+export function protocolCommit({ file, table }: Protocol): string {
+  const git = (...words: string[]) => {
+    try {
+      return execFileSync('git', words, {
+        cwd: dirname(file),
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'ignore'],
+      }).trim();
+    } catch {
+      return undefined; // no repository, or one without a commit
+    }
+  };
+  const changes = git('status', '--porcelain', '--', basename(file));
+  const commit = git('log', '-1', '--format=%H', '--', basename(file));
+  if (changes === '' && commit) return commit;
+  const what =
+    changes === undefined
+      ? 'is in no git repository'
+      : commit
+        ? 'was changed since its last commit'
+        : 'is not committed';
+  throw new UserError(
+    `${file}: ${what} — a table's arms, seeds and statistic are fixed before its first test picture. ` +
+      `Commit the file, then run \`rldf reproduce ${table}\` again`,
+  );
+}
+
+export const sha256 = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex');

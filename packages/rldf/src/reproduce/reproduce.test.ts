@@ -1,0 +1,144 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { savePipeline, tinyPipeline } from '@rldf/models';
+import { expect, test } from 'vitest';
+import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { loadProtocol, type Protocol, protocolCommit } from './protocol.js';
+import { type ReproduceEvent, reproduce } from './reproduce.js';
+import { tableMarkdown, tableNumbers } from './table.js';
+
+const RECIPE = `method: ddpo
+model: ./model
+prompts: [a cat, a dog]
+reward: jpeg-compressibility
+epochs: 1
+sample: { steps: 2, picturesPerPrompt: 2, promptsPerEpoch: 2, guidanceScale: 2 }
+train: { clipNats: 1.6, updatesPerEpoch: 1 }
+`;
+const PROTOCOL = `version: 1
+question: Does it work?
+paper: none
+recipe: recipe.yaml
+arms:
+  low: {}
+  high: { train.learningRate: 0.01 }
+reference: low
+seeds: [1, 2]
+judges: [jpeg-incompressibility]
+budget: { full: {}, smoke: {} }
+`;
+
+/** A repository with one table; the protocol is not committed yet. */
+function repository() {
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-reproduce-'));
+  const tables = join(folder, 'recipes', 'reproduce');
+  const table = join(tables, 'demo');
+  mkdirSync(table, { recursive: true });
+  const pipeline = tinyPipeline();
+  savePipeline(pipeline, join(table, 'model'));
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+  writeFileSync(join(table, 'recipe.yaml'), RECIPE);
+  writeFileSync(join(table, 'protocol.yaml'), PROTOCOL);
+  const git = (...words: string[]) => execFileSync('git', words, { cwd: folder, stdio: 'pipe' });
+  git('init', '--quiet');
+  const commit = () => {
+    git('add', '-A');
+    git('-c', 'user.name=t', '-c', 'user.email=t@t', 'commit', '--quiet', '-m', 'protocol');
+  };
+  const load = () => loadProtocol('demo', tables, ['demo']);
+  return { folder, table, commit, load };
+}
+
+async function all(protocol: Protocol, folder: string): Promise<ReproduceEvent[]> {
+  const events: ReproduceEvent[] = [];
+  const options = {
+    budget: 'full',
+    shippedRecipe: (name: string) => name,
+    runs: join(folder, 'runs'),
+  } as const;
+  for await (const event of reproduce({ protocol, ...options })) events.push(event);
+  return events;
+}
+
+test('a protocol that is not committed, or was changed since, is refused', () => {
+  const { table, commit, load } = repository();
+  expect(() => protocolCommit(load())).toThrow(/is not committed/);
+  commit();
+  expect(protocolCommit(load())).toMatch(/^[0-9a-f]{40}$/);
+  writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('[1, 2]', '[1]'));
+  expect(() => protocolCommit(load())).toThrow(/was changed since its last commit/);
+});
+
+test('a table runs every arm and seed once, goes on from its capsules, and refuses a protocol changed after them', async () => {
+  const { folder, table, commit, load } = repository();
+  commit();
+  const first = await all(load(), folder);
+  expect(first.filter(({ kind }) => kind === 'arm')).toHaveLength(4);
+  const last = first.at(-1);
+  if (last?.kind !== 'table') throw new Error('no table');
+  expect(last.numbers.missing).toEqual([]);
+  expect(last.numbers.arms.low?.['jpeg-incompressibility']?.seeds).toBe(2);
+  const page = readFileSync(join(folder, 'docs', 'results', 'demo.md'), 'utf8');
+  expect(page).toContain('| high | 2 |');
+
+  const again = await all(load(), folder);
+  expect(again.map(({ kind }) => kind)).toEqual(['table']);
+
+  writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('[1, 2]', '[1]'));
+  commit();
+  await expect(all(load(), folder)).rejects.toThrow(/changed after the first test picture/);
+});
+
+test('arms of unequal budgets are refused', async () => {
+  const { folder, table, commit, load } = repository();
+  writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('low: {}', 'low: { epochs: 2 }'));
+  commit();
+  await expect(all(load(), folder)).rejects.toThrow(/unequal numbers of pictures \(low 8, high 4\)/);
+});
+
+test('the numbers of a table, by hand', () => {
+  const protocol = {
+    table: 't',
+    arms: { a: {}, b: {} },
+    reference: 'a',
+    seeds: [1, 2],
+    hash: 'h',
+    question: '',
+    paper: '',
+  } as unknown as Protocol;
+  const capsule = (arm: string, seed: number, after: number[]) =>
+    ({
+      arm,
+      seed,
+      protocol: 'h',
+      scores: { reward: { before: [0, 0], after } },
+      cost: { pictures: 4, unetForwards: 10, seconds: 1, cpuSeconds: 1800 },
+      curve: [],
+    }) as unknown as Capsule;
+  const capsules = [
+    capsule('a', 1, [1, 3]),
+    capsule('a', 2, [3, 5]),
+    capsule('b', 1, [2, 4]),
+    capsule('b', 2, [6, 8]),
+  ];
+  const numbers = tableNumbers(protocol, capsules);
+  // seeds' means 2 and 4: mean 3, standard error 1, t(0.975, 1) = 12.7062
+  expect(numbers.arms.a?.reward?.mean).toBe(3);
+  expect(numbers.arms.a?.reward?.ci95?.[0]).toBeCloseTo(3 - 12.7062, 3);
+  // paired differences 1 and 3
+  expect(numbers.againstReference.b?.reward?.mean).toBe(2);
+  expect(numbers.cost.a?.cpuHours).toBe(1);
+  expect(tableNumbers(protocol, capsules.slice(0, 3)).missing).toEqual(['b-seed2']);
+  expect(tableMarkdown(numbers, 'command')).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
+});
+
+test('a capsule that is no JSON is named', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-capsules-'));
+  const protocol = { file: 'p', hash: 'h' } as Protocol;
+  const path = writeCapsule(folder, { arm: 'a', seed: 1, protocol: 'h' } as unknown as Capsule);
+  expect(readCapsules(folder, protocol)).toHaveLength(1);
+  writeFileSync(path, '{');
+  expect(() => readCapsules(folder, protocol)).toThrow(/a-seed1.json.*a capsule is JSON/);
+});

@@ -1,0 +1,114 @@
+/** `rldf reproduce`: runs what a table's protocol asks for and is not there yet, then draws the table from all capsules. */
+
+import { execFileSync } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { curveSvg } from '../report/curve.js';
+import { makeFolder, replaceFile } from '../run/files.js';
+import type { RunEvent } from '../run/train.js';
+import { mean } from '../stats.js';
+import { runArm } from './arm.js';
+import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { type Budget, checkEqualPictures, type Protocol, protocolCommit, recipeOf } from './protocol.js';
+import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
+
+export interface ReproduceOptions {
+  protocol: Protocol;
+  budget: Budget;
+  /** Path of a shipped recipe by name. */
+  shippedRecipe: (name: string) => string;
+  /** Folder of all runs. */
+  runs: string;
+  /** Only these arms. */
+  arms?: readonly string[];
+  /** Start no further run after so many minutes. */
+  minutes?: number;
+  signal?: AbortSignal;
+}
+
+export type ReproduceEvent =
+  | { kind: 'arm'; arm: string; seed: number; done: number; total: number }
+  | { kind: 'run'; event: RunEvent }
+  | { kind: 'capsule'; path: string }
+  | { kind: 'table'; path: string; numbers: TableNumbers };
+
+/**
+ * Full tables keep their capsules under `docs/results/TABLE/` of the protocol's repository, so that they go on from
+ * there on any machine; a smoke run keeps everything below `runs` and claims nothing.
+ * @throws UserError when the protocol is not committed, was changed since its first capsule, or is unequal
+ */
+export async function* reproduce(options: ReproduceOptions): AsyncGenerator<ReproduceEvent> {
+  const { protocol, budget, shippedRecipe, signal } = options;
+  protocolCommit(protocol);
+  const arms = Object.keys(protocol.arms);
+  const seeds = budget === 'smoke' ? protocol.seeds.slice(0, 1) : protocol.seeds;
+  const recipe = (arm: string, seed: number) => recipeOf(protocol, arm, seed, budget, shippedRecipe);
+  checkEqualPictures(protocol, Object.fromEntries(arms.map((arm) => [arm, recipe(arm, seeds[0] as number)])));
+  const runs = join(options.runs, 'reproduce', `${protocol.table}-${budget}`);
+  const results = budget === 'smoke' ? join(runs, 'results') : join(resultsFolder(protocol), protocol.table);
+  const done = new Set(readCapsules(results, protocol).map(({ arm, seed }) => `${arm} ${seed}`));
+  // seed by seed, so that a table that is left early has compared all arms
+  const wanted = seeds
+    .flatMap((seed) => arms.map((arm) => ({ arm, seed })))
+    .filter(({ arm, seed }) => !done.has(`${arm} ${seed}`) && (options.arms?.includes(arm) ?? true));
+  const started = Date.now();
+  for (const [i, { arm, seed }] of wanted.entries()) {
+    if ((Date.now() - started) / 60_000 > (options.minutes ?? Number.POSITIVE_INFINITY)) break;
+    yield { kind: 'arm', arm, seed, done: i, total: wanted.length };
+    const more = signal === undefined ? {} : { signal };
+    const running = runArm({ protocol, arm, seed, budget, recipe: recipe(arm, seed), runs, ...more });
+    let next = await running.next();
+    for (; !next.done; next = await running.next()) yield { kind: 'run', event: next.value };
+    if (next.value === undefined) break;
+    yield { kind: 'capsule', path: writeCapsule(results, next.value) };
+  }
+  const numbers = tableNumbers(protocol, readCapsules(results, protocol));
+  yield { kind: 'table', path: await writeTable(protocol, budget, results, numbers), numbers };
+}
+
+/** Writes TABLE.md, TABLE.json and the curve beside the folder of capsules; returns the page. */
+async function writeTable(
+  protocol: Protocol,
+  budget: Budget,
+  results: string,
+  numbers: TableNumbers,
+): Promise<string> {
+  const { table } = protocol;
+  const folder = dirname(results);
+  makeFolder(folder);
+  const curve = `${table}.svg`;
+  const points = curvePoints(protocol, readCapsules(results, protocol));
+  const page = tableMarkdown(
+    numbers,
+    `rldf reproduce ${table} --budget ${budget}`,
+    points.length > 0 ? curve : undefined,
+  );
+  if (points.length > 0) {
+    const titles = {
+      title: table,
+      xTitle: 'training pictures',
+      yTitle: 'validation reward, mean over seeds',
+    };
+    replaceFile(join(folder, curve), await curveSvg(points, titles));
+  }
+  replaceFile(join(folder, `${table}.json`), `${JSON.stringify(numbers, null, 1)}\n`);
+  replaceFile(join(folder, `${table}.md`), page);
+  return join(folder, `${table}.md`);
+}
+
+function curvePoints(protocol: Protocol, capsules: readonly Capsule[]) {
+  return Object.keys(protocol.arms).flatMap((arm) => {
+    const byPictures = new Map<number, number[]>();
+    for (const capsule of capsules.filter((one) => one.arm === arm)) {
+      for (const { pictures, validation } of capsule.curve) {
+        if (validation !== null) byPictures.set(pictures, [...(byPictures.get(pictures) ?? []), validation]);
+      }
+    }
+    return [...byPictures].map(([step, values]) => ({ step, value: mean(values), series: arm }));
+  });
+}
+
+/** `docs/results` of the repository that holds the protocol. */
+function resultsFolder({ file }: Protocol): string {
+  const top = execFileSync('git', ['rev-parse', '--show-toplevel'], { cwd: dirname(file), encoding: 'utf8' });
+  return join(top.trim(), 'docs', 'results');
+}

@@ -1,0 +1,148 @@
+/** The numbers of a table, from its capsules alone: differences after - before, paired by prompt and noise. */
+
+import { noiseKey, Random } from '@rldf/torch';
+import { bootstrapSeedsAndPrompts, mean, tInterval } from '../stats.js';
+import type { Capsule } from './capsule.js';
+import type { Protocol } from './protocol.js';
+
+export interface Estimate {
+  mean: number;
+  /** Over training seeds and prompts from five seeds on, Student's t over seeds below, none for one seed. */
+  ci95: [lo: number, hi: number] | null;
+  seeds: number;
+}
+
+export interface TableNumbers {
+  table: string;
+  question: string;
+  paper: string;
+  protocol: string;
+  /** How far each arm moved each score. */
+  arms: Record<string, Record<string, Estimate>>;
+  /** Each arm's final scores minus the reference's, paired by seed and prompt. */
+  againstReference: Record<string, Record<string, Estimate>>;
+  cost: Record<string, { pictures: number; unetForwards: number; seconds: number; cpuHours: number }>;
+  /** Runs that the protocol asks for and that are not here yet. */
+  missing: string[];
+}
+
+export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): TableNumbers {
+  const arms: TableNumbers['arms'] = {};
+  const againstReference: TableNumbers['againstReference'] = {};
+  const cost: TableNumbers['cost'] = {};
+  const of = (arm: string) =>
+    capsules.filter((capsule) => capsule.arm === arm).sort((a, b) => a.seed - b.seed);
+  const reference = protocol.reference === undefined ? [] : of(protocol.reference);
+  for (const arm of Object.keys(protocol.arms)) {
+    const here = of(arm);
+    if (here.length === 0) continue;
+    const names = Object.keys((here[0] as Capsule).scores);
+    arms[arm] = mapOf(names, (name) =>
+      estimate(
+        here.map(({ scores }) => differences(scores[name]!.before, scores[name]!.after)),
+        `${arm}/${name}`,
+      ),
+    );
+    cost[arm] = {
+      pictures: mean(here.map((capsule) => capsule.cost.pictures)),
+      unetForwards: mean(here.map((capsule) => capsule.cost.unetForwards)),
+      seconds: mean(here.map((capsule) => capsule.cost.seconds)),
+      cpuHours: here.reduce((total, capsule) => total + capsule.cost.cpuSeconds, 0) / 3600,
+    };
+    if (arm === protocol.reference) continue;
+    const pairs = here.flatMap((capsule) => {
+      const other = reference.find(({ seed }) => seed === capsule.seed);
+      return other === undefined ? [] : [[capsule, other] as const];
+    });
+    if (pairs.length === 0) continue;
+    againstReference[arm] = mapOf(names, (name) =>
+      estimate(
+        pairs.map(([ours, other]) => differences(other.scores[name]!.after, ours.scores[name]!.after)),
+        `${arm}/${name}/reference`,
+      ),
+    );
+  }
+  const done = new Set(capsules.map(({ arm, seed }) => `${arm}-seed${seed}`));
+  const wanted = Object.keys(protocol.arms).flatMap((arm) =>
+    protocol.seeds.map((seed) => `${arm}-seed${seed}`),
+  );
+  const { table, question, paper, hash } = protocol;
+  return {
+    table,
+    question,
+    paper,
+    protocol: hash,
+    arms,
+    againstReference,
+    cost,
+    missing: wanted.filter((name) => !done.has(name)),
+  };
+}
+
+/** @param rows one a seed, one entry a prompt */
+function estimate(rows: readonly (readonly number[])[], purpose: string): Estimate {
+  const seeds = rows.length;
+  const means = rows.map(mean);
+  if (seeds === 1) return { mean: means[0] as number, ci95: null, seeds };
+  const { mean: centre, interval } =
+    seeds < 5
+      ? tInterval(means)
+      : bootstrapSeedsAndPrompts(rows, { random: new Random(noiseKey(0, `table ${purpose}`)) });
+  return { mean: centre, ci95: interval, seeds };
+}
+
+const differences = (before: readonly number[], after: readonly number[]) =>
+  after.map((value, i) => value - (before[i] as number));
+
+const mapOf = <T>(names: readonly string[], of: (name: string) => T): Record<string, T> =>
+  Object.fromEntries(names.map((name) => [name, of(name)]));
+
+/** The table as Markdown. */
+export function tableMarkdown(numbers: TableNumbers, command: string, curve?: string): string {
+  const { arms, againstReference, cost, missing } = numbers;
+  const metrics = [...new Set(Object.values(arms).flatMap((row) => Object.keys(row)))];
+  const shown = (value: Estimate | undefined) => {
+    if (value === undefined) return '';
+    const signed = (x: number) => `${x >= 0 ? '+' : ''}${x.toPrecision(3)}`;
+    const interval = value.ci95 === null ? '' : ` [${value.ci95.map(signed).join(', ')}]`;
+    return `${signed(value.mean)}${interval}`;
+  };
+  const rows = (title: string, values: TableNumbers['arms']) =>
+    Object.keys(values).length === 0
+      ? []
+      : [
+          `| ${[title, 'seeds', ...metrics].join(' | ')} |`,
+          `|${'---|'.repeat(metrics.length + 2)}`,
+          ...Object.entries(values).map(
+            ([arm, row]) =>
+              `| ${[arm, String(Object.values(row)[0]?.seeds), ...metrics.map((name) => shown(row[name]))].join(' | ')} |`,
+          ),
+          '',
+        ];
+  return [
+    `# ${numbers.table}: ${numbers.question}`,
+    '',
+    `Made by \`${command}\` from the capsules beside this page, by the protocol with SHA-256 \`${numbers.protocol.slice(0, 12)}\`.`,
+    `The paper: ${numbers.paper}`,
+    '',
+    ...(missing.length === 0 ? [] : [`Not run yet: ${missing.join(', ')}.`, '']),
+    'Change of each score on test prompts by training (after - before, same noise), with 95 % intervals:',
+    '',
+    ...rows('arm', arms),
+    ...(Object.keys(againstReference).length === 0
+      ? []
+      : [
+          'Final scores minus those of the reference arm, paired by seed and prompt:',
+          '',
+          ...rows('arm', againstReference),
+        ]),
+    ...(curve === undefined ? [] : [`![Reward by training pictures](${curve})`, '']),
+    '| arm | pictures | U-Net forwards | seconds | CPU hours, all seeds |',
+    '|---|---|---|---|---|',
+    ...Object.entries(cost).map(
+      ([arm, { pictures, unetForwards, seconds, cpuHours }]) =>
+        `| ${arm} | ${pictures} | ${unetForwards} | ${seconds.toFixed(0)} | ${cpuHours.toFixed(2)} |`,
+    ),
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,95 @@
+/** CLIP models that only look: loaded for a reward alone, never the encoder that is being trained. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type CLIPConfig, CLIPModel, CLIPTokenizer, readJson } from '@rldf/models';
+import { F, noGrad, Parameters, readSafetensors, scope, type Tensor, tensor } from '@rldf/torch';
+import type { Reward } from './reward.js';
+
+type Triple = readonly [number, number, number];
+
+export interface FrozenClip {
+  clip: CLIPModel;
+  tokenizer: CLIPTokenizer;
+  /** Edge of the pictures that CLIP sees, in pixels. */
+  imageSize: number;
+  /** Mean and standard deviation of each channel in [0, 1], as the model's preprocessor has them. */
+  imageMean: Triple;
+  imageStd: Triple;
+}
+
+/**
+ * A CLIP folder. Without a `preprocessor_config.json` pictures are shown to it in [-1, 1].
+ * @throws UserError naming a file that is missing or broken
+ */
+export function loadClipFolder(path: string): FrozenClip & { parameters: Parameters } {
+  const config = readJson(join(path, 'config.json')) as unknown as CLIPConfig;
+  const preprocessorFile = join(path, 'preprocessor_config.json');
+  const preprocessor = (existsSync(preprocessorFile) ? readJson(preprocessorFile) : {}) as {
+    image_mean?: Triple;
+    image_std?: Triple;
+  };
+  const file = join(path, 'model.safetensors');
+  const parameters = Parameters.from(readSafetensors(file).tensors, { dtype: 'float32', where: file });
+  const clip = new CLIPModel(config, parameters.at(), file);
+  parameters.assertAllUsed();
+  const tokenizerFolder =
+    existsSync(join(path, 'vocab.json')) || existsSync(join(path, 'tokenizer.json'))
+      ? path
+      : join(path, '..', 'tokenizer');
+  return {
+    clip,
+    parameters,
+    tokenizer: CLIPTokenizer.load(tokenizerFolder),
+    imageSize: config.vision_config.image_size ?? 224,
+    imageMean: preprocessor.image_mean ?? [0.5, 0.5, 0.5],
+    imageStd: preprocessor.image_std ?? [0.5, 0.5, 0.5],
+  };
+}
+
+/** Token ids, [B, L]. */
+export function idsOf({ tokenizer }: FrozenClip, prompts: readonly string[]): Tensor {
+  return tensor(tokenizer.encode([...prompts]).ids, { dtype: 'int64' });
+}
+
+/** Shorter edge to CLIP's (bicubic, antialiased), centre crop, normalise, as CLIPImageProcessor. [B,3,H,W] in [0, 1] -> [B,3,S,S] */
+export function pixelsOf({ imageSize: size, imageMean, imageStd }: FrozenClip, images01: Tensor): Tensor {
+  const [, , height, width] = images01.shape as [number, number, number, number];
+  const scale = size / Math.min(height, width);
+  const target: [number, number] = [Math.round(height * scale), Math.round(width * scale)];
+  const resized =
+    target[0] === height && target[1] === width
+      ? images01
+      : F.interpolateBicubic(images01, target, { antialias: true }).clamp(0, 1);
+  const cropped = resized
+    .narrow(2, Math.floor((target[0] - size) / 2), size)
+    .narrow(3, Math.floor((target[1] - size) / 2), size);
+  const asColumn = (values: readonly number[]) =>
+    tensor([...values], { shape: [3, 1, 1], dtype: images01.dtype, device: images01.device });
+  return cropped.sub(asColumn(imageMean)).div(asColumn(imageStd));
+}
+
+/**
+ * A reward from a differentiable score of pictures and prompts.
+ * @param scores images01 float [B, 3, H, W] in [0, 1] -> [B]
+ */
+export function rewardFromScores(
+  name: string,
+  unit: string,
+  scores: (images01: Tensor, prompts: readonly string[]) => Tensor,
+): Reward {
+  return {
+    name,
+    unit,
+    score: ({ images, prompts }) =>
+      noGrad(() => {
+        const result = scope(
+          () => scores(images.permute([0, 3, 1, 2]).to('float32').div(255), prompts), // [B, 3, H, W]
+        );
+        const values = Array.from(result.toArray() as Float32Array);
+        result.free();
+        return values;
+      }),
+    differentiable: (images01, prompts) => scope(() => scores(images01, prompts)),
+  };
+}

@@ -1,0 +1,79 @@
+/** The networks that judge pictures, as rewards: preference models in PickScore's and ImageReward's forms, LAION's aesthetic head. */
+
+import {
+  AestheticPredictor,
+  CLIPModel,
+  CLIPTokenizer,
+  type ImageRewardConfig,
+  ImageRewardModel,
+  TunedPreferenceModel,
+} from '@rldf/models';
+import { noGrad, type Parameters, readSafetensors } from '@rldf/torch';
+import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments.js';
+import { secondClipConfig } from '../pretrain/clip-2.js';
+import { tokenizerFolder } from '../pretrain/parts.js';
+import { worldClip } from './clip-score.js';
+import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
+import type { Reward } from './reward.js';
+
+/** The first CLIP, from which the training rewards start, or the second, from which only the unseen judge does. */
+export function loadWorldClip(
+  name: 'clip' | 'clip-2',
+  folder = instrumentsFolder,
+): FrozenClip & { parameters: Parameters } {
+  if (name === 'clip') return loadClipFolder(worldClip());
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+  const parameters = loadInstrument(name, folder);
+  const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
+  parameters.assertAllUsed();
+  const half = [0.5, 0.5, 0.5] as const;
+  return { clip, parameters, tokenizer, imageSize: 64, imageMean: half, imageStd: half };
+}
+
+/** What each preference model starts from. */
+export const preferenceBases = { preference: 'clip', 'judge-preference': 'clip-2' } as const;
+
+/** `preference` may be a reward; `judge-preference` only evaluates: it shares nothing with the first. */
+export function loadPreference(name: keyof typeof preferenceBases, folder = instrumentsFolder): Reward {
+  const frozen = loadWorldClip(preferenceBases[name], folder);
+  const file = instrumentFile(name, folder);
+  const { tensors } = readSafetensors(file);
+  const model = noGrad(() => TunedPreferenceModel.load(frozen.clip, frozen.parameters, tensors, file));
+  model.adapter.merge();
+  return rewardFromScores(name, '', (images01, prompts) => {
+    const texts = noGrad(() => frozen.clip.encodeText(idsOf(frozen, prompts).to(images01.device)));
+    return model.score(texts, pixelsOf(frozen, images01));
+  });
+}
+
+/** The shipped scorer in ImageReward's form. */
+export const imageRewardConfig: ImageRewardConfig = {
+  hidden_size: 96,
+  num_hidden_layers: 2,
+  num_attention_heads: 4,
+  intermediate_size: 192,
+};
+
+export function loadImageReward(folder = instrumentsFolder): Reward {
+  const frozen = loadWorldClip('clip');
+  const model = new ImageRewardModel(
+    imageRewardConfig,
+    frozen.clip,
+    loadInstrument('image-reward', folder).at(),
+  );
+  return rewardFromScores('image-reward', '', (images01, prompts) =>
+    model.forward(idsOf(frozen, prompts).to(images01.device), pixelsOf(frozen, images01)),
+  );
+}
+
+export function loadAesthetic(folder = instrumentsFolder): Reward {
+  const frozen = loadWorldClip('clip');
+  const { clip } = frozen;
+  const head = new AestheticPredictor(
+    loadInstrument('aesthetic', folder).at(),
+    clip.config.projection_dim ?? 512,
+  );
+  return rewardFromScores('aesthetic', 'of 10', (images01) =>
+    head.forward(clip.encodeImage(pixelsOf(frozen, images01))),
+  );
+}
