@@ -1,12 +1,22 @@
-// npm run bench -- torch | base-model | quickstart [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N]
+// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
 import { parseArgs } from 'node:util';
 import { UserError } from '@rldf/torch';
+import { rowsTable, writeSection } from './page.js';
 import { type Options, type Result, table } from './rows.js';
 
 const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<Result> }>> = {
   torch: () => import('./torch.js'),
+  sample: () => import('./sample.js'),
+  growth: () => import('./growth.js'),
+  ddpo: () => import('./ddpo.js'),
   'base-model': () => import('./base-model.js'),
   quickstart: () => import('./quickstart.js'),
+  memory: () => import('./memory.js'),
+  instruments: () => import('./instruments.js'),
+  feedback: () => import('./feedback.js'),
+  rewards: () => import('./rewards.js'),
+  'hand-check': () => import('./hand-check.js'),
+  'hack-watch': () => import('./hack-watch.js'),
 };
 
 try {
@@ -18,6 +28,10 @@ try {
       output: { type: 'string' },
       seeds: { type: 'string' },
       pictures: { type: 'string' },
+      batches: { type: 'string' },
+      ways: { type: 'string' },
+      page: { type: 'boolean', default: false },
+      calibrate: { type: 'boolean', default: false },
     },
   });
   const [name = ''] = positionals;
@@ -30,8 +44,12 @@ try {
     ...(values.output === undefined ? {} : { output: values.output }),
     ...(values.seeds === undefined ? {} : { seeds: values.seeds }),
     ...(values.pictures === undefined ? {} : { pictures: Number(values.pictures) }),
+    ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
+    calibrate: values.calibrate,
+    ...(values.ways === undefined ? {} : { ways: values.ways.split(',') }),
     say: (text) => process.stderr.write(`${text}\n`),
   });
+  if (values.page && Array.isArray(result)) writeSection(name, rowsTable(result));
   const { data, text } = Array.isArray(result) ? { data: result, text: table(result) } : result;
   process.stdout.write(values.json ? `${JSON.stringify(data, null, 2)}\n` : text);
 } catch (error) {

@@ -44,9 +44,13 @@ export class Peer {
   readonly #child: ChildProcess;
   readonly #waiting: ((answer: Answer) => void)[] = [];
 
-  constructor(python: string) {
-    const script = fileURLToPath(new URL('./peers/torch_peer.py', import.meta.url));
-    this.#child = spawn(python, ['-u', script], { stdio: ['pipe', 'pipe', 'inherit'] });
+  /**
+   * @param program Python, or Node with its own words for a side of ours
+   * @param script in `peers/`, which answers
+   */
+  constructor(program: string, script = 'torch_peer.py', words: readonly string[] = ['-u']) {
+    const path = fileURLToPath(new URL(`./peers/${script}`, import.meta.url));
+    this.#child = spawn(program, [...words, path], { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: this.#child.stdout as NonNullable<ChildProcess['stdout']> });
     lines.on('line', (line) => this.#waiting.shift()?.(JSON.parse(line)));
     this.#child.on('exit', (code) => {
@@ -64,5 +68,10 @@ export class Peer {
 
   end(): void {
     this.#child.stdin?.end();
+  }
+
+  /** Ends it in the middle of an answer. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
   }
 }

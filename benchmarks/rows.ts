@@ -1,3 +1,5 @@
+import { mean, tInterval } from '../packages/rldf/src/stats.js';
+
 /** One measured case. `ratio` is above 1 where we are better. */
 export interface Row {
   case: string;
@@ -6,6 +8,8 @@ export interface Row {
   peerName: string;
   unit: string;
   ratio: number | null;
+  /** Of the ratio. */
+  ci95?: [low: number, high: number];
   /** Largest difference of the two outputs, relative to the largest value. */
   difference?: number;
   /** Why there are no numbers. */
@@ -23,6 +27,12 @@ export interface Options {
   pictures?: number;
   /** FIRST-LAST */
   seeds?: string;
+  /** Numbers of pictures drawn at once. */
+  batches?: readonly number[];
+  /** Of the peer: those to try. */
+  ways?: readonly string[];
+  /** hack-watch: freeze the thresholds instead of checking them. */
+  calibrate?: boolean;
   say(text: string): void;
 }
 
@@ -34,6 +44,17 @@ export function median(values: readonly number[]): number {
     : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
+/**
+ * How many times as long the peer took, over repetitions taken in turns: the geometric mean of the pairs' ratios, and
+ * Student's 95 % interval of it (of the mean logarithm).
+ */
+export function speedRatio(ours: readonly number[], peer: readonly number[]): Pick<Row, 'ratio' | 'ci95'> {
+  const logs = ours.map((seconds, i) => Math.log((peer[i] as number) / seconds));
+  if (logs.length < 2) return { ratio: Math.exp(mean(logs)) };
+  const { mean: centre, interval } = tInterval(logs);
+  return { ratio: Math.exp(centre), ci95: [Math.exp(interval[0]), Math.exp(interval[1])] };
+}
+
 export function table(rows: readonly Row[]): string {
   const digits = (value: number | null) => (value === null ? '-' : value.toPrecision(4));
   const cells = rows.map((row) => [
@@ -42,10 +63,11 @@ export function table(rows: readonly Row[]): string {
     digits(row.peer),
     row.unit,
     row.ratio === null ? '-' : row.ratio.toFixed(3),
+    row.ci95 === undefined ? '' : `[${row.ci95.map((end) => end.toFixed(3)).join(', ')}]`,
     row.difference === undefined ? '' : row.difference.toExponential(1),
     row.skipped === undefined ? row.peerName : `skipped: ${row.skipped}`,
   ]);
-  const all = [['case', 'ours', 'peer', 'unit', 'ratio', 'difference', 'peer is'], ...cells];
+  const all = [['case', 'ours', 'peer', 'unit', 'ratio', '95 %', 'difference', 'peer is'], ...cells];
   const widths = all[0]?.map((_, i) =>
     Math.max(...all.map((line) => (line[i] as string).length)),
   ) as number[];

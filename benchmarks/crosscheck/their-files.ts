@@ -1,0 +1,55 @@
+// Model folders and adapters that diffusers and PEFT wrote load here and draw the same.
+import { join } from 'node:path';
+import { readSafetensors } from '@rldf/torch';
+import { ask, type Check, type Context, changes, largestDifference, same } from './checks.js';
+import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
+
+/** What PEFT's LoraConfig can say: patterns of ranks and alphas, convolutions, rsLoRA. */
+const configs = {
+  unet: {
+    r: 4,
+    lora_alpha: 6,
+    rank_pattern: { 'attn1.to_q': 2 },
+    alpha_pattern: { 'attn2.to_v': 3 },
+    target_modules: ['to_q', 'to_k', 'to_v', 'to_out.0', 'proj_in', 'ff.net.0.proj', 'conv1', 'conv_in'],
+  },
+  text_encoder: {
+    r: 3,
+    lora_alpha: 2,
+    use_rslora: true,
+    target_modules: ['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1'],
+  },
+};
+
+export async function theirFileChecks(context: Context): Promise<Check[]> {
+  const { folder, model } = context;
+  const models = {
+    'the shipped model, saved again by diffusers': join(folder, 'saved-again'),
+    'a new model in the layout of SD 1.x': join(folder, 'their-model'),
+  };
+  const [again, fresh] = Object.values(models) as [string, string];
+  await ask(context, { ask: 'write_again', model, folder: again });
+  await ask(context, { ask: 'write_model', model, folder: fresh, seed: 1 });
+
+  const checks: Check[] = [];
+  for (const [label, theirs] of Object.entries(models)) {
+    const name = `theirs-${theirs === again ? 'again' : 'new'}`;
+    const drawing: Drawing = { name, model: theirs, prompts, scheduler: 'ddim', steps: 6, guidance: 3 };
+    const { pixels: plain, latents } = await drawHere(context, drawing);
+    checks.push(same(label, largestDifference(plain, await drawThere(context, drawing, latents)), 2, '/255'));
+
+    const adapterFolder = join(folder, `${name}-adapter`);
+    const output = join(folder, `${name}-adapter-pictures.safetensors`);
+    await ask(context, {
+      ask: 'write_adapter', ...drawing, ...configs, latents, seed: 2, spread: theirs === again ? 0.02 : 0.2, folder: adapterFolder, output,
+    }); // biome-ignore format: a question on one line
+    const adapters = [{ file: join(adapterFolder, 'pytorch_lora_weights.safetensors'), strength: 1 }];
+    const ours = (await drawHere(context, { ...drawing, name: `${name}-adapted`, adapters })).pixels;
+    const expected = readSafetensors(output).tensors.get('images')!.toArray() as Uint8Array;
+    checks.push(
+      same(`${label}, with PEFT’s adapter`, largestDifference(ours, expected), 2, '/255'),
+      changes(`${label}, with PEFT’s adapter: from none`, largestDifference(expected, plain), 20, '/255'),
+    );
+  }
+  return checks;
+}
