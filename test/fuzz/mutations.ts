@@ -175,6 +175,12 @@ type Json = { [key: string]: unknown } | unknown[];
 const isContainer = (value: unknown): value is Json =>
   value !== null && typeof value === 'object' && !(value instanceof Raw);
 
+function copyOf(value: unknown): unknown {
+  if (!isContainer(value)) return value;
+  if (Array.isArray(value)) return value.map(copyOf);
+  return Object.fromEntries(Object.entries(value).map(([key, child]) => [key, copyOf(child)]));
+}
+
 function places(root: Json): { parent: Json; key: string }[] {
   const found: { parent: Json; key: string }[] = [];
   const visit = (parent: Json) => {
@@ -191,7 +197,7 @@ function places(root: Json): { parent: Json; key: string }[] {
 
 /** The text of a JSON value after the mutations. */
 export function mutateJson(value: object, mutations: readonly JsonMutation[]): string {
-  const root = structuredClone(value) as Json;
+  const root = copyOf(value) as Json;
   for (const mutation of mutations) {
     const all = places(root);
     const at = (where: number) => all[Math.min(all.length - 1, Math.floor(where * all.length))];
@@ -216,7 +222,7 @@ export function mutateJson(value: object, mutations: readonly JsonMutation[]): s
     } else if (mutation.op === 'copy') {
       const from = at(mutation.from);
       const copied = from && (from.parent as { [key: string]: unknown })[from.key];
-      write(place.key, isContainer(copied) ? structuredClone(copied) : copied);
+      write(place.key, copyOf(copied));
     } else if (mutation.op === 'scale') {
       if (typeof old === 'number') write(place.key, old * mutation.factor);
     } else if (Array.isArray(old)) write(place.key, Array(mutation.times).fill(old).flat());

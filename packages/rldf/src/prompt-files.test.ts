@@ -92,3 +92,9 @@ test('what is no text, or no prompt, is refused', () => {
     `long.txt:2:1: a prompt of ${LONGEST_PROMPT + 1} characters — at most ${LONGEST_PROMPT}`,
   );
 });
+
+test('a line nested beyond measure is pointed at (found by npm run campaign -- fuzz --kind prompts)', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'rldf-deep-')), 'deep.jsonl');
+  writeFileSync(file, `{"prompt": "a cat", "tags": ${'['.repeat(20_000)}${']'.repeat(20_000)}}\n`);
+  expect(() => readPromptFile(file)).toThrow('deep.jsonl:1: not JSON (Maximum call stack size exceeded)');
+});

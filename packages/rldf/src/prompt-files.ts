@@ -100,6 +100,7 @@ function fromJsonLines(path: string, text: string): Prompt[] {
     let value: unknown;
     try {
       value = JSON.parse(line);
+      JSON.stringify(value); // overflows the stack where parsing does not: too many levels
     } catch (error) {
       const { message } = error as Error;
       const position = /position (\d+)/.exec(message)?.[1];

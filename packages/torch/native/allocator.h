@@ -57,9 +57,11 @@ inline void boundAllocations() {
 }
 
 // Activations of megabytes would go back to the kernel after every operator and come back as page faults: a third
-// of a training step. Keep the heap instead.
+// of a training step. Keep the heap instead. Few arenas: with one for each of the threads that encode pictures, the
+// resident memory of a long run creeps up by fragments, 5 % in 1,000 updates.
 inline void keepHeap() {
 #ifdef __GLIBC__
+  mallopt(M_ARENA_MAX, 2);
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
   mallopt(M_TOP_PAD, 64 << 20);
