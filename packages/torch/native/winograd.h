@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -16,6 +17,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+extern "C" void GOMP_parallel(void (*work)(void*), void* data, unsigned threads, unsigned flags) __attribute__((weak));
+
 namespace rldf {
 
 inline bool winogradOn = true;  // the switch
@@ -28,7 +31,7 @@ inline bool winogradRuns() { return __builtin_cpu_supports("avx512f") && __built
 #pragma GCC target("arch=skylake-avx512")
 namespace winograd {
 
-constexpr int64_t kVector = 16, kRows = 12, kTiles = 48;  // floats; rows of a register block; tiles that fit into the L2 cache
+constexpr int64_t kVector = 16, kRows = 12, kTiles = 24;  // floats; rows of a register block; tiles whose products fit into the L2 cache
 typedef float Vector __attribute__((vector_size(64)));
 typedef float Unaligned __attribute__((vector_size(64), aligned(4), may_alias));
 #define RLDF_INLINE static inline __attribute__((always_inline))
@@ -40,8 +43,12 @@ struct Shape {
   int64_t tiles() const { return batch * down * across; }
 };
 
-// 4x4 pixels around each 2x2 tile -> Bᵀ d B: [16, count, in]
+// Floats from one of the 16 planes to the next: a cache line more than they hold, or all planes would fall into one cache set.
+inline int64_t plane(int64_t count, int64_t channels) { return count * channels + kVector; }
+
+// 4x4 pixels around each 2x2 tile -> Bᵀ d B: 16 planes [count, in]
 inline void transformInput(const float* x, float* to, const Shape& s, int64_t begin, int64_t count) {
+  const int64_t next = plane(count, s.in);
   for (int64_t t = 0; t < count; t++) {
     const int64_t tile = begin + t, b = tile / (s.down * s.across), y = tile / s.across % s.down * 2 - 1, z = tile % s.across * 2 - 1;
     for (int64_t c = 0; c < s.in; c += kVector) {
@@ -59,25 +66,26 @@ inline void transformInput(const float* x, float* to, const Shape& s, int64_t be
         e[3][j] = d[1][j] - d[3][j];
       }
       for (int i = 0; i < 4; i++) {
-        float* row = to + (4 * i * count + t) * s.in + c;
+        float* row = to + 4 * i * next + t * s.in + c;
         store(row, e[i][0] - e[i][2]);
-        store(row + count * s.in, e[i][1] + e[i][2]);
-        store(row + 2 * count * s.in, e[i][2] - e[i][1]);
-        store(row + 3 * count * s.in, e[i][1] - e[i][3]);
+        store(row + next, e[i][1] + e[i][2]);
+        store(row + 2 * next, e[i][2] - e[i][1]);
+        store(row + 3 * next, e[i][1] - e[i][3]);
       }
     }
   }
 }
 
-// [16, count, out] -> Aᵀ m A + bias into the 2x2 pixels of each tile
+// 16 planes [count, out] -> Aᵀ m A + bias into the 2x2 pixels of each tile
 inline void transformOutput(const float* from, const float* bias, float* y, const Shape& s, int64_t begin, int64_t count) {
+  const int64_t next = plane(count, s.out);
   for (int64_t t = 0; t < count; t++) {
     const int64_t tile = begin + t, b = tile / (s.down * s.across), y0 = tile / s.across % s.down * 2, z0 = tile % s.across * 2;
     for (int64_t c = 0; c < s.out; c += kVector) {
       Vector e[2][4], shift = bias == nullptr ? Vector{} : load(bias + c);
       for (int j = 0; j < 4; j++) {
         Vector m[4];
-        for (int i = 0; i < 4; i++) m[i] = load(from + ((4 * i + j) * count + t) * s.out + c);
+        for (int i = 0; i < 4; i++) m[i] = load(from + (4 * i + j) * next + t * s.out + c);
         e[0][j] = m[0] + m[1] + m[2];
         e[1][j] = m[1] - m[2] - m[3];
       }
@@ -128,9 +136,10 @@ inline void multiply(const float* a, const float* b, float* c, int64_t count, in
 }
 
 inline void tiles(const float* x, const float* weight, const float* bias, float* y, const Shape& s, int64_t begin, int64_t count, float* scratch) {
-  float* products = scratch + 16 * count * s.in;
+  const int64_t left = plane(count, s.in), right = plane(count, s.out);
+  float* products = scratch + 16 * left;
   transformInput(x, scratch, s, begin, count);
-  for (int64_t i = 0; i < 16; i++) multiply(scratch + i * count * s.in, weight + i * s.in * s.out, products + i * count * s.out, count, s.in, s.out);
+  for (int64_t i = 0; i < 16; i++) multiply(scratch + i * left, weight + i * s.in * s.out, products + i * right, count, s.in, s.out);
   transformOutput(products, bias, y, s, begin, count);
 }
 
@@ -144,6 +153,14 @@ inline at::Tensor pack(const at::Tensor& weight) {
   const at::Tensor g = at::tensor({1., 0., 0., .5, .5, .5, .5, -.5, .5, 0., 0., 1.}, at::kDouble).view({4, 3});
   const at::Tensor u = at::matmul(at::matmul(g, weight.to(at::kDouble)), g.t());  // [out, in, 4, 4]
   return u.permute({2, 3, 0, 1}).reshape({16, weight.size(0) / kVector, kVector, weight.size(1)}).transpose(2, 3).to(at::kFloat).contiguous();
+}
+
+// at::parallel_for runs on one thread in code that is compiled without OpenMP, and with it a second pool of threads would
+// be linked. This is the call that the compiler makes of a parallel region: it finds the pool that libtorch has.
+template <typename Work>
+void onThreads(int64_t threads, const Work& work) {
+  if (threads == 1 || GOMP_parallel == nullptr || at::in_parallel_region()) return work();
+  GOMP_parallel([](void* data) { (*static_cast<const Work*>(data))(); }, const_cast<Work*>(&work), static_cast<unsigned>(threads), 0);
 }
 
 struct Packed {
@@ -178,10 +195,13 @@ inline at::Tensor run(const at::Tensor& input, const at::Tensor& weight, const s
   const auto* shifts = bias ? shift.const_data_ptr<float>() : nullptr;
   float* result = y.data_ptr<float>();
   const int64_t threads = at::get_num_threads(), each = std::clamp<int64_t>((s.tiles() + threads - 1) / threads, 4, kTiles);
-  at::parallel_for(0, (s.tiles() + each - 1) / each, 1, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<float[]> scratch(new float[16 * each * (s.in + s.out)]);
-    for (int64_t chunk = begin; chunk < end; chunk++) tiles(pixels, matrices, shifts, result, s, chunk * each, std::min(each, s.tiles() - chunk * each), scratch.get());
-  });
+  const int64_t chunks = (s.tiles() + each - 1) / each;
+  std::atomic<int64_t> next{0};
+  const auto work = [&] {
+    const std::unique_ptr<float[]> scratch(new float[16 * (plane(each, s.in) + plane(each, s.out))]);
+    for (int64_t chunk = next++; chunk < chunks; chunk = next++) tiles(pixels, matrices, shifts, result, s, chunk * each, std::min(each, s.tiles() - chunk * each), scratch.get());
+  };
+  onThreads(std::min(threads, chunks), work);
   return y;
 }
 
