@@ -202,7 +202,8 @@ function curvePoints(run: Run): CurvePoint[] {
   return points;
 }
 
-async function readPicture(path: string): Promise<Picture> {
+/** A PNG file of a report. @throws UserError when it cannot be read */
+export async function readPicture(path: string): Promise<Picture> {
   try {
     const { data, info } = await sharp(path).removeAlpha().raw().toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, channels: 3, data };

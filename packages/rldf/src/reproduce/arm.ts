@@ -2,10 +2,10 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import sharp from 'sharp';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import type { Recipe } from '../config/recipe.js';
-import { type Picture, tensorOfPictures } from '../picture.js';
+import { tensorOfPictures } from '../picture.js';
+import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { scorePictures } from '../rewards/reward.js';
 import { describeEnvironment } from '../run/environment.js';
@@ -125,11 +125,6 @@ async function judged(
   } finally {
     images.free();
   }
-}
-
-async function readPicture(file: string): Promise<Picture> {
-  const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, channels: 3, data };
 }
 
 function curveOf(rows: readonly MetricsRow[]): Capsule['curve'] {
