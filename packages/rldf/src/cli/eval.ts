@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { Estimate, Progress } from './progress.js';
-import { collect, interruption, printJson, table } from './shared.js';
+import { collect, interruption, numberOption, printJson, table } from './shared.js';
 
 interface Options {
   suite: string;
@@ -70,19 +70,9 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
     .action(async (model: string, options: Options) => {
       const { UserError } = await import('../errors.js');
       const number = (name: string, text: string | undefined, least: number, whole = true) => {
-        if (text === undefined) return {};
-        const value = Number(text);
-        if (
-          text.trim() === '' ||
-          !Number.isFinite(value) ||
-          value < least ||
-          (whole && !Number.isSafeInteger(value))
-        )
-          throw new UserError(
-            `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}`,
-          );
+        const value = numberOption(name, text, { least, whole });
         const key = name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
-        return { [key]: value };
+        return value === undefined ? {} : { [key]: value };
       };
       const eta = Number(options.eta);
       if (!(eta >= 0 && eta <= 1)) throw new UserError(`--eta ${options.eta}: expected 0 to 1`);

@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
 import { Estimate, Progress } from './progress.js';
-import { collect, interruption, printJson } from './shared.js';
+import { collect, interruption, numberOption, printJson } from './shared.js';
 
 interface Options {
   promptFile?: string;
@@ -71,21 +71,6 @@ Examples:
       const { generateFiles, parseAdapter } = await import('../generate-files.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');
-      const number = (name: string, text: string | undefined, { least = 0, whole = true } = {}) => {
-        if (text === undefined) return undefined;
-        const value = Number(text);
-        if (
-          text.trim() === '' ||
-          !Number.isFinite(value) ||
-          value < least ||
-          (whole && !Number.isSafeInteger(value))
-        ) {
-          throw new UserError(
-            `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}`,
-          );
-        }
-        return value;
-      };
       const texts = [
         ...prompts,
         ...(options.promptFile === undefined
@@ -99,15 +84,15 @@ Examples:
         throw new UserError(
           'generate: no prompt given — write `rldf generate "a cat"` or use --prompt-file or --prompts',
         );
-      const seeds = parseSeeds(UserError, options.seed, number('count', options.count, { least: 1 })!);
+      const seeds = parseSeeds(UserError, options.seed, numberOption('count', options.count, { least: 1 })!);
       const pairs = texts.flatMap((prompt) => seeds.map((seed) => ({ prompt, seed })));
       const adapters = (options.adapter ?? []).map(parseAdapter);
       const settings = defined({
-        steps: number('steps', options.steps, { least: 1 }),
-        guidanceScale: number('guidance', options.guidance, { whole: false }),
-        eta: number('eta', options.eta, { whole: false }),
-        width: number('width', options.width, { least: 1 }),
-        height: number('height', options.height, { least: 1 }),
+        steps: numberOption('steps', options.steps, { least: 1 }),
+        guidanceScale: numberOption('guidance', options.guidance, { whole: false }),
+        eta: numberOption('eta', options.eta, { whole: false }),
+        width: numberOption('width', options.width, { least: 1 }),
+        height: numberOption('height', options.height, { least: 1 }),
         scheduler:
           options.scheduler === undefined
             ? undefined
@@ -133,7 +118,7 @@ Examples:
           seeds: pairs.map(({ seed }) => seed),
           adapters,
           output: options.output,
-          batchSize: number('batch-size', options.batchSize, { least: 1 })!,
+          batchSize: numberOption('batch-size', options.batchSize, { least: 1 })!,
           signal,
           onProgress: (share) =>
             progress.update(

@@ -3,6 +3,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { UserError } from '../errors.js';
 
 /** The recipes that ship with rldf: in the installed package, or at the top of the repository. */
 export const recipesFolder: string = ['../../recipes/', '../../../../recipes/']
@@ -43,6 +44,27 @@ export function freeRunName(recipeFile: string, root: string): string {
 /** Collects a repeatable option. */
 export function collect(value: string, previous: string[] = []): string[] {
   return [...previous, value];
+}
+
+/**
+ * The number given to `--name`; undefined if the option was not given.
+ * @throws UserError when it is no number, below `least`, or not whole though it must be
+ */
+export function numberOption(
+  name: string,
+  text: string | undefined,
+  { least = 0, whole = true } = {},
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (
+    text.trim() !== '' &&
+    Number.isFinite(value) &&
+    value >= least &&
+    (!whole || Number.isSafeInteger(value))
+  )
+    return value;
+  throw new UserError(`--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}`);
 }
 
 /** The option of every command that reads a recipe. */
