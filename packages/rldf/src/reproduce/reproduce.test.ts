@@ -6,6 +6,7 @@ import { savePipeline, tinyPipeline } from '@rldf/models';
 import { expect, test } from 'vitest';
 import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { equalCost } from './equal-cost.js';
 import { checkEqualPictures, loadProtocol, type Protocol, protocolCommit, recipeOf } from './protocol.js';
 import { type ReproduceEvent, reproduce } from './reproduce.js';
 import { tableMarkdown, tableNumbers } from './table.js';
@@ -144,6 +145,27 @@ test('the numbers of a table, by hand', () => {
   expect(numbers.cost.a?.cpuHours).toBe(1);
   expect(tableNumbers(protocol, capsules.slice(0, 3)).missing).toEqual(['b-seed2']);
   expect(tableMarkdown(numbers, 'command')).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
+});
+
+test('equal cost, by hand: what each arm had gained when it had spent what the cheaper one spends in all', () => {
+  const capsule = (arm: string, seed: number, unetForwards: number, validation: readonly number[]) =>
+    ({
+      arm,
+      seed,
+      cost: { pictures: 20, unetForwards, seconds: 1, cpuSeconds: 60 },
+      curve: validation.map((value, i) => ({ pictures: 10 * i, training: null, validation: value })),
+    }) as unknown as Capsule;
+  const capsules = [
+    capsule('cheap', 1, 100, [1, 2, 3]),
+    capsule('dear', 1, 400, [1, 5, 6]),
+    capsule('dear', 2, 400, [0, 2, 2]),
+  ];
+  const found = equalCost(['cheap', 'dear', 'absent'], capsules, 'unetForwards');
+  expect(found?.budget).toBe(100);
+  expect(found?.gains.cheap).toEqual({ mean: 2, ci95: null, seeds: 1 });
+  // a quarter of 20 pictures: half of the way to the first evaluation
+  expect(found?.gains.dear?.mean).toBeCloseTo((2 + 1) / 2, 12);
+  expect(equalCost(['dear'], capsules, 'unetForwards')).toBeUndefined();
 });
 
 test('a capsule that is no JSON is named', () => {

@@ -3,6 +3,7 @@
 import { noiseKey, Random } from '@rldf/torch';
 import { bootstrapSeedsAndPrompts, mean, tInterval } from '../stats.js';
 import type { Capsule } from './capsule.js';
+import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
 import type { Protocol } from './protocol.js';
 
 export interface Estimate {
@@ -22,6 +23,8 @@ export interface TableNumbers {
   /** Each arm's final scores minus the reference's, paired by seed and prompt. */
   againstReference: Record<string, Record<string, Estimate>>;
   cost: Record<string, { pictures: number; unetForwards: number; seconds: number; cpuHours: number }>;
+  /** Arms at the cost of the cheapest one, where they have validation curves. */
+  equalCost: Partial<Record<Currency, EqualCost>>;
   /** Runs that the protocol asks for and that are not here yet. */
   missing: string[];
 }
@@ -66,6 +69,10 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
   const wanted = Object.keys(protocol.arms).flatMap((arm) =>
     protocol.seeds.map((seed) => `${arm}-seed${seed}`),
   );
+  const atEqualCost = (Object.keys(currencies) as Currency[]).flatMap((currency) => {
+    const found = equalCost(Object.keys(protocol.arms), capsules, currency);
+    return found === undefined ? [] : [[currency, found] as const];
+  });
   const { table, question, paper, hash } = protocol;
   return {
     table,
@@ -75,6 +82,7 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
     arms,
     againstReference,
     cost,
+    equalCost: Object.fromEntries(atEqualCost),
     missing: wanted.filter((name) => !done.has(name)),
   };
 }
@@ -144,5 +152,30 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
         `| ${arm} | ${pictures} | ${unetForwards} | ${seconds.toFixed(0)} | ${cpuHours.toFixed(2)} |`,
     ),
     '',
+    ...equalCostMarkdown(numbers, shown),
   ].join('\n');
+}
+
+function equalCostMarkdown(
+  { arms, equalCost }: TableNumbers,
+  shown: (value: Estimate | undefined) => string,
+): string[] {
+  const columns = (Object.keys(currencies) as Currency[]).flatMap((currency) => {
+    const found = equalCost[currency];
+    return found === undefined
+      ? []
+      : [{ title: `${Math.round(found.budget)} ${currencies[currency]}`, ...found }];
+  });
+  if (columns.length === 0) return [];
+  return [
+    'At equal cost: gain of the validation reward when an arm has spent what the cheapest arm spends in all (a forward with',
+    'its backward counts three; between evaluations, straight lines), with 95 % intervals over seeds:',
+    '',
+    `| arm | ${columns.map(({ title }) => title).join(' | ')} |`,
+    `|${'---|'.repeat(columns.length + 1)}`,
+    ...Object.keys(arms).map(
+      (arm) => `| ${[arm, ...columns.map(({ gains }) => shown(gains[arm]))].join(' | ')} |`,
+    ),
+    '',
+  ];
 }

@@ -58,6 +58,15 @@ export const cards = {
     hacks: 'noise and grids score best; the prompt is not looked at',
     licence: ours,
   },
+  'jpeg-estimate': {
+    description:
+      'jpeg-compressibility with a gradient: the file size estimated from the cosine coefficients of the picture’s blocks',
+    unit: 'kB',
+    differentiable: true,
+    range: 'as of jpeg-compressibility, which it follows within a few per cent',
+    hacks: 'as of jpeg-compressibility: an empty picture scores best; the prompt is not looked at',
+    licence: ours,
+  },
   'clip-score': {
     description:
       '100 x cosine between picture and prompt, by a frozen CLIP: pictures that show the prompt score high',
