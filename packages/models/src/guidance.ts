@@ -8,13 +8,14 @@ import type { UNet2DConditionModel } from './unet.js';
  *
  * @param latents [B, C, H, W]
  * @param conditioning of 2B entries, the B unconditional ones first; or of B, which is no guidance
+ * @param timestep of all, or one each
  * @param guidanceScale w, for all samples or one each
  * @returns [B, C, H, W] float32
  */
 export function predictGuided(
   unet: UNet2DConditionModel,
   latents: Tensor,
-  timestep: number,
+  timestep: number | readonly number[],
   conditioning: Conditioning,
   guidanceScale: number | readonly number[],
 ): Tensor {
@@ -27,7 +28,11 @@ export function predictGuided(
     );
   }
   return scope(() => {
-    const timesteps = full([rows], timestep, { device: latents.device }); // [B or 2B]
+    const { device } = latents;
+    const timesteps = // [B or 2B]
+      typeof timestep === 'number'
+        ? full([rows], timestep, { device })
+        : tensor(rows === batch ? [...timestep] : [...timestep, ...timestep], { dtype: 'int64', device });
     if (rows === batch) return unet.forward(latents, timesteps, conditioning);
     const both = unet.forward(cat([latents, latents]), timesteps, conditioning); // [2B, C, H, W]
     const [unconditional, conditional] = both.chunk(2, 0) as [Tensor, Tensor];
@@ -36,7 +41,7 @@ export function predictGuided(
     const scales = tensor([...guidanceScale], {
       shape: [batch, 1, 1, 1],
       dtype: latents.dtype,
-      device: latents.device,
+      device,
     });
     return unconditional.add(difference.mul(scales));
   });

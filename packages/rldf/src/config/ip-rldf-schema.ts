@@ -194,7 +194,7 @@ export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
     updatesPerEpoch: train.updatesPerEpoch,
     updates: train.updatesPerEpoch * epochs * rounds,
     samplingForwards: source === 'own' ? 2 * sample.steps * pictures : 0,
-    trainingForwards: all * epochs * rounds,
+    trainingForwards: all * (train.guided ? 2 : 1) * epochs * rounds,
   };
 }
 

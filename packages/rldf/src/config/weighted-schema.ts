@@ -34,6 +34,19 @@ export const denoisingFields = {
     .describe(
       'share of captions replaced by the empty one, which keeps guidance alive, 0-1. Pre-training: 0.1',
     ),
+  guided: z
+    .boolean()
+    .default(false)
+    .describe(
+      'whether the loss is that of the answer under sample.guidanceScale, as pictures are drawn (the code of DDPO’s paper), or of the network’s own (true likelihood; but guidance on top of pictures that were drawn with it sharpens them again in each round)',
+    ),
+};
+
+/** DDPO's code: guidance within the loss, no caption dropped. */
+const guidedDenoising = {
+  ...denoisingFields,
+  guided: denoisingFields.guided.default(true),
+  captionDropout: denoisingFields.captionDropout.default(0),
 };
 
 const ownPictures = {
@@ -52,7 +65,7 @@ export const rwrSchema = z.strictObject({
   ...ownPictures,
   train: z
     .strictObject({
-      ...denoisingFields,
+      ...guidedDenoising,
       weights: z
         .enum(['exponential', 'sparse'])
         .default('exponential')
@@ -91,7 +104,7 @@ export const raftSchema = z.strictObject({
   ...ownPictures,
   train: z
     .strictObject({
-      ...denoisingFields,
+      ...guidedDenoising,
       best: count
         .default(1)
         .describe('pictures of each prompt that are learned from, of sample.picturesPerPrompt. Paper: 1'),
@@ -156,7 +169,7 @@ export const raftArithmetic = (recipe: RaftRecipe) =>
   denoisingArithmetic(recipe, recipe.sample.promptsPerEpoch * recipe.train.best);
 
 /**
- * Each picture that is learned from is denoised once a pass, at one timestep, without guidance.
+ * Each picture that is learned from is denoised once a pass, at one timestep; under guidance, both ways.
  * @param learned pictures that an epoch's lessons hold, at most
  */
 export function denoisingArithmetic(recipe: BatchFields, learned: number): BatchArithmetic {
@@ -170,7 +183,7 @@ export function denoisingArithmetic(recipe: BatchFields, learned: number): Batch
     microBatchesPerUpdate,
     lastMicroBatch: picturesPerUpdate - (microBatchesPerUpdate - 1) * train.batchSize,
     trainedSteps: 1,
-    trainingForwards: learned * (train.innerEpochs ?? 1) * epochs,
+    trainingForwards: learned * (train.guided ? 2 : 1) * (train.innerEpochs ?? 1) * epochs,
   };
 }
 

@@ -6,7 +6,18 @@ import {
   UNET_ATTENTION,
   UNet2DConditionModel,
 } from '@rldf/models';
-import { grad, noGrad, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
+import {
+  cat,
+  grad,
+  noGrad,
+  noiseKey,
+  normal,
+  Parameters,
+  scope,
+  setThreads,
+  type Tensor,
+  tensor,
+} from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { denoisingErrors, drawNoising, dropped } from './denoising-loss.js';
 
@@ -76,6 +87,27 @@ test.each(['epsilon', 'sample', 'v_prediction'] as const)(
     }
   },
 );
+
+test('of the guided answer: u + w (c - u), by hand', () => {
+  const { unet } = network();
+  const schedule = new NoiseSchedule(config);
+  const latents = random('latents', [4, 4, 4]);
+  const noising = drawNoising(schedule, latents, 7, paths);
+  const text = (name: string): Conditioning => ({ hiddenStates: random(name, [12, 16]) });
+  const answer = (conditioning: Conditioning) => {
+    const timesteps = tensor([...noising.timesteps], { dtype: 'int64' });
+    const noisy = schedule.addNoise(latents, noising.noise, noising.timesteps);
+    return unet.forward(noisy, timesteps, conditioning).toNumbers();
+  };
+  const [u, c] = [answer(text('empty')), answer(text('caption'))];
+  const both = { hiddenStates: cat([text('empty').hiddenStates, text('caption').hiddenStates]) };
+  const errors = denoisingErrors(unet, schedule, latents, noising, both, 5).toNumbers();
+  const squares = noising.noise
+    .toNumbers()
+    .map((noise, i) => ((u[i] as number) + 5 * ((c[i] as number) - (u[i] as number)) - noise) ** 2);
+  expect(errors[0]).toBeCloseTo(squares.slice(0, 64).reduce((a, b) => a + b) / 64, 10);
+  expect(errors[1]).toBeCloseTo(squares.slice(64).reduce((a, b) => a + b) / 64, 10);
+});
 
 test('the gradient of a weighted sum equals finite differences: 1e-6 in float64', () => {
   const { unet, adapter } = network();

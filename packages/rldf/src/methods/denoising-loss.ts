@@ -1,6 +1,11 @@
 // The denoising loss of Ho et al. 2020 (equation 14), one value a picture, in whatever the network predicts.
-import type { Conditioning, NoiseSchedule, UNet2DConditionModel } from '@rldf/models';
-import { type NoiseKey, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import {
+  type Conditioning,
+  type NoiseSchedule,
+  predictGuided,
+  type UNet2DConditionModel,
+} from '@rldf/models';
+import { type NoiseKey, noiseKey, normal, Random, scope, type Tensor } from '@rldf/torch';
 
 // B pictures · C, h, w latent · L tokens · D text width
 
@@ -50,7 +55,8 @@ export function dropped(caption: string, seed: number, path: NoisingPath, share:
  * Mean over latent elements of (answer - target)², the target being noise, clean latents or velocity by the schedule's
  * `predictionType`. Differentiable in the network's weights and the conditioning; the mean is taken in float32, or float64.
  * @param latents clean, as the sampler ended, [B, C, h, w]
- * @param conditioning of B rows, without guidance
+ * @param conditioning of B rows; or of 2B, the unconditional ones first, for the error of the guided answer
+ * @param guidanceScale of the guided answer
  * @returns [B]
  */
 export function denoisingErrors(
@@ -59,11 +65,11 @@ export function denoisingErrors(
   latents: Tensor,
   { timesteps, noise }: Noising,
   conditioning: Conditioning,
+  guidanceScale = 1,
 ): Tensor {
   return scope(() => {
     const noisy = schedule.addNoise(latents, noise, timesteps); // [B, C, h, w]
-    const { device } = latents;
-    const answer = unet.forward(noisy, tensor([...timesteps], { dtype: 'int64', device }), conditioning);
+    const answer = predictGuided(unet, noisy, timesteps, conditioning, guidanceScale);
     const target = schedule.target(latents, noise, timesteps);
     const exact = answer.dtype === 'float64' ? answer : answer.to('float32');
     return exact.sub(target.to(exact.dtype)).square().mean([1, 2, 3]); // [B]

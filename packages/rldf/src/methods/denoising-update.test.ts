@@ -36,7 +36,10 @@ function learnerOf(pipeline: Pipeline, options: Partial<DenoisingOptions>): Deno
       maxGradNorm: 1e9,
       batchSize: 2,
       captionDropout: 0,
+      guided: false,
     },
+    guidanceScale: 3,
+    negativePrompt: 'blurred',
     objective: regression,
     base: false,
     ...options,
@@ -52,7 +55,7 @@ async function update(learner: DenoisingLearner, lessons: readonly Lesson[]) {
 }
 
 /** Errors of some rows in one pass through the graph of all parameters, without any of the learner's short cuts. */
-function errorsOf(pipeline: Pipeline, rows: readonly number[], paths = rows): Tensor {
+function errorsOf(pipeline: Pipeline, rows: readonly number[], paths = rows, guided = false): Tensor {
   const some = cat(rows.map((row) => latents.narrow(0, row, 1)));
   const schedule = new NoiseSchedule(pipeline.schedulerConfig);
   const noising = drawNoising(
@@ -61,11 +64,9 @@ function errorsOf(pipeline: Pipeline, rows: readonly number[], paths = rows): Te
     9,
     paths.map((path) => [4, path]),
   );
-  const text = encodePrompts(
-    pipeline,
-    rows.map((row) => captions[row] as string),
-  );
-  return denoisingErrors(pipeline.unet, schedule, some, noising, text);
+  const unguided = guided ? rows.map(() => 'blurred') : [];
+  const text = encodePrompts(pipeline, [...unguided, ...rows.map((row) => captions[row] as string)]);
+  return denoisingErrors(pipeline.unet, schedule, some, noising, text, guided ? 3 : 1);
 }
 
 const normOf = (gradients: readonly Tensor[]) =>
@@ -85,6 +86,21 @@ test('an update follows (1/n) Σ w e, in micro-batches, text encoder included', 
   expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
   expect(relative(report['loss/denoising'] as number, errors.mean().item())).toBeLessThan(1e-5);
   expect(relative(report['gradient/norm'] as number, normOf(expected))).toBeLessThan(1e-4);
+  learner.free();
+});
+
+test('guided: the gradient is that of the guided answer’s errors, the negative prompt’s half included', async () => {
+  const pipeline = tinyPipeline(1);
+  const { train } = learnerOf(tinyPipeline(1), {}).options;
+  const learner = learnerOf(pipeline, { train: { ...train, guided: true } });
+  await update(learner, ownLessons);
+  const { unet, textEncoder } = learner.trainables;
+  const errors = errorsOf(pipeline, [0, 1, 2, 3, 4], undefined, true);
+  const loss = errors.mul(tensor(weights)).mean();
+  const expected = normOf(grad(loss, [...unet, ...textEncoder]));
+  const report = await update(learner, ownLessons);
+  expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
+  expect(relative(report['gradient/norm'] as number, expected)).toBeLessThan(1e-4);
   learner.free();
 });
 

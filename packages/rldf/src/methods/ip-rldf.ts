@@ -71,6 +71,8 @@ export function createIpRldf(
     train,
     objective: regression,
     base: false,
+    guidanceScale: sample.guidanceScale,
+    negativePrompt: recipe.negativePrompt,
   });
   const store = steps.length > 0 ? new PictureStore(pipeline, self + base) : undefined;
   const schedule = learningRateSchedule(train, ipRldfArithmetic(recipe).updates);

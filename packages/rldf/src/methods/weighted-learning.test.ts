@@ -242,7 +242,8 @@ test('arithmetic: sparse weights keep a share of the epoch, or of each prompt', 
     });
     return methodOf(recipe).arithmetic(recipe).trainingForwards;
   };
-  expect([forwards('epoch'), forwards('prompt')]).toEqual([7, 16]);
+  // guided: two forwards a picture
+  expect([forwards('epoch'), forwards('prompt')]).toEqual([14, 32]);
 });
 
 test('mistakes between fields are refused with the fix', () => {

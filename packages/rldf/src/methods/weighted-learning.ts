@@ -57,7 +57,14 @@ export function createWeightedTraining(
   method: WeightedMethod,
 ): Training {
   const { sample, train, seed } = recipe;
-  const learner = new DenoisingLearner(pipeline, { ...method, seed, train });
+  const { guidanceScale } = sample;
+  const learner = new DenoisingLearner(pipeline, {
+    ...method,
+    seed,
+    train,
+    guidanceScale,
+    negativePrompt: recipe.negativePrompt,
+  });
   const schedule = learningRateSchedule(train, batchArithmetic(recipe).updates);
 
   async function* run(from: number): AsyncGenerator<TrainingEvent> {
