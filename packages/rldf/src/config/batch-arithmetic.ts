@@ -14,8 +14,8 @@ export interface BatchFields {
     batchSize: number;
     /** Share of the denoising steps learned from; all by default. */
     timestepFraction?: number | undefined;
-    /** Whether a denoising loss is that of the guided answer, which takes two forwards. */
-    guided?: boolean | undefined;
+    /** Guidance inside a denoising loss; none by default. */
+    lossGuidanceScale?: number | undefined;
     estimator?: 'is' | 'sf' | undefined;
   };
 }

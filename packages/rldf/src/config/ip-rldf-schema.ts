@@ -6,7 +6,7 @@ import { instrumentCard, isDetector } from '../instruments.js';
 import type { ArithmeticProblem, BatchArithmetic } from './batch-arithmetic.js';
 import { commonFields, count, fraction, promptsSchema } from './fields.js';
 import { sampleFields } from './online-fields.js';
-import { denoisingFields } from './weighted-schema.js';
+import { denoisingFields, forwardsOf } from './weighted-schema.js';
 
 const { innerEpochs: _, ...denoising } = denoisingFields;
 
@@ -194,7 +194,7 @@ export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
     updatesPerEpoch: train.updatesPerEpoch,
     updates: train.updatesPerEpoch * epochs * rounds,
     samplingForwards: source === 'own' ? 2 * sample.steps * pictures : 0,
-    trainingForwards: all * (train.guided ? 2 : 1) * epochs * rounds,
+    trainingForwards: all * forwardsOf(train) * epochs * rounds,
   };
 }
 

@@ -34,19 +34,14 @@ export const denoisingFields = {
     .describe(
       'share of captions replaced by the empty one, which keeps guidance alive, 0-1. Pre-training: 0.1',
     ),
-  guided: z
-    .boolean()
-    .default(false)
+  lossGuidanceScale: z
+    .number()
+    .min(1)
+    .max(100)
+    .default(1)
     .describe(
-      'whether the loss is that of the answer under sample.guidanceScale, as pictures are drawn (the code of DDPO’s paper), or of the network’s own (true likelihood; but guidance on top of pictures that were drawn with it sharpens them again in each round)',
+      'guidance inside the loss, 1 = off: whether it is the error of the network’s own answer, or of the guided one. Own pictures are drawn with guidance; a loss without it adds guidance to guidance in each round, one with all of it smooths (docs/methods/rwr.md). Code of DDPO’s paper: 5, as it draws',
     ),
-};
-
-/** DDPO's code: guidance within the loss, no caption dropped. */
-const guidedDenoising = {
-  ...denoisingFields,
-  guided: denoisingFields.guided.default(true),
-  captionDropout: denoisingFields.captionDropout.default(0),
 };
 
 const ownPictures = {
@@ -65,7 +60,7 @@ export const rwrSchema = z.strictObject({
   ...ownPictures,
   train: z
     .strictObject({
-      ...guidedDenoising,
+      ...denoisingFields,
       weights: z
         .enum(['exponential', 'sparse'])
         .default('exponential')
@@ -79,7 +74,7 @@ export const rwrSchema = z.strictObject({
       temperature: positive
         .default(0.2)
         .describe(
-          'of exponential weights, in the unit of what is compared: lower trusts the reward more. Paper: 0.2',
+          'of exponential weights, in the unit of what is compared: lower trusts the reward more. Paper: 5 (its β = 0.2 multiplies)',
         ),
       standardise: z
         .boolean()
@@ -104,7 +99,7 @@ export const raftSchema = z.strictObject({
   ...ownPictures,
   train: z
     .strictObject({
-      ...guidedDenoising,
+      ...denoisingFields,
       best: count
         .default(1)
         .describe('pictures of each prompt that are learned from, of sample.picturesPerPrompt. Paper: 1'),
@@ -168,6 +163,9 @@ export const keptOf = (fraction: number, count: number) => Math.max(1, Math.ceil
 export const raftArithmetic = (recipe: RaftRecipe) =>
   denoisingArithmetic(recipe, recipe.sample.promptsPerEpoch * recipe.train.best);
 
+/** Of one error: under guidance with caption and without. */
+export const forwardsOf = ({ lossGuidanceScale = 1 }: BatchFields['train']) => (lossGuidanceScale === 1 ? 1 : 2);
+
 /**
  * Each picture that is learned from is denoised once a pass, at one timestep; under guidance, both ways.
  * @param learned pictures that an epoch's lessons hold, at most
@@ -183,7 +181,7 @@ export function denoisingArithmetic(recipe: BatchFields, learned: number): Batch
     microBatchesPerUpdate,
     lastMicroBatch: picturesPerUpdate - (microBatchesPerUpdate - 1) * train.batchSize,
     trainedSteps: 1,
-    trainingForwards: learned * (train.guided ? 2 : 1) * (train.innerEpochs ?? 1) * epochs,
+    trainingForwards: learned * forwardsOf(train) * (train.innerEpochs ?? 1) * epochs,
   };
 }
 

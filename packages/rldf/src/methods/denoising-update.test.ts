@@ -36,9 +36,8 @@ function learnerOf(pipeline: Pipeline, options: Partial<DenoisingOptions>): Deno
       maxGradNorm: 1e9,
       batchSize: 2,
       captionDropout: 0,
-      guided: false,
+      lossGuidanceScale: 1,
     },
-    guidanceScale: 3,
     negativePrompt: 'blurred',
     objective: regression,
     base: false,
@@ -92,7 +91,7 @@ test('an update follows (1/n) Σ w e, in micro-batches, text encoder included', 
 test('guided: the gradient is that of the guided answer’s errors, the negative prompt’s half included', async () => {
   const pipeline = tinyPipeline(1);
   const { train } = learnerOf(tinyPipeline(1), {}).options;
-  const learner = learnerOf(pipeline, { train: { ...train, guided: true } });
+  const learner = learnerOf(pipeline, { train: { ...train, lossGuidanceScale: 3 } });
   await update(learner, ownLessons);
   const { unet, textEncoder } = learner.trainables;
   const errors = errorsOf(pipeline, [0, 1, 2, 3, 4], undefined, true);

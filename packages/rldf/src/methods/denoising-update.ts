@@ -66,11 +66,10 @@ export interface DenoisingOptions {
     maxGradNorm: number;
     batchSize: number;
     captionDropout: number;
-    /** Whether the loss is of the answer under guidance, as pictures are drawn, instead of the network's own. */
-    guided: boolean;
+    /** Of the answer whose error is learned from; 1: the network's own. */
+    lossGuidanceScale: number;
   };
-  /** Of the guided answer. */
-  guidanceScale: number;
+  /** What the guided answer is guided away from. */
   negativePrompt: string;
   objective: Objective;
   /** Whether the objective reads the errors of the model that training began from. */
@@ -116,7 +115,7 @@ export class DenoisingLearner {
     );
     const captionOf = ({ caption, path }: Denoised) => dropped(caption, seed, path, train.captionDropout);
     const captions = lessons.flatMap(({ pictures }) => pictures.map(captionOf));
-    if (train.guided) captions.push(this.options.negativePrompt);
+    if (train.lossGuidanceScale !== 1) captions.push(this.options.negativePrompt);
     const merged = this.trainables.adapters.unet;
     const network = networkGradient(this.trainables.unet, merged);
     const report: DenoisingReport = {};
@@ -229,7 +228,7 @@ export class DenoisingLearner {
 
   /** Of each picture of the lessons, [B]; one pass of the network for all. Differentiable. */
   #errors(batch: readonly Lesson[], text: TextFeatures): Tensor[] {
-    const { seed, train, guidanceScale, negativePrompt } = this.options;
+    const { seed, train, negativePrompt } = this.options;
     const [first] = batch as [Lesson];
     const places = first.pictures.map((_, place) => place);
     const pictures = places.flatMap((place) => batch.map((lesson) => lesson.pictures[place] as Denoised));
@@ -237,7 +236,8 @@ export class DenoisingLearner {
     const captions = pictures.map(({ caption, path }) => dropped(caption, seed, path, train.captionDropout));
     const latents = cat(pictures.map((of) => of.latents.narrow(0, of.row, 1))).to('float32'); // [k B, C, h, w]
     const noising = drawNoising(this.#schedule, latents, seed, paths);
-    const conditioning = train.guided ? text.guided(negativePrompt, captions) : text.of(captions);
+    const guidanceScale = train.lossGuidanceScale;
+    const conditioning = guidanceScale !== 1 ? text.guided(negativePrompt, captions) : text.of(captions);
     const { unet } = this.pipeline;
     const errors = denoisingErrors(unet, this.#schedule, latents, noising, conditioning, guidanceScale);
     return places.map((place) => errors.narrow(0, place * batch.length, batch.length));

@@ -71,7 +71,6 @@ export function createIpRldf(
     train,
     objective: regression,
     base: false,
-    guidanceScale: sample.guidanceScale,
     negativePrompt: recipe.negativePrompt,
   });
   const store = steps.length > 0 ? new PictureStore(pipeline, self + base) : undefined;

@@ -57,14 +57,8 @@ export function createWeightedTraining(
   method: WeightedMethod,
 ): Training {
   const { sample, train, seed } = recipe;
-  const { guidanceScale } = sample;
-  const learner = new DenoisingLearner(pipeline, {
-    ...method,
-    seed,
-    train,
-    guidanceScale,
-    negativePrompt: recipe.negativePrompt,
-  });
+  const { negativePrompt } = recipe;
+  const learner = new DenoisingLearner(pipeline, { ...method, seed, train, negativePrompt });
   const schedule = learningRateSchedule(train, batchArithmetic(recipe).updates);
 
   async function* run(from: number): AsyncGenerator<TrainingEvent> {
