@@ -1,4 +1,4 @@
-// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
+// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
 import { parseArgs } from 'node:util';
 import { UserError } from '@rldf/torch';
 import { rowsTable, writeSection } from './page.js';
@@ -18,6 +18,7 @@ const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<
   'hand-check': () => import('./hand-check.js'),
   'hack-watch': () => import('./hack-watch.js'),
   diffexp: () => import('./diffexp-mechanism.js'),
+  clone: () => import('./clone.js'),
 };
 
 try {
@@ -29,6 +30,8 @@ try {
       output: { type: 'string' },
       seeds: { type: 'string' },
       pictures: { type: 'string' },
+      nouns: { type: 'string' },
+      epochs: { type: 'string' },
       batches: { type: 'string' },
       ways: { type: 'string' },
       page: { type: 'boolean', default: false },
@@ -45,8 +48,11 @@ try {
     ...(values.output === undefined ? {} : { output: values.output }),
     ...(values.seeds === undefined ? {} : { seeds: values.seeds }),
     ...(values.pictures === undefined ? {} : { pictures: Number(values.pictures) }),
+    ...(values.nouns === undefined ? {} : { nouns: Number(values.nouns) }),
+    ...(values.epochs === undefined ? {} : { epochs: Number(values.epochs) }),
     ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
     calibrate: values.calibrate,
+    page: values.page,
     ...(values.ways === undefined ? {} : { ways: values.ways.split(',') }),
     say: (text) => process.stderr.write(`${text}\n`),
   });

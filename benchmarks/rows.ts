@@ -31,6 +31,11 @@ export interface Options {
   batches?: readonly number[];
   /** Of the peer: those to try. */
   ways?: readonly string[];
+  /** clone: how many classes, and passes over their pictures. */
+  nouns?: number;
+  epochs?: number;
+  /** clone: write the results' page. */
+  page?: boolean;
   /** hack-watch: freeze the thresholds instead of checking them. */
   calibrate?: boolean;
   say(text: string): void;

@@ -72,6 +72,7 @@ export function parityCases(): ParityCase[] {
     networkCase('vae-kl', networks.autoencoderKL),
     networkCase('vae-kl-plain', networks.autoencoderKL),
     networkCase('vae-tiny', networks.autoencoderTiny),
+    networkCase('resnet-18', networks.resnet18),
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
     ...pipelineCases(),

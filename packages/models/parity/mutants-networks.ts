@@ -5,6 +5,7 @@ const CLIP_ENCODER = 'models/src/clip-encoder.ts';
 const CLIP_TEXT = 'models/src/clip-text.ts';
 const CLIP_VISION = 'models/src/clip-vision.ts';
 const RESNET = 'models/src/resnet.ts';
+const RESNET_18 = 'models/src/resnet-18.ts';
 const UNET = 'models/src/unet.ts';
 const VAE = 'models/src/autoencoder-kl.ts';
 const LAYERS = 'torch/src/nn/layers.ts';
@@ -276,5 +277,40 @@ export const networkMutants: readonly Mutant[] = [
     find: '.tanh()',
     replace: '',
     cases: ['vae-tiny'],
+  },
+  {
+    name: 'resnet-18-stem-without-stride',
+    file: RESNET_18,
+    find: '3, width, 7, 2)',
+    replace: '3, width, 7, 1)',
+    cases: ['resnet-18'],
+  },
+  {
+    name: 'resnet-18-stem-pool-without-padding',
+    file: RESNET_18,
+    find: '[3, 3], [2, 2], [1, 1])',
+    replace: '[3, 3], [2, 2], [0, 0])',
+    cases: ['resnet-18'],
+  },
+  {
+    name: 'batch-norm-evaluates-by-the-batch',
+    file: RESNET_18,
+    find: '[mean, variance, training, this.momentum',
+    replace: '[mean, variance, true, this.momentum',
+    cases: ['resnet-18'],
+  },
+  {
+    name: 'batch-norm-momentum-of-the-old',
+    file: RESNET_18,
+    find: 'training, this.momentum,',
+    replace: 'training, 1 - this.momentum,',
+    cases: ['resnet-18'],
+  },
+  {
+    name: 'batch-norm-statistics-stay',
+    file: RESNET_18,
+    find: '[this.#mean.detach(), this.#variance.detach()]',
+    replace: '[this.#mean.detach().clone(), this.#variance.detach().clone()]',
+    cases: ['resnet-18'],
   },
 ];

@@ -4,6 +4,7 @@ import { AutoencoderTiny } from '../src/autoencoder-tiny.js';
 import { CLIPModel } from '../src/clip.js';
 import { CLIPTextModel, CLIPTextModelWithProjection } from '../src/clip-text.js';
 import { CLIPVisionModelWithProjection } from '../src/clip-vision.js';
+import { ResNet18, type ResNet18Options } from '../src/resnet-18.js';
 import { UNet2DConditionModel } from '../src/unet.js';
 import { build, Golden, type Output } from './golden.js';
 import { trace } from './trace.js';
@@ -141,5 +142,23 @@ export function autoencoderTiny(golden: Golden): Outputs {
     'outputs.latents': model.encode(golden.input('images')),
     'outputs.decoded': decoded,
     ...gradients(golden, decoded, parameters, { latents }),
+  };
+}
+
+/** Evaluation, then one training forward: its logits, the running statistics that it leaves, and gradients. */
+export function resnet18(golden: Golden): Outputs {
+  const { model, parameters } = build(
+    golden,
+    (path) => new ResNet18(path, golden.json.config as ResNet18Options),
+  );
+  const images = golden.input('images').to('float32');
+  const logits = model.forward(images, { training: false });
+  const training = model.forward(images, { training: true });
+  const names = [...golden.group('outputs.after.').keys()];
+  return {
+    'outputs.logits': logits,
+    'outputs.training': training,
+    ...Object.fromEntries(names.map((name) => [`outputs.after.${name}`, parameters.entries.get(name)!])),
+    ...gradients(golden, training, parameters, {}),
   };
 }

@@ -73,8 +73,16 @@ export {
   type Pipeline,
   stepNoiseKeys,
 } from './pipeline.js';
-export { type LoadOptions, loadNetwork, loadPipeline, saveNetwork, savePipeline } from './pipeline-files.js';
+export {
+  type LoadOptions,
+  loadNetwork,
+  loadPipeline,
+  saveNetwork,
+  savePipeline,
+  storedWeights,
+} from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';
+export { learnedParameters, ResNet18, type ResNet18Options } from './resnet-18.js';
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';
 export { DPMSolverMultistepScheduler } from './schedulers/dpm-solver-multistep.js';

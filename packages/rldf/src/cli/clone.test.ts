@@ -54,3 +54,63 @@ test.each([
   expect(err).toMatch(message);
   expect(code).toBe(2);
 });
+
+test.each([
+  ['no input', [], /clone: --images is missing/],
+  ['no clone', ['evaluate', join(folder, 'none')], /none: no classes in it/],
+  [
+    'an unknown arm',
+    ['evaluate', folder, '--arms', 'clone,fake'],
+    /there is no fake — of clone, class-name, real/,
+  ],
+  ['a shift without a name', ['evaluate', folder, '--shift', folder], /write NAME=FOLDER/],
+  ['unknown features', ['evaluate', folder, '--features', 'vgg'], /--features vgg/],
+  ['an option that is none', ['evaluate', folder, '--perclass', '3'], /unknown option '--perclass'/],
+])('clone evaluate: %s ends with exit code 2', async (_, words, message) => {
+  const { code, err } = await clone(...words);
+  expect(err).toMatch(message);
+  expect(code).toBe(2);
+});
+
+test('clone evaluate trains, tests and prints, and writes both files', async () => {
+  const nouns = join(folder, 'nouns');
+  for (const noun of ['cat', 'fox']) {
+    mkdirSync(join(nouns, noun), { recursive: true });
+    for (let i = 0; i < 5; i++) {
+      const objects = [{ noun, size: 48, x: 2 * i, y: 8 }] as const;
+      const rgb = renderScene({ objects, background: 'white' }, await loadArt('noto'));
+      const file = join(nouns, noun, `${i}.png`);
+      await sharp(rgb, { raw: { width: 64, height: 64, channels: 3 } })
+        .png()
+        .toFile(file);
+    }
+  }
+  const fast = [
+    '--real',
+    nouns,
+    '--arms',
+    'clone',
+    '--epochs',
+    '1',
+    '--seeds',
+    '0',
+    '--pictures',
+    '8',
+    '--json',
+  ];
+  const { code, out, err } = await clone(
+    'evaluate',
+    nouns,
+    ...fast,
+    '--shift',
+    `same=${nouns}`,
+    '--size',
+    '32',
+  );
+  expect(err).toMatch(/training 1 of 1 \(clone, seed 0\): update 1 of 1/);
+  expect(code).toBe(0);
+  expect(JSON.parse(out)).toMatchObject({
+    classes: ['cat', 'fox'],
+    accuracy: { same: { clone: { pictures: 10 } } },
+  });
+});

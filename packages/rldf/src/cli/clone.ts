@@ -1,11 +1,12 @@
 import { Command, Option } from 'commander';
+import { cloneEvaluateCommand } from './clone-evaluate.js';
 import { Progress } from './progress.js';
 import { grammarPath, interruption, numberOption, printJson } from './shared.js';
 
 interface Options {
-  images: string;
+  images?: string;
   perClass: string;
-  out: string;
+  out?: string;
   format: string;
   grammar: string;
   model: string;
@@ -26,15 +27,17 @@ interface Options {
 }
 
 export function cloneCommand(): Command {
+  const evaluate = cloneEvaluateCommand()
+    .exitOverride()
+    .configureOutput({ outputError: () => {} });
   return new Command('clone')
+    .enablePositionalOptions()
+    .addCommand(evaluate)
     .description(
       'draw a data set anew from one picture of each class (RLDF): search along the object axis, then draw',
     )
-    .requiredOption(
-      '--images <folder>',
-      'one folder a class; the first picture of each is looked at, no name is',
-    )
-    .requiredOption('--out <folder>', 'where the clone goes')
+    .option('--images <folder>', 'one folder a class; the first picture of each is looked at, no name is')
+    .option('--out <folder>', 'where the clone goes')
     .option('--per-class <n>', 'pictures of each class', '100')
     .addOption(
       new Option('--format <format>', 'as folders, or a tar a class')
@@ -75,6 +78,7 @@ export function cloneCommand(): Command {
 Examples:
   $ rldf clone --images IMAGENET/val --per-class 50 --out clone
   $ rldf clone --images photos --out clone --format webdataset --shard 1/4
+  $ rldf clone evaluate clone
 
 Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
     )
@@ -84,6 +88,11 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
       const { cloneDataset } = await import('../search/clone.js');
       const { exploration } = await import('../search/schedules.js');
       const { openRecogniser, openSource } = await import('../search/open.js');
+      const { images, out } = options;
+      if (images === undefined || out === undefined)
+        throw new UserError(
+          `clone: --${images === undefined ? 'images' : 'out'} is missing — a clone is drawn from a folder of pictures into another. See rldf clone --help`,
+        );
       const number = (name: string, text: string, least = 0, whole = true) =>
         numberOption(name, text, { least, whole })!;
       const [index, count] = /^(\d+)\/(\d+)$/.exec(options.shard)?.slice(1).map(Number) ?? [];
@@ -98,9 +107,9 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
       const classes = [];
       try {
         const cloning = cloneDataset({
-          images: options.images,
+          images,
           perClass: number('per-class', options.perClass, 1),
-          output: options.out,
+          output: out,
           format: options.format as 'folders',
           grammar,
           source: openSource(options.model, {

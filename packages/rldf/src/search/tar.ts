@@ -1,6 +1,6 @@
 /** Tar archives (POSIX ustar) of small files in memory: the shards of WebDataset. */
 
-import { InternalError } from '../errors.js';
+import { InternalError, UserError } from '../errors.js';
 
 export interface TarEntry {
   /** At most 100 bytes. */
@@ -36,4 +36,31 @@ function header(name: string, size: number): Buffer {
   const checksum = bytes.reduce((sum, byte) => sum + byte, 0);
   bytes.write(`${checksum.toString(8).padStart(6, '0')}\0 `, 148);
   return bytes;
+}
+
+/**
+ * The regular files of an archive, in order.
+ * @param where names it in errors
+ * @throws UserError when it is cut off or damaged
+ */
+export function untar(bytes: Buffer, where: string): TarEntry[] {
+  const damaged = (at: number, what: string) =>
+    new UserError(`${where}: damaged at byte ${at}: ${what} — not a whole tar archive. Make it again`);
+  const entries: TarEntry[] = [];
+  for (let at = 0; ; ) {
+    if (at + block > bytes.length) throw damaged(at, 'it ends without an end mark');
+    const head = bytes.subarray(at, at + block);
+    if (head.every((byte) => byte === 0)) return entries;
+    const text = (from: number, length: number) => head.toString('utf8', from, from + length).split('\0')[0]!;
+    const size = Number.parseInt(text(124, 12), 8);
+    const sum = head.reduce((total, byte, i) => total + (i >= 148 && i < 156 ? 32 : byte), 0);
+    if (Number.parseInt(text(148, 8), 8) !== sum || !(size >= 0)) throw damaged(at, 'a header is no header');
+    const start = at + block;
+    if (start + size > bytes.length) throw damaged(at, `${text(0, 100)} is cut off`);
+    const regular = ['0', ''].includes(text(156, 1));
+    const folder = text(257, 5) === 'ustar' && text(345, 155) !== '' ? `${text(345, 155)}/` : '';
+    if (regular)
+      entries.push({ name: `${folder}${text(0, 100)}`, data: bytes.subarray(start, start + size) });
+    at = start + Math.ceil(size / block) * block;
+  }
 }
