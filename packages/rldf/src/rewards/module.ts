@@ -139,8 +139,13 @@ function checkedRewards(
 async function importModule(file: string, kind: string): Promise<Record<string, unknown>> {
   const url = pathToFileURL(file).href;
   if (kind !== '.ts' && kind !== '.mts') return import(url);
-  const { tsImport } = await import('tsx/esm/api');
-  return tsImport(url, import.meta.url);
+  const { register } = await import('tsx/esm/api');
+  const unregister = register(); // in this graph of modules: a reward that imports rldf or @rldf/torch gets the ones that train
+  try {
+    return await import(url);
+  } finally {
+    await unregister();
+  }
 }
 
 /** Message and the first place in the user's own code. */
