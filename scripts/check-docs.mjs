@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // npm run check:docs [FILE...]: runs the commands of the documentation's `sh` blocks, page by page, in an empty folder.
 // Trainings are cut short. `npm run X` is looked up only, since most take minutes; words in capitals stand for something
-// of the reader's; a block marked ```sh no-run is skipped. Links to files and folders must lead somewhere.
+// of the reader's; a block marked ```sh no-run is skipped. Links to files and folders must lead somewhere. Then
+// check-recipes.mjs plans the recipes for Stable Diffusion.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -101,3 +102,4 @@ process.stdout.write(
   `${failures.map((line) => `${line}\n`).join('')}${passed} passed, ${failures.length} failed\n`,
 );
 process.exitCode = failures.length === 0 ? 0 : 1;
+if (process.argv.length === 2) await import('./check-recipes.mjs'); // of all pages alone

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type CLIPConfig, CLIPModel, CLIPTokenizer, readJson } from '@rldf/models';
-import { F, noGrad, Parameters, readSafetensors, scope, type Tensor, tensor } from '@rldf/torch';
+import { type Device, F, noGrad, Parameters, readSafetensors, scope, type Tensor, tensor } from '@rldf/torch';
 import type { Reward } from './reward.js';
 
 type Triple = readonly [number, number, number];
@@ -22,7 +22,10 @@ export interface FrozenClip {
  * A CLIP folder. Without a `preprocessor_config.json` pictures are shown to it in [-1, 1].
  * @throws UserError naming a file that is missing or broken
  */
-export function loadClipFolder(path: string): FrozenClip & { parameters: Parameters } {
+export function loadClipFolder(
+  path: string,
+  device: Device = 'cpu',
+): FrozenClip & { parameters: Parameters } {
   const config = readJson(join(path, 'config.json')) as unknown as CLIPConfig;
   const preprocessorFile = join(path, 'preprocessor_config.json');
   const preprocessor = (existsSync(preprocessorFile) ? readJson(preprocessorFile) : {}) as {
@@ -30,7 +33,10 @@ export function loadClipFolder(path: string): FrozenClip & { parameters: Paramet
     image_std?: Triple;
   };
   const file = join(path, 'model.safetensors');
-  const parameters = Parameters.from(readSafetensors(file).tensors, { dtype: 'float32', where: file });
+  const tensors = [...readSafetensors(file).tensors].filter(
+    ([name]) => !name.endsWith('embeddings.position_ids'), // a constant that old files carry along
+  );
+  const parameters = Parameters.from(new Map(tensors), { dtype: 'float32', device, where: file });
   const clip = new CLIPModel(config, parameters.at(), file);
   parameters.assertAllUsed();
   const tokenizerFolder =
@@ -72,11 +78,13 @@ export function pixelsOf({ imageSize: size, imageMean, imageStd }: FrozenClip, i
 /**
  * A reward from a differentiable score of pictures and prompts.
  * @param scores images01 float [B, 3, H, W] in [0, 1] -> [B]
+ * @param device of the network that scores; pictures that lie elsewhere are moved there
  */
 export function rewardFromScores(
   name: string,
   unit: string,
   scores: (images01: Tensor, prompts: readonly string[]) => Tensor,
+  device: Device = 'cpu',
 ): Reward {
   return {
     name,
@@ -84,12 +92,12 @@ export function rewardFromScores(
     score: ({ images, prompts }) =>
       noGrad(() => {
         const result = scope(
-          () => scores(images.permute([0, 3, 1, 2]).to('float32').div(255), prompts), // [B, 3, H, W]
+          () => scores(images.to(device).permute([0, 3, 1, 2]).to('float32').div(255), prompts), // [B, 3, H, W]
         );
         const values = Array.from(result.toArray() as Float32Array);
         result.free();
         return values;
       }),
-    differentiable: (images01, prompts) => scope(() => scores(images01, prompts)),
+    differentiable: (images01, prompts) => scope(() => scores(images01.to(device), prompts)),
   };
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -125,21 +125,23 @@ test('a module may also export its reward as a differentiable function, whose an
   images01.free();
 });
 
-test('a .ts module that makes tensors of its own shares them with the training', () => {
+test.each(['ts', 'mts'])('a .%s module that makes tensors has those of the training', (ending) => {
   const repository = fileURLToPath(new URL('../../../..', import.meta.url));
-  symlinkSync(join(repository, 'node_modules'), join(folder, 'node_modules'));
+  const dist = new URL('../../dist/rewards/module.js', import.meta.url); // as installed: compiled, nothing registered
+  const link = join(folder, 'node_modules');
+  if (!existsSync(link)) symlinkSync(join(repository, 'node_modules'), link);
   const path = moduleOf(
     `import { ones, type Tensor } from '@rldf/torch';
     export const reward = () => [0];
     export const differentiable = (images01: Tensor): Tensor => images01.mean([1, 2, 3]).mul(ones([1]));`,
-    'ts',
+    ending,
   );
   const source = `
     import { ones } from '@rldf/torch';
-    import { loadRewardModule } from ${JSON.stringify(fileURLToPath(new URL('./module.ts', import.meta.url)))};
+    import { loadRewardModule } from ${JSON.stringify(dist.href)};
     const reward = await loadRewardModule(${JSON.stringify(path)}, ${JSON.stringify(folder)});
     console.log(reward.differentiable(ones([1, 3, 2, 2]), ['a']).toNumbers()[0]);`;
-  const options = ['--conditions=rldf-source', '--import', 'tsx', '--input-type=module', '--eval', source];
-  const { stdout, stderr } = spawnSync(process.execPath, options, { cwd: repository, encoding: 'utf8' });
+  const words = ['--input-type=module', '--eval', source];
+  const { stdout, stderr } = spawnSync(process.execPath, words, { cwd: repository, encoding: 'utf8' });
   expect(stderr + stdout).toBe('1\n');
 });

@@ -1,8 +1,9 @@
 /** Rewards of the user's own: a `.ts`, `.js` or `.mjs` module that exports `reward`. */
 
 import { existsSync } from 'node:fs';
-import { extname, resolve } from 'node:path';
+import { dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { readJson } from '@rldf/models';
 import { Tensor } from '@rldf/torch';
 import { UserError } from '../errors.js';
 import { type Picture, picturesOf } from '../picture.js';
@@ -139,13 +140,22 @@ function checkedRewards(
 async function importModule(file: string, kind: string): Promise<Record<string, unknown>> {
   const url = pathToFileURL(file).href;
   if (kind !== '.ts' && kind !== '.mts') return import(url);
-  const { register } = await import('tsx/esm/api');
-  const unregister = register(); // in this graph of modules: a reward that imports rldf or @rldf/torch gets the ones that train
+  const { register, tsImport } = await import('tsx/esm/api');
+  if (kind === '.ts' && !inModulePackage(file)) return tsImport(url, import.meta.url);
+  const unregister = register(); // tsImport would give an ES module copies of rldf and @rldf/torch, whose tensors are not ours
   try {
     return await import(url);
   } finally {
     await unregister();
   }
+}
+
+/** Whether `.ts` means an ES module there: the nearest package.json says `"type": "module"`. */
+function inModulePackage(file: string): boolean {
+  const folder = dirname(file);
+  const path = join(folder, 'package.json');
+  if (existsSync(path)) return (readJson(path) as { type?: string }).type === 'module';
+  return folder !== dirname(folder) && inModulePackage(folder);
 }
 
 /** Message and the first place in the user's own code. */
