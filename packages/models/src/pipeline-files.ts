@@ -149,6 +149,18 @@ export function loadNetwork<Model>(
 }
 
 /**
+ * The weights of U-Net and text encoder as they lie in a model folder, under the networks' names. The files are mapped, so only
+ * what is looked at is read. In a `scope()`, or the caller's to free.
+ */
+export function storedWeights(folder: string): { unet: StateDict; textEncoder: StateDict } {
+  const read = (name: string, file: string) => readSafetensors(findWeights(join(folder, name), file)).tensors;
+  return {
+    unet: read('unet', NETWORK_FILE),
+    textEncoder: withTowerPrefix(read('text_encoder', TEXT_FILE), 'text_model'),
+  };
+}
+
+/**
  * Writes a model folder that diffusers loads too.
  *
  * @param options `dtype` of the weight files; float16 halves them

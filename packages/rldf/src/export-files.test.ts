@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { LoraAdapter, saveLora, TEXT_ATTENTION, tinyPipeline, UNET_ATTENTION } from '@rldf/models';
 import { liveTensors, noGrad, readSafetensors } from '@rldf/torch';
 import { expect, test, vi } from 'vitest';
+import { baseKey, baseOf, commonBase } from './adapter-base.js';
 import { runCommandLine } from './cli/program.js';
 import { exportAdapterFiles } from './export-files.js';
 
@@ -44,6 +45,26 @@ test('rldf export: both adapters into one kohya file, and back to the same tenso
     'text_encoder.r': 2,
     'text_encoder.target_modules': configs[1]['text_encoder.target_modules'],
   });
+});
+
+test('the base model’s fingerprint stays, in every layout; files of two models are not put together', () => {
+  const { parameters } = tinyPipeline();
+  const adapter = LoraAdapter.attach(parameters.unet, { rank: 1, targets: ['to_q'], seed: 1 });
+  const of = (name: string, base: string) => {
+    const file = join(folder, `${name}.safetensors`);
+    saveLora(file, { unet: adapter }, { metadata: { [baseKey]: base } });
+    return file;
+  };
+  const [mine, other] = [of('mine', '0123'), of('other', '4567')];
+  for (const format of ['kohya', 'diffusers'] as const) {
+    const output = join(folder, `kept-${format}.safetensors`);
+    expect(baseOf(exportAdapterFiles([mine, textFile], output, format).file)).toBe('0123');
+    expect(baseOf(exportAdapterFiles([textFile], output, format).file)).toBeUndefined();
+  }
+  const both = [other, exportAdapterFiles([mine], join(folder, 'again.safetensors'), 'diffusers').file];
+  expect(() => commonBase(both, 'export')).toThrow(
+    /export: .*other\.safetensors was made on the base model 4567/,
+  );
 });
 
 test('mistakes are said', () => {

@@ -2,6 +2,7 @@
 
 import { type LoraFormat, readLora, writeLora } from '@rldf/models';
 import { scope } from '@rldf/torch';
+import { baseKey, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import { fileOperation } from './run/files.js';
 
@@ -13,8 +14,8 @@ export interface ExportedAdapters {
 }
 
 /**
- * Writes the adapters of several files into one.
- * @throws UserError when two files adapt the same layer, or one is no LoRA
+ * Writes the adapters of several files into one, with the fingerprint of their base model if they have one.
+ * @throws UserError when two files adapt the same layer, were made on different base models, or one is no LoRA
  */
 export function exportAdapterFiles(
   files: readonly string[],
@@ -39,7 +40,9 @@ export function exportAdapterFiles(
       }
       return own;
     });
-    const file = fileOperation('write', output, () => writeLora(output, layers, { format }));
+    const base = commonBase(files, 'export');
+    const metadata = base === undefined ? {} : { [baseKey]: base };
+    const file = fileOperation('write', output, () => writeLora(output, layers, { format, metadata }));
     const count = (part: string) => layers.filter((layer) => layer.part === part).length;
     return { file, format, layers: { unet: count('unet'), textEncoder: count('textEncoder') } };
   });

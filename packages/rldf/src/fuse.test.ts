@@ -15,7 +15,8 @@ import {
 } from '@rldf/models';
 import { free, liveTensors, noGrad, noiseKey, normal, scope, setThreads, type Tensor } from '@rldf/torch';
 import { afterAll, expect, test, vi } from 'vitest';
-import { baseFingerprint, baseKey, checkBase } from './adapter-base.js';
+import { baseFingerprint, baseKey, checkBase, storedFingerprint } from './adapter-base.js';
+import { rldf } from './cli/command-line.fixture.js';
 import { runCommandLine } from './cli/program.js';
 import { fuseAdapters } from './fuse.js';
 
@@ -158,10 +159,44 @@ test('rldf fuse --grid draws neither, each and both, and the surface of strength
   expect(surface.prompts).toHaveLength(3);
   const means = surface.points.map((point: { mean: number }) => point.mean);
   expect(new Set(means).size).toBeGreaterThan(1);
-  const quiet = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
-  const single = await runCommandLine(['fuse', text, '--output', output, '--grid', folder, '--model', model]);
-  const message = quiet.mock.calls.map(([line]) => String(line)).join('');
-  quiet.mockRestore();
-  expect(single).toBe(2);
-  expect(message).toContain('adapts only the text encoder');
+});
+
+test('a grid that cannot be drawn is refused before the sum is written', async () => {
+  const model = join(folder, 'another-model');
+  savePipeline(tinyPipeline(0), model);
+  rmSync(join(model, 'vae'), { recursive: true }); // what would be loaded
+  const other = adapterFile('of-another', 'textEncoder', { base: 7 });
+  const output = join(folder, 'unwritten.safetensors');
+  const cases: [string[], string][] = [
+    [[text], 'adapts only the text encoder'],
+    [[one, two], 'adapts only the U-Net'],
+    [[other, one], 'made on another base model'],
+    [[text, one, '--steps', '0'], '--steps 0'],
+    [[text, one, '--reward', 'nice'], 'reward nice'],
+  ];
+  for (const [words, expected] of cases) {
+    const { code, err } = await rldf(
+      'fuse',
+      ...words,
+      '--output',
+      output,
+      '--grid',
+      folder,
+      '--model',
+      model,
+    );
+    expect([code, err]).toEqual([2, expect.stringContaining(expected)]);
+    expect(existsSync(output)).toBe(false);
+  }
+});
+
+test('the fingerprint of a folder is that of the model in it', () => {
+  const model = join(folder, 'stored');
+  for (const dtype of ['float32', 'float16'] as const) {
+    savePipeline(tinyPipeline(3), model, { dtype });
+    expect(storedFingerprint(model)).toBe(baseFingerprint(tinyPipeline(3)));
+  }
+  const before = liveTensors();
+  storedFingerprint(model);
+  expect(liveTensors()).toBe(before);
 });

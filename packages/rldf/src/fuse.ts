@@ -5,7 +5,7 @@
 
 import { type LoraLayer, loadLora, type Pipeline, readLora, writeLora } from '@rldf/models';
 import { cat, noiseKey, Random, scope, type Tensor } from '@rldf/torch';
-import { baseKey, baseOf, checkBase } from './adapter-base.js';
+import { baseKey, checkBase, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import type { AdapterFile } from './generate-files.js';
 import { type Picture, picturesOf } from './picture.js';
@@ -35,14 +35,10 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
   if (!output.endsWith('.safetensors')) {
     throw new UserError(`--output ${output}: must end in .safetensors. Other tools look for that ending`);
   }
-  const bases = adapters.map(({ path }) => ({ path, base: baseOf(path) }));
-  const known = bases.filter(({ base }) => base !== undefined);
-  const other = known.find(({ base }) => base !== known[0]?.base);
-  if (known[0] !== undefined && other !== undefined) {
-    throw new UserError(
-      `fuse: ${known[0].path} was made on the base model ${known[0].base}, ${other.path} on ${other.base} — adapters of different models do not add up. Train both on one model`,
-    );
-  }
+  const base = commonBase(
+    adapters.map(({ path }) => path),
+    'fuse',
+  );
   return scope(() => {
     const layers = new Map<string, { path: string; layer: LoraLayer; strength: number }[]>();
     for (const { path, strength } of adapters) {
@@ -53,7 +49,7 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
     }
     const fused = [...layers.values()].map(sumOf);
     const metadata = {
-      ...(known[0]?.base === undefined ? {} : { [baseKey]: known[0].base }),
+      ...(base === undefined ? {} : { [baseKey]: base }),
       rldf_fused: JSON.stringify(adapters.map(({ path, strength }) => [path, strength])),
     };
     const file = fileOperation('write', output, () => writeLora(output, fused, { metadata }));
@@ -122,6 +118,24 @@ export interface StrengthPoint {
 }
 
 /**
+ * What a grid of these adapters' sum needs, before the sum is written.
+ * @throws UserError when they adapt one network only, or one was made on another base model
+ */
+export function checkGrid(adapters: readonly AdapterFile[], model: { name: string; path: string }): void {
+  for (const { path } of adapters) checkBase(path, model.path, model.name);
+  const parts = scope(() => adapters.flatMap(({ path }) => readLora(path).map(({ part }) => part)));
+  const names = adapters.map(({ path }) => path).join(', ');
+  if (!parts.includes('unet')) throw adaptsOnly(names, 'text encoder');
+  if (!parts.includes('textEncoder')) throw adaptsOnly(names, 'U-Net');
+}
+
+function adaptsOnly(adapters: string, network: string): UserError {
+  return new UserError(
+    `fuse: ${adapters} adapts only the ${network} — a grid shows two networks. Fuse it with an adapter of the other`,
+  );
+}
+
+/**
  * Draws and scores the same seeds at every pair of strengths of the two networks' adapters.
  * @throws UserError when the file has an adapter of one network only, or was made on another base model
  */
@@ -133,11 +147,8 @@ export async function strengthSurface(
   checkBase(adapter, pipeline, options.model);
   const { unet, textEncoder } = loadLora(adapter, pipeline.parameters);
   try {
-    if (unet === undefined || textEncoder === undefined) {
-      throw new UserError(
-        `fuse: ${adapter} adapts only the ${unet === undefined ? 'text encoder' : 'U-Net'} — a grid shows two networks. Fuse it with an adapter of the other`,
-      );
-    }
+    if (unet === undefined) throw adaptsOnly(adapter, 'text encoder');
+    if (textEncoder === undefined) throw adaptsOnly(adapter, 'U-Net');
     const strengths = [...new Set([0, 1, ...options.strengths])].sort((a, b) => a - b);
     const points: StrengthPoint[] = [];
     for (const ofText of strengths) {

@@ -33,6 +33,7 @@ export {
   type RewardFunction,
   rewardFromFunction,
 } from './rewards/module.js';
+export { aestheticReward, clipModelReward, type RewardExports } from './rewards/public-scorers.js';
 export { type Reward, type RewardBatch, type Scores, scorePictures } from './rewards/reward.js';
 export { type Normalisation, type WeightedPart, WeightedReward } from './rewards/weighted.js';
 export { type CheckpointInfo, loadCheckpoint, saveCheckpoint } from './run/checkpoint.js';

@@ -4,7 +4,14 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { nouns } from '@rldf/emoji-world';
 import { type Detector, OneStageDetector, PatchVotingDetector, readJson, writeJson } from '@rldf/models';
-import { Parameters, readSafetensors, type StateDict, scope, writeSafetensors } from '@rldf/torch';
+import {
+  type Device,
+  Parameters,
+  readSafetensors,
+  type StateDict,
+  scope,
+  writeSafetensors,
+} from '@rldf/torch';
 import { didYouMean } from './config/suggest.js';
 import { UserError } from './errors.js';
 import { worldFolder } from './models.js';
@@ -89,10 +96,14 @@ const detectorClasses = { OneStageDetector, PatchVotingDetector };
 /** Whether an instrument can be loaded by `loadDetector`. */
 export const isDetector = (card: InstrumentCard) => Object.hasOwn(detectorClasses, card.class);
 
-/** A detector of the world's nouns: `detector` gives feedback, `judge-detector` only evaluates. */
+/**
+ * A detector of the world's nouns: `detector` gives feedback, `judge-detector` only evaluates.
+ * @param device of its weights; pictures may lie elsewhere
+ */
 export function loadDetector(
   name: 'detector' | 'judge-detector' | (string & {}),
   folder = instrumentsFolder,
+  device: Device = 'cpu',
 ): Detector {
   const card = instrumentCard(name, folder);
   const DetectorClass = detectorClasses[card.class as keyof typeof detectorClasses];
@@ -101,17 +112,20 @@ export function loadDetector(
       `instrument ${name}: its class is ${card.class} — not a detector; detectors are ${Object.keys(detectorClasses).join(', ')}.`,
     );
   }
-  const parameters = loadInstrument(name, folder);
+  const parameters = loadInstrument(name, folder, device);
   const labels = nouns.map((noun) => noun.name);
   const detector = new DetectorClass(parameters.at(), labels, { threshold: card.threshold ?? 0.5 });
   parameters.assertAllUsed();
-  return detector;
+  return {
+    labels,
+    detect: (images, options) => scope(() => detector.detect(images.to(device), options)),
+  };
 }
 
 /** An instrument's weights as float32 parameters, to build its class on. */
-export function loadInstrument(name: string, folder = instrumentsFolder): Parameters {
+export function loadInstrument(name: string, folder = instrumentsFolder, device: Device = 'cpu'): Parameters {
   const file = instrumentFile(name, folder);
-  return Parameters.from(readSafetensors(file).tensors, { dtype: 'float32', where: file });
+  return Parameters.from(readSafetensors(file).tensors, { dtype: 'float32', device, where: file });
 }
 
 /** Writes weights, in half precision, and card. */

@@ -21,8 +21,9 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
-  await loadReward(recipe.reward);
   const method = methodOf(recipe);
+  method.checkPrompts?.(recipe, prompts);
+  await loadReward(recipe.reward);
   const arithmetic = method.arithmetic(recipe);
   const evaluations = Math.ceil((arithmetic.steps ?? recipe.epochs) / recipe.evaluate.every) + 1;
   const evaluated =

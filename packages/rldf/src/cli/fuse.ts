@@ -1,4 +1,6 @@
 import { Command } from 'commander';
+import type { FusedAdapters } from '../fuse.js';
+import type { AdapterFile } from '../generate-files.js';
 import { Progress } from './progress.js';
 import { numberOption, printJson, table } from './shared.js';
 
@@ -56,15 +58,16 @@ Examples:
       const { fuseAdapters } = await import('../fuse.js');
       const { parseAdapter } = await import('../generate-files.js');
       const strengths = strengthsOf(options.strengths);
-      const fused = fuseAdapters(adapters.map(parseAdapter), options.output);
-      const { unet, textEncoder } = fused.layers;
-      const words = `${fused.file}: ${unet} layers of the U-Net, ${textEncoder} of the text encoder, rank up to ${fused.rank}`;
+      const parsed = adapters.map(parseAdapter);
+      const words = ({ file, layers, rank }: FusedAdapters) =>
+        `${file}: ${layers.unet} layers of the U-Net, ${layers.textEncoder} of the text encoder, rank up to ${rank}`;
       if (options.grid === undefined) {
+        const fused = fuseAdapters(parsed, options.output);
         if (options.json) printJson(fused);
-        else process.stdout.write(`${words}\n`);
+        else process.stdout.write(`${words(fused)}\n`);
         return;
       }
-      const { files, points } = await grid(fused.file, options.grid, strengths, options);
+      const { fused, files, points } = await grid(parsed, options.grid, strengths, options);
       if (options.json) {
         const rewards = points.map(({ textEncoder, unet, reward }) => ({ textEncoder, unet, ...reward }));
         return printJson({ ...fused, files, points: rewards });
@@ -76,19 +79,24 @@ Examples:
         reward.interval.map((end) => end.toFixed(4)).join(' to '),
       ]);
       const head = ['text encoder', 'U-Net', options.reward, '95 % interval over pictures'];
-      process.stdout.write(`${[words, table([head, ...rows]), ...files].join('\n')}\n`);
+      process.stdout.write(`${[words(fused), table([head, ...rows]), ...files].join('\n')}\n`);
     });
 }
 
-async function grid(adapter: string, folder: string, strengths: number[], options: Options) {
+/** Fuses and draws; nothing is written before all is known to fit. */
+async function grid(adapters: readonly AdapterFile[], folder: string, strengths: number[], options: Options) {
   const { loadPipeline } = await import('@rldf/models');
-  const { strengthSurface } = await import('../fuse.js');
+  const { checkGrid, fuseAdapters, strengthSurface } = await import('../fuse.js');
   const { findModel } = await import('../models.js');
   const { loadPrompts } = await import('../prompts.js');
   const { readPromptFile } = await import('../prompt-files.js');
   const { loadReward } = await import('../rewards/index.js');
   const { writeFusion } = await import('../report/fusion.js');
   const count = numberOption('count', options.count, { least: 1 }) as number;
+  const seed = numberOption('seed', options.seed) as number;
+  const batchSize = numberOption('batch-size', options.batchSize, { least: 1 }) as number;
+  const steps = numberOption('steps', options.steps, { least: 1 });
+  const guidance = numberOption('guidance', options.guidance, { whole: false });
   const all =
     options.promptFile !== undefined
       ? readPromptFile(options.promptFile)
@@ -96,29 +104,28 @@ async function grid(adapter: string, folder: string, strengths: number[], option
           options.prompts === undefined ? { split: 'validation', kind: 'single' } : { set: options.prompts },
         );
   const prompts = all.slice(0, count);
-  const reward = await loadReward(options.reward);
   const model = findModel(options.model);
+  checkGrid(adapters, model);
+  const reward = await loadReward(options.reward, options.device as 'cpu');
   const pipeline = loadPipeline(model.path, { device: options.device as 'cpu' });
   const progress = new Progress();
   try {
+    const fused = fuseAdapters(adapters, options.output);
     const points = await strengthSurface(pipeline, {
       model: model.name,
-      adapter,
+      adapter: fused.file,
       prompts,
       strengths,
       reward,
-      steps: numberOption('steps', options.steps, { least: 1 }) ?? pipeline.defaults.steps ?? 30,
-      guidanceScale:
-        numberOption('guidance', options.guidance, { whole: false }) ??
-        pipeline.defaults.guidanceScale ??
-        7.5,
-      seed: numberOption('seed', options.seed) as number,
-      batchSize: numberOption('batch-size', options.batchSize, { least: 1 }) as number,
+      steps: steps ?? pipeline.defaults.steps ?? 30,
+      guidanceScale: guidance ?? pipeline.defaults.guidanceScale ?? 7.5,
+      seed,
+      batchSize,
       onProgress: (share) => progress.update(`drawing ${Math.round(100 * share)} %`),
     });
     const texts = prompts.map(({ text }) => text);
     const report = { model: model.name, reward: reward.name, unit: reward.unit, prompts: texts, points };
-    return { files: await writeFusion(folder, report), points };
+    return { fused, files: await writeFusion(folder, report), points };
   } finally {
     progress.clear();
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();

@@ -65,6 +65,7 @@ Examples:
   $ rldf generate "a dog" --latents noise.safetensors`,
     )
     .action(async (prompts: string[], options: Options) => {
+      const { checkBase } = await import('../adapter-base.js');
       const { UserError } = await import('../errors.js');
       const { namedSet, readPromptFile } = await import('../prompts.js');
       const { findModel } = await import('../models.js');
@@ -107,6 +108,7 @@ Examples:
       deviceName(device);
       const progress = new Progress();
       const model = findModel(options.model);
+      for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
       const { signal, release } = interruption(() => progress.print('stopping ...'));
       const estimate = new Estimate();

@@ -82,6 +82,8 @@ async function describe(
       .split('\n')
       .map((line) => `           ${line}`),
   );
+  const { checkpoint, checkpoints } = planned.disk;
+  lines.push(`disk       ${byteWords(checkpoint)} a checkpoint, at most ${byteWords(checkpoints)} of them`);
   if (planned.limit !== null) lines.push(...verdict(planned));
   if (chosen.sample !== asked.sample || chosen.train !== asked.train)
     lines.push(`settings   --set sample.batchSize=${chosen.sample} --set train.batchSize=${chosen.train}`);

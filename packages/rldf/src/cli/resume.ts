@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { Progress } from './progress.js';
 import { collect, interruption } from './shared.js';
-import { watch } from './watch.js';
+import { unitOf, watch } from './watch.js';
 
 interface Options {
   runs: string;
@@ -27,6 +27,7 @@ Examples:
   $ rldf resume my-run --set epochs=100`,
     )
     .action(async (run: string | undefined, options: Options) => {
+      const { loadRecipe } = await import('../config/load.js');
       const { UserError } = await import('../errors.js');
       const { listRuns, openRun } = await import('../run/run.js');
       const { resume } = await import('../run/from-recipe.js');
@@ -49,6 +50,7 @@ Examples:
         await watch(events, progress, {
           name: opened.name,
           folder: opened.folder,
+          unit: await unitOf(loadRecipe(opened.recipePath)),
           json: options.json ?? false,
         });
       } finally {

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Recipe } from '../config/recipe.js';
 import { Progress } from './progress.js';
 import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
-import { watch } from './watch.js';
+import { unitOf, watch } from './watch.js';
 
 interface Options {
   name?: string;
@@ -44,7 +45,7 @@ Examples:
 
 /** Trains and shows it. */
 export async function trainByRecipe(
-  recipe: object,
+  recipe: Recipe,
   name: string,
   root: string,
   json: boolean,
@@ -55,7 +56,9 @@ export async function trainByRecipe(
     progress.print('stopping: saving at the next place where that is possible; Ctrl-C again ends at once'),
   );
   try {
-    await watch(train(recipe, { name, root, signal }), progress, { name, folder: join(root, name), json });
+    const unit = await unitOf(recipe);
+    const folder = join(root, name);
+    await watch(train(recipe, { name, root, signal }), progress, { name, folder, unit, json });
   } finally {
     release();
   }

@@ -26,11 +26,13 @@ Examples:
       if (recipes.length === 0)
         throw new UserError('validate: no recipe given — name a file, such as `rldf validate quickstart`');
       const { loadPrompts } = await import('../prompts.js');
+      const { methodOf } = await import('../methods/index.js');
       const { loadReward } = await import('../rewards/index.js');
       const resolved = [];
       for (const recipe of recipes) {
         const checked = loadRecipe(recipePath(recipe), options.set);
-        for (const prompts of [checked.prompts, checked.evaluate.prompts, checked.report.prompts]) {
+        methodOf(checked).checkPrompts?.(checked, loadPrompts(checked.prompts));
+        for (const prompts of [checked.evaluate.prompts, checked.report.prompts]) {
           if (prompts !== undefined) loadPrompts(prompts);
         }
         if (JSON.stringify(checked.reward).includes('"module"')) await loadReward(checked.reward);

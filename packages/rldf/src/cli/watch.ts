@@ -1,6 +1,7 @@
-/** Shows the events of a run: one progress line, a lasting line an epoch, the result at the end. */
+/** Shows the events of a run: one progress line, a lasting line a step, the result at the end. */
 
 import { join } from 'node:path';
+import type { Recipe } from '../config/recipe.js';
 import type { ReportNumbers } from '../report/report.js';
 import type { RunEvent } from '../run/train.js';
 import { bar, duration, Estimate, type Progress } from './progress.js';
@@ -11,7 +12,15 @@ export interface WatchOptions {
   /** Name of the run, for the hint how to continue. */
   name: string;
   folder: string;
+  /** What the run's steps are called. */
+  unit: 'epoch' | 'step';
   json: boolean;
+}
+
+/** An epoch is a step of the run, but where a method says otherwise. */
+export async function unitOf(recipe: Recipe): Promise<WatchOptions['unit']> {
+  const { methodOf } = await import('../methods/index.js');
+  return methodOf(recipe).arithmetic(recipe).steps === undefined ? 'epoch' : 'step';
 }
 
 /**
@@ -32,14 +41,13 @@ export async function watch(
     for await (const event of events) {
       if (event.kind === 'resumed') {
         for (const message of event.skipped) progress.print(`passed over: ${message}`);
-        progress.print(`continuing behind epoch ${event.step}`);
+        progress.print(`continuing behind ${options.unit} ${event.step}`);
       } else if (event.kind === 'evaluating') {
-        const what = event.what === 'test' ? 'test pictures' : 'validation pictures';
-        progress.update(`drawing ${what} ${event.done}/${event.total}  ${headline}`);
+        progress.update(`drawing ${event.what} pictures ${event.done}/${event.total}  ${headline}`);
       } else if (event.kind === 'progress') {
         const share = (event.step + event.share) / event.steps;
         progress.update(
-          `${bar(share)} epoch ${event.step + 1}/${event.steps}  ${event.phase}  ${headline}  ${estimate.left(share)}`,
+          `${bar(share)} ${options.unit} ${event.step + 1}/${event.steps}  ${event.phase}  ${headline}  ${estimate.left(share)}`,
         );
       } else if (event.kind === 'step') {
         const { row, step, steps } = event;
@@ -48,14 +56,14 @@ export async function watch(
         headline = shown('reward', row['reward/mean']).trim();
         const left = estimate.left(step / steps);
         progress.print(
-          `epoch ${String(step).padStart(String(steps).length)}/${steps}${shown('reward', row['reward/mean'])}${shown('validation', row['validation/reward'])}  ${duration(Number(row['time/step']))}${left && `  ${left}`}`,
+          `${options.unit} ${String(step).padStart(String(steps).length)}/${steps}${shown('reward', row['reward/mean'])}${shown('validation', row['validation/reward'])}  ${duration(Number(row['time/step']))}${left && `  ${left}`}`,
         );
       } else if (event.kind === 'alarm') {
         progress.print(describeAlarm(event.alarm));
       } else if (event.kind === 'interrupted') {
         progress.clear();
         throw new UserError(
-          `interrupted behind epoch ${event.step} of ${event.steps} — what was learned is saved. Continue with \`rldf resume ${options.name}\``,
+          `interrupted behind ${options.unit} ${event.step} of ${event.steps} — what was learned is saved. Continue with \`rldf resume ${options.name}\``,
         );
       } else if (event.kind === 'finished') {
         progress.clear();
@@ -67,7 +75,7 @@ export async function watch(
             ...(event.bestStep === 0
               ? ['validation never rose above its start: the kept weights are those of before the training']
               : []),
-            `saved   ${event.adapters.join(', ')} (epoch ${event.bestStep}, best by validation)`,
+            `saved   ${event.adapters.join(', ')} (${options.unit} ${event.bestStep}, best by validation)`,
             `report  ${join(options.folder, 'report', 'index.html')}`,
           ];
           process.stdout.write(`${lines.join('\n')}\n`);

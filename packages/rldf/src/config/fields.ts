@@ -81,7 +81,7 @@ export const weightedRewardSchema = z.strictObject({
     .union([z.number(), z.literal('base')], { error: 'expected a number, or base' })
     .optional()
     .describe(
-      'raise the others while the mean of this one stays at least here, in its own unit; base: where the model was before training. Its weight becomes a Lagrange multiplier (docs/guide-rewards.md)',
+      'raise the others while the mean of this one stays at least here, in its own unit; base: where the model was before training, drawn without exploring. Its weight becomes a Lagrange multiplier (docs/guide-rewards.md)',
     ),
   floorRate: positive
     .optional()

@@ -209,6 +209,13 @@ export function describeIpRldf(recipe: IpRldfRecipe, a: BatchArithmetic): string
   ];
 }
 
+/** What is in memory of the pictures, and in each checkpoint. */
+export function ipRldfKeeps({ rounds, base, sample }: IpRldfRecipe): { drawn: number; kept: number } {
+  const pictures = picturesOf({ base, sample });
+  const all = rounds === 0 ? 0 : pictures.self + pictures.base;
+  return { drawn: Math.min(sample.picturesPerStep, all), kept: all };
+}
+
 /** One round of one update; the detector, which cannot look at shapes, is left out. */
 export function ipRldfMiniature(recipe: IpRldfRecipe, steps: number): IpRldfRecipe {
   const { sample, train } = recipe;

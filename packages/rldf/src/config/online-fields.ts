@@ -75,7 +75,9 @@ export const policyFields = {
   innerEpochs: count.default(1).describe('passes over an epoch’s pictures. Paper: 1'),
   timestepFraction: fraction
     .default(1)
-    .describe('share of the denoising steps learned from, above 0 up to 1'),
+    .describe(
+      'share of the denoising steps learned from, drawn anew for each picture and pass, above 0 up to 1',
+    ),
   reuse: z
     .boolean()
     .default(true)

@@ -34,6 +34,15 @@ export function crossFieldProblems(recipe: CrossFields): ArithmeticProblem[] {
         'unet and textEncoder are both none — nothing would learn. Set train.unet: lora or train.textEncoder: lora',
     });
   }
+  if (train.warmup > 0 && problems.length === 0) {
+    const { updates } = methodOf(recipe).arithmetic(recipe as Recipe);
+    if (train.warmup >= updates) {
+      problems.push({
+        path: ['train', 'warmup'],
+        message: `${train.warmup} of ${updates} updates — the learning rate would not reach its value before the end. Set it below ${updates}, or raise epochs`,
+      });
+    }
+  }
   return problems;
 }
 

@@ -108,6 +108,10 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       `suite ${unknown}: there is none of this name — there are ${Object.keys(suites).join(', ')}, all`,
     );
   }
+  for (const { model, adapters = [] } of options.arms) {
+    const { path: folder } = findModel(model);
+    for (const { path } of adapters) checkBase(path, folder, model);
+  }
   const loaded =
     options.judges ??
     (await loadJudges(
@@ -216,7 +220,6 @@ async function withPipeline<T>(
   const pipeline = loadPipeline(findModel(model).path, device === undefined ? {} : { device });
   const attached: LoraAdapter[] = [];
   try {
-    for (const { path } of adapters) checkBase(path, pipeline, model);
     for (const { path, strength } of adapters) {
       const networks = Object.values(loadLora(path, pipeline.parameters, strength));
       attached.push(...networks.filter((adapter): adapter is LoraAdapter => adapter !== undefined));
@@ -257,10 +260,11 @@ async function drawArm(
         eta,
         ...(signal === undefined ? {} : { signal }),
       });
+      const images = drawn.images.to('cpu'); // judges look there, wherever it was drawn
       try {
         const pictures = picturesOf(drawn.images);
         const looked = {
-          images: drawn.images,
+          images,
           pictures,
           prompts: part.map(({ prompt }) => prompt),
           numbers: part.map(({ number }) => number),
@@ -283,7 +287,7 @@ async function drawArm(
           }
         }
       } finally {
-        free([drawn.images, drawn.latents]);
+        free([images, drawn.images, drawn.latents]);
       }
       progress.add(part.length);
     }

@@ -11,6 +11,8 @@ import {
   importanceSamplingLoss,
   scoreFunctionLoss,
 } from './ddpo.js';
+import { minimalRecipe } from './minimal-recipes.fixture.js';
+import { trainedSteps } from './policy-gradient.js';
 
 setThreads(1);
 
@@ -251,4 +253,48 @@ test('learning rates: constant by default, rising in the warm-up, falling to 0 b
     recipeOf({ train: { schedule: 'linear', updatesPerEpoch: 2, learningRate: 1e-3 } }),
   );
   expect(epochs.map(({ metrics }) => metrics['optimiser/learningRate'])).toEqual([8.75e-4, 3.75e-4]);
+});
+
+test('each pass learns from other denoising steps of a picture, as many; each picture from its own', () => {
+  const recipe = recipeOf({ sample: { steps: 20 }, train: { timestepFraction: 0.5, innerEpochs: 3 } });
+  const steps = [0, 1, 2].map((pass) => [...trainedSteps(recipe, [0, 1, 2], pass)].sort((a, b) => a - b));
+  expect(steps.map(({ length }) => length)).toEqual([10, 10, 10]);
+  expect(
+    new Set([...steps, [...trainedSteps(recipe, [0, 1, 3], 0)].sort((a, b) => a - b)].map(String)).size,
+  ).toBe(4);
+  expect(trainedSteps(recipe, [0, 1, 2], 1)).toEqual(trainedSteps(recipe, [0, 1, 2], 1));
+});
+
+test('the second pass does learn from other steps than the first', async () => {
+  const train = { timestepFraction: 0.25, innerEpochs: 2, batchSize: 4, learningRate: 1e-9 };
+  const [row] = await metricsOf(recipeOf({ epochs: 1, train }));
+  const [once] = await metricsOf(recipeOf({ epochs: 1, train: { ...train, innerEpochs: 1 } }));
+  // two passes at a learning rate of nothing: the same pictures and weights, so the same norm but for the steps
+  expect(
+    Math.abs((row?.['gradient/norm'] as number) / (once?.['gradient/norm'] as number) - 1),
+  ).toBeGreaterThan(1e-3);
+});
+
+test('a warm-up that fills the run is refused, for every method that has one', () => {
+  const refused = (method: string, warmup: number) => () =>
+    minimalRecipe(method, { train: { ...minimalRecipe(method).train, warmup } });
+  for (const method of [
+    'ddpo',
+    'dpok',
+    'rwr',
+    'raft',
+    'dpo',
+    'alignprop',
+    'draft-k',
+    'draft-lv',
+    'refl',
+    'ip-rldf',
+  ]) {
+    const { epochs, train } = minimalRecipe(method);
+    const innerEpochs = 'innerEpochs' in train ? train.innerEpochs : 1;
+    const rounds = method === 'ip-rldf' ? 2 : 1;
+    const updates = epochs * rounds * train.updatesPerEpoch * innerEpochs;
+    expect(refused(method, updates)).toThrow(`train.warmup: ${updates} of ${updates} updates — `);
+    expect(refused(method, updates - 1)).not.toThrow();
+  }
 });

@@ -1,6 +1,6 @@
 // DPOK's value function V(x_t, z, t): the reward to be expected from a noisy latent (Fan et al. 2023, variance reduction by value learning; `ValueMulti` of the public code).
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { latentShape, type Pipeline } from '@rldf/models';
+import { CLIPTextModel, latentShape, type Pipeline } from '@rldf/models';
 import {
   AdamW,
   cat,
@@ -48,8 +48,14 @@ class ValueNetwork {
   }
 }
 
-/** Learns V from the pictures it is shown: the mean square of r - V over their (picture, step) pairs falls. */
+/**
+ * Learns V from the pictures it is shown: the mean square of r - V over their (picture, step) pairs falls. It reads prompts with
+ * the text encoder that training began from.
+ */
 export class ValueFunction {
+  readonly #textEncoder: CLIPTextModel;
+  /** Of a copy, if the encoder itself learns. */
+  readonly #frozen: Parameters | undefined;
   readonly #parameters: Parameters;
   readonly #network: ValueNetwork;
   readonly #optimiser: AdamW;
@@ -60,9 +66,13 @@ export class ValueFunction {
   ) {
     const { seed, sample, train } = recipe;
     const { device } = pipeline.unet;
+    const { textEncoder, parameters } = pipeline;
+    this.#frozen =
+      train.textEncoder === 'none' ? undefined : Parameters.from(new Map(parameters.textEncoder.entries));
+    this.#textEncoder = this.#frozen ? new CLIPTextModel(textEncoder.config, this.#frozen.at()) : textEncoder;
     const inputs =
       latentShape(pipeline).reduce((product, size) => product * size, 1) +
-      (pipeline.textEncoder.config.hidden_size ?? 512);
+      (textEncoder.config.hidden_size ?? 512);
     this.#parameters = Parameters.random(noiseKey(seed, 'value function')[0] as number, { device });
     this.#network = new ValueNetwork(this.#parameters.at(), inputs, sample.steps, train.value.width);
     this.#optimiser = new AdamW(this.#parameters.trainable(), { ...train.value, weightDecay: 0 });
@@ -122,6 +132,7 @@ export class ValueFunction {
   free(): void {
     this.#optimiser.free();
     this.#parameters.free();
+    this.#frozen?.free();
   }
 
   /** V of some transitions: pictures by number, each at a denoising step. [N] */
@@ -144,11 +155,11 @@ export class ValueFunction {
 
   /** Pooled text features of each picture's prompt, [B, D]. */
   #texts({ prompts }: Scored): Tensor {
-    const { textEncoder, tokenizer } = this.pipeline;
     return scope(() => {
       const distinct = [...new Set(prompts)];
-      const options = { dtype: 'int64', device: textEncoder.device } as const;
-      const { pooled } = textEncoder.forward(tensor(tokenizer.encode(distinct).ids, options));
+      const options = { dtype: 'int64', device: this.#textEncoder.device } as const;
+      const ids = tensor(this.pipeline.tokenizer.encode(distinct).ids, options);
+      const { pooled } = this.#textEncoder.forward(ids);
       return pooled.indexSelect(
         0,
         tensor(

@@ -1,5 +1,15 @@
 import { type Behaviour, tinyPipeline } from '@rldf/models';
-import { grad, liveTensors, noiseKey, normal, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
+import {
+  grad,
+  liveTensors,
+  noGrad,
+  noiseKey,
+  normal,
+  scope,
+  setThreads,
+  type Tensor,
+  tensor,
+} from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { crossFieldProblems } from '../config/recipe.js';
 import { noiseKlFactors, policyScheduler } from '../rollout.js';
@@ -149,4 +159,26 @@ test('a KL without adapters, and no clip, are refused', () => {
   expect(paths({})).toEqual([]);
   expect(paths({ unet: 'full' })).toEqual(['train.klWeight']);
   expect(paths({ clipMeanLogProb: undefined })).toEqual(['train']);
+});
+
+test('V reads prompts with the text encoder of before, also when that learns', () => {
+  for (const trained of ['none', 'lora', 'full'] as const) {
+    const pipeline = tinyPipeline(1);
+    const value = new ValueFunction(recipeOf({ train: { textEncoder: trained, klWeight: 0 } }), pipeline);
+    const latents = normal([noiseKey(0, 'latents')], [5, 1, 4, 4, 4]).squeeze(0);
+    const trajectory = { latents, timesteps: [], logProbs: latents, behaviours: [{} as Behaviour] };
+    const scored = {
+      epoch: 0,
+      prompts: ['a cat'],
+      rewards: [1],
+      rollouts: [{ trajectory, images: latents }],
+    };
+    const before = value.values(scored);
+    const weights = [...pipeline.parameters.textEncoder.entries.values()];
+    noGrad(() => scope(() => weights.forEach((weight) => void weight.mul_(1.5)))); // as if it had learned
+    const after = value.values(scored);
+    if (trained === 'none') expect(after).not.toEqual(before);
+    else expect(after).toEqual(before);
+    value.free();
+  }
 });

@@ -5,18 +5,20 @@ import { expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
 import { rolloutBatches } from '../rollout.js';
 import type { TrainingContext } from '../run/training.js';
-import { methodOf } from './index.js';
+import { methodOf, methods } from './index.js';
+import { minimalRecipe } from './minimal-recipes.fixture.js';
 
 setThreads(1);
 
 const prompts = ['a red cat', 'a dog'];
+const sample = { steps: 4, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4, guidanceScale: 3 };
 const recipeOf = (method: string, explore: object | undefined, more: object = {}) =>
   checkRecipe({
     method,
     prompts,
     reward: 'jpeg-compressibility',
     epochs: 2,
-    sample: { steps: 4, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4, guidanceScale: 3 },
+    sample,
     train: {
       rank: 2,
       batchSize: 4,
@@ -38,6 +40,7 @@ async function run(recipe: ReturnType<typeof recipeOf>) {
       seen.push(images.toNumbers().join());
       return { total: Array.from({ length: images.shape[0] as number }, (_, i) => i), parts: {} };
     },
+    differentiable: (images01) => images01.mean([1, 2, 3]),
   };
   const training = methodOf(recipe).create(recipe, tinyPipeline(1), context);
   const rows: Record<string, number>[] = [];
@@ -63,16 +66,26 @@ test.each(['ddpo', 'dpok'])(
   },
 );
 
-test('exploring changes the training pictures, for its share of the epochs, and no evaluation', async () => {
-  const frozen = { train: { rank: 2, clipNats: 1, updatesPerEpoch: 1, learningRate: 1e-12 } };
-  const plain = await run(recipeOf('ddpo', undefined, frozen));
-  for (const part of [{ guidance: both.guidance }, { words: both.words }]) {
-    const explored = await run(recipeOf('ddpo', { ...part, share: 0.5 }, frozen));
-    expect(explored.seen[0]).not.toBe(plain.seen[0]);
-    expect(explored.seen[1]).toBe(plain.seen[1]);
-    expect(explored.evaluated).toBe(plain.evaluated);
-  }
-});
+const explorers = Object.entries(methods).flatMap(([name, { schema }]) =>
+  'explore' in schema.shape ? [name] : [],
+);
+
+test.each(explorers)(
+  '%s: exploring changes the training pictures, for its share of the epochs, and no evaluation',
+  async (method) => {
+    const train = { rank: 2, updatesPerEpoch: 1, learningRate: 1e-12 };
+    const clip = method.startsWith('dd') || method === 'dpok' ? { clipNats: 1 } : {};
+    const late = method === 'refl' ? { lateSteps: 1 } : {};
+    const frozen = { epochs: 2, sample, train: { ...train, ...clip, ...late } };
+    const plain = await run(minimalRecipe(method, { ...frozen, explore: null }));
+    for (const part of [{ guidance: both.guidance }, { words: both.words }]) {
+      const explored = await run(minimalRecipe(method, { ...frozen, explore: { ...part, share: 0.5 } }));
+      expect(explored.seen[0]).not.toBe(plain.seen[0]);
+      expect(explored.seen[1]).toBe(plain.seen[1]);
+      expect(explored.evaluated).toBe(plain.evaluated);
+    }
+  },
+);
 
 test('under the nominal policy the same pictures have another probability: the behaviour must be replayed', async () => {
   const pipeline = tinyPipeline(1);

@@ -224,6 +224,19 @@ describe('a run', () => {
     training.free();
   });
 
+  test('pictures in which nothing is found teach nothing: if all are so, the weights stay, and nothing is NaN', async () => {
+    const blind: Detector = { labels: [], detect: (images) => Array(images.shape[0]).fill([]) };
+    const training = createIpRldf(recipeOf({ rounds: 1, epochs: 1 }), tinyPipeline(1), context, blind);
+    const { trainables } = training.state() as { trainables: { unet: Tensor[] } };
+    const before = trainables.unet.map((weight) => weight.toNumbers());
+    const { rows } = await run(training);
+    expect(rows[0]).toMatchObject({ 'relabel/dropped': 1, 'relabel/matches': 0, 'relabel/differs': 0 });
+    expect(rows.at(-1)).not.toHaveProperty('loss/weighted');
+    expect(trainables.unet.map((weight) => weight.toNumbers())).toEqual(before);
+    for (const row of rows) for (const value of Object.values(row)) expect(Number.isFinite(value)).toBe(true);
+    training.free();
+  });
+
   test('Direct trains nothing', async () => {
     const training = create(recipeOf({ rounds: 0 }));
     expect(training.steps).toBe(0);

@@ -8,12 +8,13 @@
  * learned from; which of them an update sees is a function of seed, round and epoch.
  */
 import type { Detector, Pipeline } from '@rldf/models';
-import { cat, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
+import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import {
   describeIpRldf,
   type IpRldfRecipe,
   type IpRldfStep,
   ipRldfArithmetic,
+  ipRldfKeeps,
   ipRldfMiniature,
   ipRldfProblems,
   ipRldfSchema,
@@ -26,6 +27,7 @@ import { loadDetector } from '../instruments.js';
 import { learningRateSchedule } from '../learning-rate.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts.js';
 import { loadGrammar } from '../relabel/grammar.js';
+import { askedOf } from '../relabel/relabel.js';
 import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
 import { drawForEvaluation, exportAdapters } from '../trainables.js';
 import { DenoisingLearner, type DenoisingReport, type Lesson } from './denoising-update.js';
@@ -44,22 +46,12 @@ export function createIpRldf(
   recipe: IpRldfRecipe,
   pipeline: Pipeline,
   context: TrainingContext,
-  detector: Detector | undefined = recipe.detector === undefined ? undefined : loadDetector(recipe.detector),
+  detector: Detector | undefined = detectorOf(recipe),
 ): Training {
   const { sample, train, seed } = recipe;
   const steps = ipRldfSteps(recipe);
   const { self, base } = picturesOf(recipe);
-  const prompts = [
-    ...someOf('prompts', context.prompts, sample.promptsPerEpoch, recipe),
-    ...(recipe.base === undefined
-      ? []
-      : someOf(
-          'base.prompts',
-          loadPrompts(recipe.base.prompts),
-          recipe.base.ratio * sample.promptsPerEpoch,
-          recipe,
-        )),
-  ];
+  const prompts = promptsOf(recipe, context.prompts);
   const grammar = detector && loadGrammar(recipe.grammar);
   const source =
     recipe.pictures === 'own'
@@ -186,6 +178,27 @@ export function createIpRldf(
   };
 }
 
+function detectorOf({ detector, device }: IpRldfRecipe): Detector | undefined {
+  return detector === undefined ? undefined : loadDetector(detector, undefined, device as Device);
+}
+
+/** One a picture of the first round: the self-training prompts, then those of the base pictures. */
+function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
+  const { sample, base } = recipe;
+  const self = someOf('prompts', given, sample.promptsPerEpoch, recipe);
+  if (base === undefined) return self;
+  const count = base.ratio * sample.promptsPerEpoch;
+  return [...self, ...someOf('base.prompts', loadPrompts(base.prompts), count, recipe)];
+}
+
+/** @throws UserError when there are too few, or the detector could not tell whether a picture shows what one asks for */
+function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
+  const prompts = promptsOf(recipe, given);
+  if (recipe.detector === undefined || recipe.pictures === 'world') return;
+  const grammar = loadGrammar(recipe.grammar);
+  for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text);
+}
+
 /** The first `count` of them, each as often as pictures are drawn of it. */
 function someOf(
   field: string,
@@ -214,9 +227,11 @@ function labelMetrics(labels: readonly Labelled[]): Record<string, number> {
 export const ipRldf = {
   schema: ipRldfSchema,
   create: (recipe, pipeline, context) => createIpRldf(recipe, pipeline, context),
+  checkPrompts,
   problems: ipRldfProblems,
   arithmetic: ipRldfArithmetic,
   describe: describeIpRldf,
   miniature: ipRldfMiniature,
+  keeps: ipRldfKeeps,
   holds: 'pictures',
 } satisfies Method<IpRldfRecipe>;

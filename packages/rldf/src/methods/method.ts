@@ -3,6 +3,7 @@
 import type { Pipeline } from '@rldf/models';
 import type { z } from 'zod';
 import type { ArithmeticProblem, BatchArithmetic } from '../config/batch-arithmetic.js';
+import type { Prompt } from '../prompts.js';
 import type { Training, TrainingContext } from '../run/training.js';
 
 /** @typeParam R its recipes, told apart by the literal of `method:` */
@@ -12,6 +13,11 @@ export interface Method<R extends { epochs: unknown; sample: unknown; train: unk
   create(recipe: R, pipeline: Pipeline, context: TrainingContext): Training;
   /** Mistakes between these fields, each valid by itself. */
   problems(recipe: Pick<R, 'epochs' | 'sample' | 'train'>): ArithmeticProblem[];
+  /**
+   * Whether the method can use these prompts, the recipe's; called before anything else is loaded.
+   * @throws UserError
+   */
+  checkPrompts?(recipe: R, prompts: readonly Prompt[]): void;
   /** Pictures, batches and updates of a recipe without problems. Nothing is loaded. */
   arithmetic(recipe: R): BatchArithmetic;
   /** The same in words, one line each. Without it: `describeArithmetic`. */
@@ -26,6 +32,11 @@ export interface Method<R extends { epochs: unknown; sample: unknown; train: unk
    * picture with its last latents, or nothing beyond the batch at work.
    */
   readonly holds?: 'trajectories' | 'pictures' | 'nothing';
+  /**
+   * Of a method that keeps pictures over its steps: how many it draws in one step at most, and how many it keeps as latents in
+   * half precision, in memory and in each checkpoint. What it draws is then in memory until the end of that step only.
+   */
+  keeps?(recipe: R): { drawn: number; kept: number };
   /** Whether it follows the reward's gradient, so that the reward must be differentiable. */
   readonly followsReward?: true;
 }

@@ -130,30 +130,19 @@ export function createPolicyGradient(
     rollouts: readonly Rollout[],
     prompts: readonly string[],
     advantages: readonly (readonly number[])[],
-  ): Sample[] {
-    const trained = trainedStepsOf(sample.steps, train.timestepFraction);
-    const all = Array.from({ length: sample.steps }, (_, step) => step);
+  ): Omit<Sample, 'steps'>[] {
     let position = 0;
     return rollouts.flatMap((part) =>
-      part.trajectory.behaviours.map((behaviour, row) => {
-        const steps = new Set(
-          new Random(noiseKey(seed, 'trained steps', ...behaviour.path)).shuffle(all).slice(0, trained),
-        );
+      part.trajectory.behaviours.map((_, row) => {
         const i = position++;
-        return {
-          rollout: part,
-          row,
-          prompt: prompts[i] as string,
-          advantages: advantages[i] as number[],
-          steps,
-        };
+        return { rollout: part, row, prompt: prompts[i] as string, advantages: advantages[i] as number[] };
       }),
     );
   }
 
   async function* learn(
     epoch: number,
-    samples: readonly Sample[],
+    samples: readonly Omit<Sample, 'steps'>[],
     reports: UpdateReport[],
   ): AsyncGenerator<ProgressEvent> {
     const updates = train.innerEpochs * train.updatesPerEpoch;
@@ -162,10 +151,13 @@ export function createPolicyGradient(
       const pass = Math.floor(update / train.updatesPerEpoch);
       const shuffled = new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(samples);
       const first = (update % train.updatesPerEpoch) * each;
+      const part = shuffled.slice(first, first + each).map((one) => {
+        const { path } = one.rollout.trajectory.behaviours[one.row] as Behaviour;
+        return { ...one, steps: trainedSteps(recipe, path, pass) };
+      });
       const learningRate = train.learningRate * schedule(epoch * updates + update);
-      const report = yield* mapYields(
-        updateOnce(learner, shuffled.slice(first, first + each), learningRate),
-        (share) => progress('learning', (update + share) / updates, false),
+      const report = yield* mapYields(updateOnce(learner, part, learningRate), (share) =>
+        progress('learning', (update + share) / updates, false),
       );
       if (update === 0 && report.maxRatioError > 1e-3) {
         throw new InternalError(
@@ -199,4 +191,15 @@ export function createPolicyGradient(
       for (const adapter of Object.values(trainables.adapters)) adapter.remove();
     },
   };
+}
+
+/** The denoising steps that a pass over the epoch's pictures learns from, of the picture with this identity; others in each pass. */
+export function trainedSteps(
+  { seed, sample, train }: Pick<PolicyRecipe, 'seed' | 'sample' | 'train'>,
+  path: readonly number[],
+  pass: number,
+): Set<number> {
+  const all = Array.from({ length: sample.steps }, (_, step) => step);
+  const random = new Random(noiseKey(seed, 'trained steps', ...path, ...(pass === 0 ? [] : [pass])));
+  return new Set(random.shuffle(all).slice(0, trainedStepsOf(sample.steps, train.timestepFraction)));
 }

@@ -276,7 +276,7 @@ test('a reward without a gradient is refused, with names of those that have one'
     }
   };
   expect(refused('alignprop', 'jpeg-compressibility')).toMatchInlineSnapshot(
-    `"recipe  reward: alignprop follows the reward’s gradient, and jpeg-compressibility has none — set reward to one of clip-score, preference, image-reward, aesthetic, to a module that also exports \`differentiable(images01, prompts)\`, or method to one that needs no gradient, such as ddpo"`,
+    `"recipe  reward: alignprop follows the reward’s gradient, and jpeg-compressibility has none — set reward to one of jpeg-estimate, clip-score, preference, image-reward, aesthetic, to a module that also exports \`differentiable(images01, prompts)\`, or method to one that needs no gradient, such as ddpo"`,
   );
   for (const method of names) expect(refused(method, 'spatial')).toMatch(/spatial has none/);
   expect(refused('refl', { ratings: 'people.csv' })).toMatch(/people’s ratings has none/);

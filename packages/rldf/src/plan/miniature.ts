@@ -14,7 +14,6 @@ import {
 } from '@rldf/models';
 import {
   allocatedBytes,
-  type Device,
   free,
   noGrad,
   Parameters,
@@ -65,6 +64,8 @@ export interface MemoryPrediction {
   /** Of the phase `learning`; they add up to its peak. */
   parts: MemoryParts;
   parameters: { unet: number; vae: number; textEncoder: number; trained: number };
+  /** Of the tensors in one checkpoint. */
+  checkpoint: number;
 }
 
 /** Operators behind pictures and updates, for an estimate of the time. */
@@ -94,8 +95,8 @@ export async function runMiniature(
 ): Promise<{ memory: MemoryPrediction; work: WorkPrediction }> {
   const small = smallRecipe(recipe, steps);
   const method = methodOf(small);
-  const pictures = small.sample.promptsPerEpoch * small.sample.picturesPerPrompt;
-  const pipeline = await build(model, recipe.device as Device);
+  const pictures = drawnIn(small);
+  const pipeline = await build(model);
   const reward = await rewardWithoutSideEffects(recipe);
   const weights = allocatedBytes();
   const training = method.create(small, pipeline, {
@@ -113,11 +114,13 @@ export async function runMiniature(
     differentiable: reward?.differentiable?.bind(reward) ?? ((images01) => images01.mean([1, 2, 3])),
   });
   try {
-    const state = tensorsOf(training.state());
-    const trained = [...state].filter(([path]) => path.startsWith('trainables')).map(([, tensor]) => tensor);
+    const state = [...tensorsOf(training.state())].filter(([path]) => !path.startsWith('pictures')); // counted as kept
+    const trained = state.filter(([path]) => path.startsWith('trainables')).map(([, tensor]) => tensor);
     const trainedBytes = bytesOf(trained);
-    const optimiser = bytesOf([...state.values()]) - trainedBytes;
-    const created = allocatedBytes();
+    const optimiser = bytesOf(state.map(([, tensor]) => tensor)) - trainedBytes;
+    const latent = elementsOf(pipeline) * 4;
+    const keptOf = (of: Recipe) => ((method.keeps?.(of).kept ?? 0) * latent) / 2;
+    const created = allocatedBytes() - keptOf(small);
     const adapters = Math.max(0, created - weights - trainedBytes - optimiser);
 
     const requests = Array.from(
@@ -130,7 +133,7 @@ export async function runMiniature(
     resetPeakBytes();
     shapes.takeWork();
     free(await training.draw(requests));
-    const evaluation = peakBytes();
+    const drawnTest = peakBytes();
     const evaluating = shapes.takeWork();
 
     resetPeakBytes();
@@ -145,11 +148,14 @@ export async function runMiniature(
       phases.set(phase, Math.max(phases.get(phase) ?? 0, peakBytes()));
       if (phase !== 'drawing') graph = Math.max(graph, shapes.graphPeakBytes());
       work[phase === 'drawing' ? 'drawing' : 'learning'].push(...shapes.takeWork());
-      if (next === 'scoring') held = allocatedBytes();
+      if (next === 'scoring' || phase === 'end') held = allocatedBytes();
       resetPeakBytes();
       phase = next;
     }
-    const loading = allocatedBytes() + trainedBytes + optimiser; // the state is read beside what is there
+    const grownKept = keptOf(recipe) - keptOf(small);
+    const evaluation = drawnTest + grownKept;
+    const checkpoint = trainedBytes + optimiser + keptOf(recipe);
+    const loading = allocatedBytes() + grownKept + checkpoint; // the state is read beside what is there
     const arithmetic = method.arithmetic(small);
     let drawn = { drawing: work.drawing, drawnSteps: arithmetic.samplingForwards / 2, pictures };
     if (work.drawing.length === 0) {
@@ -158,7 +164,6 @@ export async function runMiniature(
     }
     const decoding = decodingWork(pipeline, drawn.pictures);
 
-    const latent = elementsOf(pipeline) * 4;
     const pixels =
       ((pipeline.vae.downFactor * pipeline.vae.downFactor) / pipeline.unet.inChannels) *
       elementsOf(pipeline) *
@@ -169,19 +174,23 @@ export async function runMiniature(
       pictures: () => latent + pixels,
       nothing: () => 0,
     }[holds];
-    const all = recipe.sample.promptsPerEpoch * recipe.sample.picturesPerPrompt;
-    const kept = all * heldOf(recipe.sample.steps);
-    const grown = kept - pictures * heldOf(steps);
-    const batch = holds === 'trajectories' ? Math.min(recipe.sample.batchSize, all) : 0;
-    const drawing = (phases.get('drawing') ?? 0) + grown + batch * (recipe.sample.steps - steps) * latent;
-    const learning = Math.max(phases.get('learning') ?? 0, phases.get('scoring') ?? 0) + grown;
+    const drawnOf = (of: Recipe) => (method.keeps?.(of).drawn ?? drawnIn(of)) * heldOf(of.sample.steps);
+    const learnedOf = (of: Recipe) => (method.keeps === undefined ? drawnOf(of) : keptOf(of));
+    const grownDrawn = drawnOf(recipe) - drawnOf(small) + grownKept;
+    const batch = holds === 'trajectories' ? Math.min(recipe.sample.batchSize, drawnIn(recipe)) : 0;
+    const drawing =
+      (phases.get('drawing') ?? 0) + grownDrawn + batch * (recipe.sample.steps - steps) * latent;
+    const learning = Math.max(
+      (phases.get('learning') ?? 0) + learnedOf(recipe) - learnedOf(small),
+      (phases.get('scoring') ?? 0) + grownDrawn,
+    );
     const gradients = trainedBytes;
     const parts: MemoryParts = {
       weights,
       adapters: adapters > 0 ? created - weights - optimiser - gradients : 0,
       optimiser,
       gradients,
-      trajectories: kept,
+      trajectories: learnedOf(recipe),
       activations: 0,
       temporary: 0,
     };
@@ -193,6 +202,7 @@ export async function runMiniature(
         peak: Math.max(drawing, learning, evaluation, loading),
         phases: { drawing, learning, evaluation, loading },
         parts,
+        checkpoint,
         parameters: {
           unet: pipeline.parameters.unet.count,
           vae: pipeline.parameters.vae.count,
@@ -213,8 +223,9 @@ export async function runMiniature(
   }
 }
 
-async function build(model: PlannedModel, device: Device): Promise<Pipeline> {
-  if ('folder' in model) return loadPipeline(model.folder, { device });
+/** Shapes are on no device: what is planned for a GPU need not find one. */
+async function build(model: PlannedModel): Promise<Pipeline> {
+  if ('folder' in model) return loadPipeline(model.folder);
   const { unet, vae, text_encoder: text, scheduler } = model.configs;
   const parameters = {
     unet: Parameters.random(0),
@@ -245,6 +256,8 @@ async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | Compos
   const known = names.every((name) => typeof name === 'string' && Object.hasOwn(rewards, name));
   return known ? loadReward(recipe.reward) : undefined;
 }
+
+const drawnIn = ({ sample }: Recipe) => sample.promptsPerEpoch * sample.picturesPerPrompt;
 
 function decodingWork(pipeline: Pipeline, pictures: number): shapes.Work[] {
   shapes.takeWork();

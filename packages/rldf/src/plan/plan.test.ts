@@ -84,6 +84,26 @@ test.each(['raft', 'alignprop'])('%s: its training runs on shapes alone', async 
   for (const bytes of Object.values(memory.parts)) expect(bytes).toBeGreaterThanOrEqual(0);
 });
 
+test('ip-rldf: the pictures that it keeps count, in memory and in each checkpoint; on a GPU that is not here', async () => {
+  const model = join(folder, 'tiny-kept');
+  savePipeline(tinyPipeline(), model);
+  const pictures = {
+    sample: { steps: 3, promptsPerEpoch: 50, picturesPerPrompt: 4, batchSize: 4, picturesPerStep: 40 },
+  };
+  const many = Array.from({ length: 1000 }, (_, i) => `a cat ${i}`);
+  const more = { ...pictures, prompts: many.slice(0, 50), device: 'cuda', evaluate: { maxPrompts: 2 } };
+  const of = (extra: object) =>
+    plan(minimalRecipe('ip-rldf', { ...more, ...extra }), { model, calibration: 0 });
+  const [alone, anchored] = await Promise.all([of({}), of({ base: { prompts: many, ratio: 20 } })]);
+  const store = 20 * 200 * 4 * 4 * 4 * 2; // base pictures in half precision
+  expect(anchored!.disk.checkpoint - alone!.disk.checkpoint).toBe(store);
+  expect(anchored!.disk.checkpoints).toBe(4 * anchored!.disk.checkpoint); // two are kept by default
+  for (const phase of ['drawing', 'learning', 'evaluation'] as const)
+    expect(anchored!.memory.phases[phase] - alone!.memory.phases[phase]).toBeCloseTo(store, -3);
+  expect(anchored!.memory.phases.loading - alone!.memory.phases.loading).toBe(2 * store);
+  expect(alone!.memory.parts.trajectories).toBe(200 * 4 * 4 * 4 * 2);
+});
+
 /** Memory that grows with the batches, so that the choice can be reckoned by hand. */
 const measured = (learning: number, drawing: number): MemoryPrediction => ({
   peak: Math.max(learning, drawing),
@@ -98,6 +118,7 @@ const measured = (learning: number, drawing: number): MemoryPrediction => ({
     temporary: 0,
   },
   parameters: { unet: 0, vae: 0, textEncoder: 0, trained: 0 },
+  checkpoint: 0,
 });
 const work = { drawing: [], learning: [], decoding: [], drawnSteps: 1, learnedSteps: 1, pictures: 1 };
 const byHand = (limit: number | undefined, recipe = recipeOf()): Promise<Fitted> =>

@@ -40,6 +40,8 @@ export interface Plan {
   memory: MemoryPrediction;
   askedMemory: MemoryPrediction;
   wayOut: Fitted['wayOut'];
+  /** Bytes of one checkpoint, and of as many as lie there at once: the newest, the best, and one that is being written. */
+  disk: { checkpoint: number; checkpoints: number };
   /** Estimated seconds of the whole run and of its parts; null without calibration. */
   seconds: { total: number; drawing: number; learning: number; evaluation: number } | null;
 }
@@ -54,6 +56,7 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  methodOf(recipe).checkPrompts?.(recipe, prompts);
   const sets = [
     repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length,
     repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length,
@@ -87,7 +90,9 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
     };
     seconds = { total: parts.drawing + parts.learning + parts.evaluation, ...parts };
   }
-  return { model: name, arithmetic, evaluatedPictures, ...rest, limit: limit ?? null, seconds };
+  const { checkpoint } = rest.memory;
+  const disk = { checkpoint, checkpoints: checkpoint * (recipe.checkpoint.keep + 2) };
+  return { model: name, arithmetic, evaluatedPictures, ...rest, disk, limit: limit ?? null, seconds };
 }
 
 function modelOf(wanted: string): { name: string; model: PlannedModel } {

@@ -87,6 +87,14 @@ describe('by hand', () => {
     );
     expect(() => askedOf(spatial, 'a cat riding a bike')).toThrow(/asks for more than boxes tell/);
   });
+
+  test('a relation that the grammar does not tell is refused: elsewhere, the objects would count as right', () => {
+    const counts = loadGrammar('counts');
+    expect(() => askedOf(counts, 'a cat to the left of a dog')).toThrow(
+      /asks for a relation \(left\) that the grammar does not tell — it tells none.*Set grammar: spatial/,
+    );
+    expect(askedOf(counts, 'a cat and a dog').relation).toBeUndefined();
+  });
 });
 
 /** Reads a caption with rules of its own, apart from the code under test, and says whether it is true of the boxes. */

@@ -21,7 +21,7 @@ export interface Verdict {
 
 /**
  * What a prompt asks for, in the grammar's own words or in those of the built-in world.
- * @throws UserError for a prompt that says neither how many of what, nor where
+ * @throws UserError for a prompt that says neither how many of what, nor where, or where in words that the grammar lacks
  */
 export function askedOf(grammar: RelabelGrammar, prompt: string): Asked {
   for (const [relation, { say }] of Object.entries(grammar.relations)) {
@@ -37,7 +37,12 @@ export function askedOf(grammar: RelabelGrammar, prompt: string): Asked {
   }
   const counts = new Map(plan.subjects.map(({ noun }) => [noun, plan.count]));
   const { relation } = plan;
-  return relation !== undefined && relation in grammar.relations ? { counts, relation } : { counts };
+  if (relation === undefined) return { counts };
+  if (Object.hasOwn(grammar.relations, relation)) return { counts, relation };
+  const known = Object.keys(grammar.relations);
+  throw new UserError(
+    `relabel: the prompt "${prompt}" asks for a relation (${relation}) that the grammar does not tell — it tells ${known.join(', ') || 'none'}, so a picture with the objects elsewhere would count as right. Set grammar: spatial, or choose prompts without a relation (\`rldf world --prompts count\`)`,
+  );
 }
 
 /**

@@ -1,6 +1,6 @@
 /** CLIP score: 100 x the cosine between picture and prompt (Hessel et al. 2021, arXiv 2104.08718, without its rescaling). */
 
-import { noGrad } from '@rldf/torch';
+import { type Device, noGrad, type Tensor } from '@rldf/torch';
 import { UserError } from '../errors.js';
 import { listModels } from '../models.js';
 import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
@@ -8,18 +8,19 @@ import type { Reward } from './reward.js';
 
 export function clipScore(frozen: FrozenClip): Reward {
   const { clip } = frozen;
-  return rewardFromScores('clip-score', '', (images01, prompts) => {
+  const scores = (images01: Tensor, prompts: readonly string[]) => {
     const texts = noGrad(() => clip.encodeText(idsOf(frozen, prompts).to(images01.device))); // [B, D]
     return clip.encodeImage(pixelsOf(frozen, images01)).mul(texts).sum(1).mul(100); // [B]
-  });
+  };
+  return rewardFromScores('clip-score', '', scores, clip.logitScale.device);
 }
 
 /**
  * A CLIP folder, by default that of the built-in world, loaded again for this reward alone.
  * @throws UserError when it is not there
  */
-export function loadClipScore(folder: string = worldClip()): Reward {
-  return clipScore(loadClipFolder(folder));
+export function loadClipScore(folder: string = worldClip(), device: Device = 'cpu'): Reward {
+  return clipScore(loadClipFolder(folder, device));
 }
 
 /** The folder of the built-in world's CLIP. @throws UserError when this copy of rldf has none */

@@ -1,5 +1,6 @@
 /** The built-in rewards, and how a recipe's `reward:` becomes one. */
 
+import type { Device } from '@rldf/torch';
 import type { RewardField } from '../config/fields.js';
 import { didYouMean } from '../config/suggest.js';
 import { UserError } from '../errors.js';
@@ -10,14 +11,16 @@ import type { CompositeReward, Reward } from './reward.js';
 import { WeightedReward } from './weighted.js';
 
 export interface BuiltInReward extends RewardCard {
-  load(): Promise<Reward>;
+  /** @param device of its network, if it has one; pictures may lie elsewhere */
+  load(device?: Device): Promise<Reward>;
 }
 
 /** Networks are read when their reward is asked for. */
 const scorers = () => import('./scorers.js');
 const jpeg = () => import('./jpeg.js');
 const boxes = () => import('./detection.js');
-const detector = async () => (await import('../instruments.js')).loadDetector('detector');
+const detector = async (device?: Device) =>
+  (await import('../instruments.js')).loadDetector('detector', undefined, device);
 
 export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string, BuiltInReward> = {
   'jpeg-compressibility': {
@@ -30,35 +33,48 @@ export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string,
   },
   'jpeg-estimate': {
     ...cards['jpeg-estimate'],
-    load: async () => (await import('./jpeg-estimate.js')).loadJpegEstimate(),
+    load: async (device) => (await import('./jpeg-estimate.js')).loadJpegEstimate(device),
   },
   'clip-score': {
     ...cards['clip-score'],
-    load: async () => (await import('./clip-score.js')).loadClipScore(),
+    load: async (device) => (await import('./clip-score.js')).loadClipScore(undefined, device),
   },
-  preference: { ...cards.preference, load: async () => (await scorers()).loadPreference('preference') },
-  'image-reward': { ...cards['image-reward'], load: async () => (await scorers()).loadImageReward() },
-  aesthetic: { ...cards.aesthetic, load: async () => (await scorers()).loadAesthetic() },
-  spatial: { ...cards.spatial, load: async () => (await boxes()).spatial(await detector()) },
-  count: { ...cards.count, load: async () => (await boxes()).count(await detector()) },
+  preference: {
+    ...cards.preference,
+    load: async (device) => (await scorers()).loadPreference('preference', undefined, device),
+  },
+  'image-reward': {
+    ...cards['image-reward'],
+    load: async (device) => (await scorers()).loadImageReward(undefined, device),
+  },
+  aesthetic: {
+    ...cards.aesthetic,
+    load: async (device) => (await scorers()).loadAesthetic(undefined, device),
+  },
+  spatial: { ...cards.spatial, load: async (device) => (await boxes()).spatial(await detector(device)) },
+  count: { ...cards.count, load: async (device) => (await boxes()).count(await detector(device)) },
   'detector-confidence': {
     ...cards['detector-confidence'],
-    load: async () => (await boxes()).detectorConfidence(await detector()),
+    load: async (device) => (await boxes()).detectorConfidence(await detector(device)),
   },
 };
 
 /**
  * Makes the reward of a recipe.
+ * @param device of its networks; pictures may lie elsewhere
  * @throws UserError for unknown names and for modules that do not load
  */
-export async function loadReward(field: RewardField): Promise<Reward | CompositeReward> {
-  if (!Array.isArray(field)) return loadSingle(field);
+export async function loadReward(field: RewardField, device?: Device): Promise<Reward | CompositeReward> {
+  if (!Array.isArray(field)) return loadSingle(field, device);
   const parts = [];
-  for (const { reward, ...part } of field) parts.push({ ...part, reward: await loadSingle(reward) });
+  for (const { reward, ...part } of field) parts.push({ ...part, reward: await loadSingle(reward, device) });
   return new WeightedReward(parts);
 }
 
-async function loadSingle(field: string | { module: string } | { ratings: string }): Promise<Reward> {
+async function loadSingle(
+  field: string | { module: string } | { ratings: string },
+  device?: Device,
+): Promise<Reward> {
   if (typeof field === 'object') {
     return 'module' in field ? loadRewardModule(field.module) : loadRatings(field.ratings);
   }
@@ -72,5 +88,5 @@ async function loadSingle(field: string | { module: string } | { ratings: string
       }`,
     );
   }
-  return found.load();
+  return found.load(device);
 }

@@ -5,7 +5,7 @@
  * so that policy gradients and reward gradients can be compared on one reward.
  */
 
-import { F, noGrad, type Tensor, tensor } from '@rldf/torch';
+import { type Device, F, noGrad, type Tensor, tensor } from '@rldf/torch';
 import { rewardFromScores } from './frozen-clip.js';
 import type { Reward } from './reward.js';
 
@@ -69,16 +69,17 @@ function bitsOf(planes: Tensor, filters: Tensor): Tensor {
 }
 
 /** Minus the estimated size in kB; of pictures whose sides are no multiples of 16, what is left over is not counted. */
-export function loadJpegEstimate(): Reward {
+export function loadJpegEstimate(device: Device = 'cpu'): Reward {
   const [ycbcr, ofLuminance, ofChrominance] = noGrad(() => [
     toYCbCr(),
     cosines(luminance),
     cosines(chrominance),
   ]) as [Tensor, Tensor, Tensor];
-  return rewardFromScores('jpeg-estimate', 'kB', (images01) => {
+  const scores = (images01: Tensor) => {
     const on = (constant: Tensor) => constant.to(images01.device);
     const [y, chroma] = F.conv2d(images01.mul(255), on(ycbcr)).split([1, 2], 1) as [Tensor, Tensor];
     const bits = bitsOf(y, on(ofLuminance)).add(bitsOf(F.avgPool2d(chroma, 2), on(ofChrominance)));
     return bits.mul(-kilobytesPerBit).sub(kilobytesOfHeader);
-  });
+  };
+  return rewardFromScores('jpeg-estimate', 'kB', scores, device);
 }

@@ -31,14 +31,17 @@ export interface Reward {
 export interface CompositeReward extends Reward {
   /**
    * Scores with all parts.
-   * @param purpose training updates the running statistics; evaluation uses fixed ones, so that its numbers compare
+   * @param purpose training updates the running statistics; evaluation uses fixed ones, so that its numbers compare; base
+   * only notes where the model is before training
    */
   scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores>;
+  /** Whether it keeps to where the model is before training. If nothing is scored as base, the first training pictures tell. */
+  readonly wantsBase?: boolean;
   state(): StateTree;
   load(state: StateTree): void;
 }
 
-export type Purpose = 'training' | 'evaluation';
+export type Purpose = 'training' | 'evaluation' | 'base';
 
 export interface Scores {
   /** What is learned from, one a picture. */

@@ -8,7 +8,7 @@ import {
   ImageRewardModel,
   TunedPreferenceModel,
 } from '@rldf/models';
-import { noGrad, type Parameters, readSafetensors } from '@rldf/torch';
+import { type Device, noGrad, type Parameters, readSafetensors, type Tensor } from '@rldf/torch';
 import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments.js';
 import { secondClipConfig } from '../pretrain/clip-2.js';
 import { tokenizerFolder } from '../pretrain/parts.js';
@@ -20,10 +20,11 @@ import type { Reward } from './reward.js';
 export function loadWorldClip(
   name: 'clip' | 'clip-2',
   folder = instrumentsFolder,
+  device: Device = 'cpu',
 ): FrozenClip & { parameters: Parameters } {
-  if (name === 'clip') return loadClipFolder(worldClip());
+  if (name === 'clip') return loadClipFolder(worldClip(), device);
   const tokenizer = CLIPTokenizer.load(tokenizerFolder);
-  const parameters = loadInstrument(name, folder);
+  const parameters = loadInstrument(name, folder, device);
   const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
   parameters.assertAllUsed();
   const half = [0.5, 0.5, 0.5] as const;
@@ -34,16 +35,21 @@ export function loadWorldClip(
 export const preferenceBases = { preference: 'clip', 'judge-preference': 'clip-2' } as const;
 
 /** `preference` may be a reward; `judge-preference` only evaluates: it shares nothing with the first. */
-export function loadPreference(name: keyof typeof preferenceBases, folder = instrumentsFolder): Reward {
-  const frozen = loadWorldClip(preferenceBases[name], folder);
+export function loadPreference(
+  name: keyof typeof preferenceBases,
+  folder = instrumentsFolder,
+  device: Device = 'cpu',
+): Reward {
+  const frozen = loadWorldClip(preferenceBases[name], folder, device);
   const file = instrumentFile(name, folder);
   const { tensors } = readSafetensors(file);
   const model = noGrad(() => TunedPreferenceModel.load(frozen.clip, frozen.parameters, tensors, file));
   model.adapter.merge();
-  return rewardFromScores(name, '', (images01, prompts) => {
+  const scores = (images01: Tensor, prompts: readonly string[]) => {
     const texts = noGrad(() => frozen.clip.encodeText(idsOf(frozen, prompts).to(images01.device)));
     return model.score(texts, pixelsOf(frozen, images01));
-  });
+  };
+  return rewardFromScores(name, '', scores, device);
 }
 
 /** The shipped scorer in ImageReward's form. */
@@ -54,26 +60,25 @@ export const imageRewardConfig: ImageRewardConfig = {
   intermediate_size: 192,
 };
 
-export function loadImageReward(folder = instrumentsFolder): Reward {
-  const frozen = loadWorldClip('clip');
+export function loadImageReward(folder = instrumentsFolder, device: Device = 'cpu'): Reward {
+  const frozen = loadWorldClip('clip', folder, device);
   const model = new ImageRewardModel(
     imageRewardConfig,
     frozen.clip,
-    loadInstrument('image-reward', folder).at(),
+    loadInstrument('image-reward', folder, device).at(),
   );
-  return rewardFromScores('image-reward', '', (images01, prompts) =>
-    model.forward(idsOf(frozen, prompts).to(images01.device), pixelsOf(frozen, images01)),
-  );
+  const scores = (images01: Tensor, prompts: readonly string[]) =>
+    model.forward(idsOf(frozen, prompts).to(images01.device), pixelsOf(frozen, images01));
+  return rewardFromScores('image-reward', '', scores, device);
 }
 
-export function loadAesthetic(folder = instrumentsFolder): Reward {
-  const frozen = loadWorldClip('clip');
+export function loadAesthetic(folder = instrumentsFolder, device: Device = 'cpu'): Reward {
+  const frozen = loadWorldClip('clip', folder, device);
   const { clip } = frozen;
   const head = new AestheticPredictor(
-    loadInstrument('aesthetic', folder).at(),
+    loadInstrument('aesthetic', folder, device).at(),
     clip.config.projection_dim ?? 512,
   );
-  return rewardFromScores('aesthetic', 'of 10', (images01) =>
-    head.forward(clip.encodeImage(pixelsOf(frozen, images01))),
-  );
+  const scores = (images01: Tensor) => head.forward(clip.encodeImage(pixelsOf(frozen, images01)));
+  return rewardFromScores('aesthetic', 'of 10', scores, device);
 }

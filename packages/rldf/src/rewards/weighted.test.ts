@@ -130,3 +130,17 @@ test('evaluation counts a reward with a floor only below it, whatever the multip
   expect(resumed.state()).toEqual(reward.state());
   expect((reward.state() as { multipliers: { value: number }[] }).multipliers[1]?.value).toBeGreaterThan(0);
 });
+
+test('floor: base is the mean of the pictures scored as base, not of the first training pictures', async () => {
+  const reward = new WeightedReward([
+    { reward: listed('a', [1, 3]), normalise: 'none' },
+    { reward: listed('b', [4, 6], [0, 2], [0, 2]), normalise: 'none', floor: 'base', floorRate: 0.5 },
+  ]);
+  expect(reward.wantsBase).toBe(true);
+  await scorePictures(reward, batch(2), 'base');
+  const floors = () => (reward.state() as { multipliers: { floor: number }[] }).multipliers[1]?.floor;
+  expect(floors()).toBe(5);
+  const { parts } = await scorePictures(reward, batch(2)); // explored: mean 1, spread 1
+  expect(parts['b/multiplier']).toEqual([2, 2]); // 0.5 (5 - 1) / 1
+  expect(floors()).toBe(5);
+});

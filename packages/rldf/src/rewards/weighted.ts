@@ -28,7 +28,7 @@ export interface WeightedPart {
   normalise: Normalisation;
   /** A score counts as min(score, cap). */
   cap?: number | undefined;
-  /** The mean that the scores are to keep; `base`: that of the first training pictures. */
+  /** The mean that the scores are to keep; `base`: that of the pictures scored as base, or of the first training pictures. */
   floor?: number | 'base' | undefined;
   /** What the multiplier rises by for a shortfall of one standard deviation; 0.5 by default. */
   floorRate?: number | undefined;
@@ -94,6 +94,10 @@ export class WeightedReward implements CompositeReward {
     return (await this.scoreParts(batch, 'training')).total;
   }
 
+  get wantsBase(): boolean {
+    return this.#parts.some(({ floor }) => floor === 'base');
+  }
+
   async scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores> {
     const total = batch.prompts.map(() => 0);
     const parts: Record<string, number[]> = {};
@@ -103,6 +107,10 @@ export class WeightedReward implements CompositeReward {
       parts[reward.name] = raw;
       const scores = raw.map((score) => Math.min(score, cap));
       const here = momentsOf(scores);
+      if (purpose === 'base') {
+        if (part.floor === 'base') this.#multipliers[index]!.floor = here.mean;
+        continue;
+      }
       const first = this.#first[index]!.count === 0 ? here : this.#first[index]!;
       this.#first[index] = first;
       if (purpose === 'training') {

@@ -6,6 +6,7 @@ import { stringify } from 'yaml';
 import { checkRecipe, loadRecipe } from '../config/load.js';
 import type { Recipe } from '../config/recipe.js';
 import { UserError } from '../errors.js';
+import { needsBasePictures, scoreBasePictures } from '../explore/base-pictures.js';
 import { methodOf } from '../methods/index.js';
 import { findModel } from '../models.js';
 import { loadPrompts } from '../prompts.js';
@@ -102,11 +103,12 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  methodOf(recipe).checkPrompts?.(recipe, prompts);
   const reward = await rewardOf(recipe, options.reward);
   if (methodOf(recipe).followsReward && reward.differentiable === undefined) {
     throw new UserError(gradientMissing(recipe.method, reward.name));
   }
-  const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge);
+  const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge, device);
   const pipeline = loadPipeline(model.path, { device });
   const differentiable =
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
@@ -129,6 +131,9 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
       validation: { ...recipe.evaluate, prompts: validation },
       test: { ...recipe.report, prompts: test },
       checkpoint: recipe.checkpoint,
+      ...(needsBasePictures(recipe, reward) && {
+        base: () => scoreBasePictures(recipe, pipeline, prompts, reward as CompositeReward),
+      }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
       ...signal,
@@ -144,7 +149,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
 }
 
 async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {
-  if (given === undefined) return loadReward(recipe.reward);
+  if (given === undefined) return loadReward(recipe.reward, recipe.device as Device);
   if (typeof given !== 'function') return given;
   return rewardFromFunction(typeof recipe.reward === 'string' ? recipe.reward : 'reward', given);
 }

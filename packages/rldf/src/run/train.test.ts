@@ -103,3 +103,41 @@ test('the driver leaves no tensors behind', async () => {
   await drive(options);
   expect(liveTensors()).toBe(before);
 });
+
+test('when pictures part from the reward, log says so and goes on, stop keeps the clean weights, off looks at nothing', async () => {
+  const of = async (mode: 'off' | 'log' | 'stop') => {
+    const run = newRun();
+    const events = await drive({ ...toyOptions(run.folder), watch: { mode } }); // the colour that it likes fades all others
+    const alarms = events.flatMap((event) => (event.kind === 'alarm' ? [event.alarm] : []));
+    const rows = readMetrics(run.metricsPath);
+    const watched = rows.filter((row) => 'watch/saturation' in row).map(({ step }) => step);
+    return { alarms, watched, steps: rows.length - 1, best: events.at(-1) };
+  };
+  const [off, log, stop] = [await of('off'), await of('log'), await of('stop')];
+  expect([off.alarms, off.watched, off.steps]).toEqual([[], [], 6]);
+  expect([log.watched, log.steps]).toEqual([[0, 2, 4, 6], 6]);
+  const [alarm] = log.alarms;
+  expect(alarm?.symptoms.map(({ name }) => name)).toContain('saturation');
+  expect(stop.alarms).toEqual([alarm]);
+  expect(stop.steps).toBe(alarm?.step);
+  expect(stop.best).toMatchObject({ kind: 'finished', bestStep: alarm?.lastCleanStep });
+});
+
+test('the reward is told where the model is before training: once, and not when resumed', async () => {
+  const run = newRun();
+  let told = 0;
+  const base = async function* () {
+    yield { done: 0, total: 2 };
+    told++;
+  };
+  const events = await drive({ ...toyOptions(run.folder, 2), base });
+  const kinds = events.map((event) => (event.kind === 'evaluating' ? event.what : event.kind));
+  expect(kinds.indexOf('base')).toBeLessThan(kinds.indexOf('checkpoint'));
+  await drive({ ...toyOptions(run.folder, 2), base });
+  expect(told).toBe(1);
+  const controller = new AbortController();
+  controller.abort();
+  expect(
+    (await drive({ ...toyOptions(newRun().folder, 2), base, signal: controller.signal })).at(-1)?.kind,
+  ).toBe('interrupted');
+});

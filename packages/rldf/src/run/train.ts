@@ -30,6 +30,8 @@ export interface TrainRunOptions {
   checkpoint: { every: number; keep: number };
   /** What to do when statistics of the validation pictures part from the reward; `judge` is a reward nothing is trained on. */
   watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
+  /** Tells the reward where the model is before training, once; yields the pictures drawn for it. None if it need not be told. */
+  base?: () => AsyncGenerator<{ done: number; total: number }, void>;
   /** Pictures drawn at once in evaluations. */
   batchSize: number;
   /** Continue from the newest checkpoint, if there is one. */
@@ -44,7 +46,7 @@ export interface TrainRunOptions {
 export type RunEvent =
   | (ProgressEvent & { step: number; steps: number })
   | { kind: 'resumed'; step: number; skipped: string[] }
-  | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' }
+  | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' | 'base' }
   | { kind: 'step'; step: number; steps: number; row: MetricsRow }
   | { kind: 'alarm'; alarm: Alarm }
   | { kind: 'checkpoint'; step: number; path: string; score: number | null }
@@ -114,6 +116,13 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
       if (start === undefined) {
         yield { kind: 'interrupted', step, steps: training.steps };
         return;
+      }
+      for await (const { done, total } of options.base?.() ?? []) {
+        yield { kind: 'evaluating', done, total, what: 'base' };
+        if (signal?.aborted) {
+          yield { kind: 'interrupted', step, steps: training.steps };
+          return;
+        }
       }
       keepPictures(run, 'test-before', before!);
       await writeSheet(run, 0, validationSet, start);

@@ -1,0 +1,121 @@
+// Everything of a run lies where the recipe says: on a GPU that is not there, which refuses tensors of two devices.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setThreads, tensor } from '@rldf/torch';
+import { afterAll, beforeEach, expect, test, vi } from 'vitest';
+import { evaluate } from '../packages/rldf/src/eval/evaluate.js';
+import { loadDetector } from '../packages/rldf/src/instruments.js';
+import { methods } from '../packages/rldf/src/methods/index.js';
+import { minimalRecipe } from '../packages/rldf/src/methods/minimal-recipes.fixture.js';
+import { cards } from '../packages/rldf/src/rewards/cards.js';
+import { loadReward } from '../packages/rldf/src/rewards/index.js';
+import { train } from '../packages/rldf/src/run/from-recipe.js';
+import { readMetrics } from '../packages/rldf/src/run/metrics.js';
+import { openRun } from '../packages/rldf/src/run/run.js';
+import { drain, fingerprint, saveTinyModel } from '../packages/rldf/src/run/tiny-run.fixture.js';
+
+vi.hoisted(() => {
+  process.env.RLDF_TORCH_ADDON = new URL('./fake-cuda.cjs', import.meta.url).pathname;
+});
+const { seen } = createRequire(import.meta.url)('./fake-cuda.cjs') as {
+  seen: { fetched: number[][]; made: number };
+};
+
+setThreads(1);
+const folder = mkdtempSync(join(tmpdir(), 'rldf-devices-'));
+const root = join(folder, 'runs');
+const model = saveTinyModel(join(folder, 'model'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+beforeEach(() => {
+  seen.fetched.length = 0;
+  seen.made = 0;
+});
+
+const picture = () => tensor(new Uint8Array(3 * 64 * 64).fill(200), { shape: [1, 64, 64, 3] });
+/** Pictures among what was fetched from the GPU to be scored on the CPU. */
+const fetchedPictures = () =>
+  seen.fetched.filter((shape) => shape.length === 4 && (shape[1] === 3 || shape[3] === 3));
+
+test('the GPU that is not there refuses tensors of two devices', () => {
+  const [here, there] = [tensor([1, 2]), tensor([1, 2], { device: 'cuda' })];
+  expect(there.add(there).device).toBe('cuda:0');
+  expect(() => here.add(there)).toThrow(/same device/);
+  expect(here.add(there.to('cpu')).toNumbers()).toEqual([2, 4]);
+});
+
+const networks = Object.keys(cards).filter(
+  (name) => !name.startsWith('jpeg-c') && !name.startsWith('jpeg-i'),
+);
+
+test.each(networks)('reward %s: its network lies on the device, and scores pictures of any', async (name) => {
+  const reward = await loadReward(name, 'cuda');
+  if (name !== 'jpeg-estimate') expect(seen.made).toBeGreaterThan(10); // weights
+  const prompts = ['a cat to the left of a dog'];
+  const scores = [picture(), picture().to('cuda')].map((images) =>
+    reward.score({ images, prompts, meta: [null] }),
+  );
+  const [of, again] = await Promise.all(scores);
+  expect(of).toEqual(again);
+  expect(fetchedPictures()).toEqual([]);
+});
+
+test('a detector takes pictures of any device', () => {
+  const detector = loadDetector('judge-detector', undefined, 'cuda');
+  expect(seen.made).toBeGreaterThan(10);
+  expect(detector.detect(picture())).toEqual(detector.detect(picture().to('cuda')));
+});
+
+const own: Record<string, object> = {
+  'ip-rldf': {
+    prompts: ['a cat to the left of a dog', 'a dog above a cat', 'a cat below a dog'],
+    ...{ reward: 'spatial', detector: 'detector', relabel: true, rescale: 0.5 },
+  },
+  ddpo: { reward: 'image-reward' },
+  dpok: { reward: 'preference', train: { textEncoder: 'lora', clipNats: 5 } },
+  alignprop: { reward: [{ reward: 'aesthetic' }, { reward: 'clip-score', floor: 'base' }] },
+};
+
+test.each(Object.keys(methods))(
+  '%s: a whole run, watched for hacking; no picture is fetched',
+  async (method) => {
+    const one = { maxPrompts: 1 };
+    const more = {
+      model,
+      epochs: 1,
+      watch: { judge: 'clip-score' },
+      evaluate: one,
+      report: one,
+      ...own[method],
+    };
+    const recipe = minimalRecipe(method, { ...more, device: 'cuda' });
+    const events = await drain(train(recipe, { name: method, root }));
+    expect(events.at(-1)?.kind).toBe('finished');
+    expect(fetchedPictures()).toEqual([]);
+    const watched = ['edgeDensity', 'colourEntropy', 'saturation', 'gridPeak', 'diversity', 'judge'];
+    const rows = readMetrics(openRun(method, root).metricsPath);
+    expect(rows.at(-1)).toMatchObject(
+      Object.fromEntries(watched.map((name) => [`watch/${name}`, expect.any(Number)])),
+    );
+  },
+);
+
+test('evaluations by judges on the CPU', async () => {
+  const once = { pictures: 1, maxPrompts: 1, steps: 2, device: 'cuda' } as const;
+  const { suites } = await evaluate({ ...once, suites: ['single'], arms: [{ model: 'emoji' }] });
+  expect(suites.single?.judges).toContain('judge');
+});
+
+test('it learns what it learns on the CPU', async () => {
+  const one = { maxPrompts: 1 };
+  const recipe = minimalRecipe('ddpo', {
+    model,
+    epochs: 1,
+    reward: 'image-reward',
+    evaluate: one,
+    report: one,
+  });
+  await drain(train(recipe, { name: 'cpu', root }));
+  expect(fingerprint(openRun('cpu', root)).adapter).toBe(fingerprint(openRun('ddpo', root)).adapter);
+});
