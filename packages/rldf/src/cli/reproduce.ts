@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import type { ProtocolFile } from '../reproduce/protocol.js';
 import { bar, Progress } from './progress.js';
 import { interruption, printJson, recipePath, recipesFolder, tableNames } from './shared.js';
 
@@ -8,6 +9,7 @@ interface Options {
   arms?: string;
   minutes?: string;
   runs: string;
+  recordedOnly?: boolean;
   json?: boolean;
 }
 
@@ -25,6 +27,7 @@ export function reproduceCommand(): Command {
     .option('--arms <names>', 'only these arms, separated by commas')
     .option('--minutes <n>', 'start no further run after so long; what is finished stays')
     .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option('--recorded-only', 'tables of searches: draw no picture, search in those that are recorded')
     .option('--json', 'print the numbers as JSON')
     .addHelpText(
       'after',
@@ -35,7 +38,8 @@ there. The protocol must be committed, and must not change after the first test 
 Examples:
   $ rldf reproduce
   $ rldf reproduce ddpo-estimators --budget smoke
-  $ rldf reproduce ddpo-estimators --budget full --minutes 60`,
+  $ rldf reproduce ddpo-estimators --budget full --minutes 60
+  $ rldf reproduce rldf --budget full --recorded-only`,
     )
     .action(async (table: string | undefined, options: Options) => {
       const tables = join(recipesFolder, 'reproduce');
@@ -43,7 +47,9 @@ Examples:
         process.stdout.write(`${tableNames().join('\n')}\n`);
         return;
       }
-      const { loadProtocol } = await import('../reproduce/protocol.js');
+      const { loadProtocol, readProtocol } = await import('../reproduce/protocol.js');
+      const read = readProtocol(table, tables, tableNames());
+      if (read.kind === 'search') return reproduceSearches(read, options);
       const protocol = loadProtocol(table, tables, tableNames());
       const { reproduce } = await import('../reproduce/reproduce.js');
       const progress = new Progress();
@@ -79,4 +85,37 @@ Examples:
         progress.clear();
       }
     });
+}
+
+/** A table of searches: nothing is trained, its pictures are drawn once and looked at by all agents. */
+async function reproduceSearches(read: ProtocolFile, options: Options): Promise<void> {
+  const { searchProtocol } = await import('../search/table/protocol.js');
+  const { searchTable } = await import('../search/table/table.js');
+  const { openTableInstruments } = await import('../search/table/recording.js');
+  const protocol = searchProtocol(read);
+  const progress = new Progress();
+  const { signal, release } = interruption(() =>
+    progress.print('stopping: what was drawn is kept; Ctrl-C again ends at once'),
+  );
+  try {
+    for await (const event of searchTable({
+      protocol,
+      budget: options.budget,
+      runs: options.runs,
+      recordedOnly: options.recordedOnly === true,
+      instruments: () => openTableInstruments(protocol),
+      signal,
+    })) {
+      if (event.kind === 'progress') progress.update(`${bar(event.share)} ${event.text}`);
+      if (event.kind === 'recorded') progress.print(event.path);
+      if (event.kind === 'table') {
+        progress.clear();
+        if (options.json) printJson(event.numbers);
+        else process.stdout.write(`${event.path}\n`);
+      }
+    }
+  } finally {
+    release();
+    progress.clear();
+  }
 }

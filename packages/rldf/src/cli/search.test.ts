@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { loadArt, renderScene } from '@rldf/emoji-world';
 import sharp from 'sharp';
 import { beforeAll, expect, test } from 'vitest';
-import { agentNames } from '../search/follow.js';
+import { tableKinds } from '../search/agents/tabular.js';
+import { agentNames, initialQs } from '../search/follow.js';
 import { axisOrders } from '../search/locality.js';
 import { rewardNames } from '../search/rewards.js';
 import type { SearchReport } from '../search/search-report.js';
@@ -74,10 +75,21 @@ test.each([
     ['--image', join(folder, 'none.png')],
     /none.png: cannot be read as a picture/,
   ],
+  ['a file that is no picture', ['--image', 'BAD'], /bad.yaml: cannot be read as a picture/],
+  [
+    'an endpoint that is not there',
+    ['--model', 'http://127.0.0.1:1/v1', '--retries', '0'],
+    /cannot be reached.*--resume/,
+  ],
   ['a grammar with a mistake', ['--grammar', 'BAD'], /bad.yaml:2:6 {2}S: symbol Nuon is not defined/],
   ['an unknown agent', ['--agent', 'sarza'], /argument 'sarza' is invalid/],
   ['an unknown model', ['--model', 'nowhere'], /model nowhere/],
   ['no schedule', ['--epsilon', '7'], /--epsilon 7/],
+  [
+    'values by axis for a table of actions',
+    ['--table', 'actions'],
+    /--initial-q axes: with a table of actions/,
+  ],
   ['a discount of one', ['--gamma', '1'], /--gamma 1/],
   ['a confidence that nothing reaches', ['--min-confidence', '1.5'], /recognised as Noun cat/],
 ])('%s ends with exit code 2', async (_, words, message) => {
@@ -105,4 +117,6 @@ test('--help names what there is', () => {
   expect(choices('--agent')).toEqual([...agentNames]);
   expect(choices('--reward')).toEqual([...rewardNames]);
   expect(choices('--order')).toEqual([...axisOrders]);
+  expect(choices('--table')).toEqual([...tableKinds]);
+  expect(choices('--initial-q')).toEqual([...initialQs]);
 });

@@ -23,6 +23,7 @@ interface Options {
   objectReward: string;
   sceneReward: string;
   unrealisticPenalty: string;
+  table: string;
   initialQ: string;
   rate: string;
   continueAfterGoal?: boolean;
@@ -50,6 +51,8 @@ interface Options {
 /** As in search/: repeated here, so that --help loads nothing. */
 const agents = ['q', 'sarsa', 'random', 'enumeration', 'hill-climber', 'gradient', 'gradient-spsa'];
 const rewards = ['multi', 'partial', 'clip'];
+const tableKinds = ['actions', 'afterstates'];
+const initialQs = ['random', 'zero', 'optimistic', 'axes'];
 const orders = ['clip', 'clip-pictures', 'file', 'shuffled'];
 
 export function searchCommand(): Command {
@@ -71,17 +74,22 @@ export function searchCommand(): Command {
     .option('--random-starts', 'a new start in every episode')
     .option(
       '--epsilon <schedule>',
-      'share of random actions: 0.1 as in the paper, 1/n, or from-to/steps',
-      '1-0.5/1000',
+      'share of random actions: 0.1 or 0.01 as in the paper, 1/n, or from-to/steps',
+      '0.1',
     )
-    .option('--alpha <schedule>', 'step size: 0.5, or 1/n^0.7 (Robbins-Monro)', '0.5')
+    .option('--alpha <schedule>', 'step size: 1, 0.5, or 1/n^0.7 (Robbins-Monro)', '1')
     .option('--gamma <x>', 'discount, below 1', '0.9')
     .option('--bonus <x>', 'added at the goal; default: the least with which loitering never pays')
     .option('--object-reward <x>', 'C of the multi-semantic reward', '1')
     .option('--scene-reward <x>', 'C_s of the semantic rewards', '1')
     .option('--unrealistic-penalty <x>', 'for states whose objects are not recognised', '0')
     .addOption(
-      new Option('--initial-q <how>', 'Q at the beginning').choices(['random', 'zero']).default('random'),
+      new Option('--table <kind>', 'what Q has entries for').choices(tableKinds).default('afterstates'),
+    )
+    .addOption(
+      new Option('--initial-q <how>', 'Q at the beginning; axes is for afterstates')
+        .choices(initialQs)
+        .default('axes'),
     )
     .option('--rate <x>', 'step of the noisy diffusion gradient', '1')
     .option('--continue-after-goal', 'go on seeking rewards at the goal, up to --steps')
@@ -117,6 +125,7 @@ Examples:
   $ rldf search --image inputs/0000.png --agent enumeration --memory searches/memory
   $ rldf search --image photo.jpg --grammar photographs --clip CLIP_FOLDER --model http://localhost:8000/v1#sdxl
 
+The paper's Algorithm 1 to the letter: --table actions --initial-q random --alpha 0.5
 Grammars, agents and rewards: docs/methods/rldf.md`,
     )
     .action(async (options: Options) => {
@@ -176,6 +185,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
             sameStart: options.randomStarts !== true,
             epsilon: options.epsilon,
             alpha: options.alpha,
+            table: options.table as 'actions',
             initialQ: options.initialQ as 'zero',
             rate: number('rate', options.rate)!,
             continueAfterGoal: options.continueAfterGoal === true,

@@ -53,12 +53,24 @@ export type Protocol = z.output<typeof protocolSchema> & {
   hash: string;
 };
 
+/** A protocol as it was read, not checked yet. */
+export interface ProtocolFile {
+  /** Name of the table: the protocol's folder. */
+  table: string;
+  file: string;
+  /** SHA-256 of the file. */
+  hash: string;
+  /** What is compared: arms that train, or searches (`search/table/`). */
+  kind: 'training' | 'search';
+  values: unknown;
+}
+
 /**
  * Reads `TABLE/protocol.yaml`.
  * @param nameOrFolder a table below `tables`, or a folder
- * @throws UserError naming the tables that are there, or every mistake in the file
+ * @throws UserError naming the tables that are there, or what is no YAML
  */
-export function loadProtocol(nameOrFolder: string, tables: string, names: readonly string[]): Protocol {
+export function readProtocol(nameOrFolder: string, tables: string, names: readonly string[]): ProtocolFile {
   const folder = [join(tables, nameOrFolder), resolve(nameOrFolder)].find((path) =>
     existsSync(join(path, 'protocol.yaml')),
   );
@@ -72,12 +84,27 @@ export function loadProtocol(nameOrFolder: string, tables: string, names: readon
   const document = parseDocument(text);
   const [broken] = document.errors;
   if (broken) throw new UserError(`${file}: ${broken.message.split('\n')[0]} — must be YAML`);
-  const parsed = protocolSchema.safeParse(document.toJS());
-  if (!parsed.success) {
-    const problems = parsed.error.issues.map(({ path, message }) => `${file}  ${path.join('.')}: ${message}`);
-    throw new UserError(problems.join('\n'));
-  }
-  const protocol = { ...parsed.data, table: basename(folder), file, hash: sha256(text) };
+  const values: unknown = document.toJS();
+  const kind = (values as { kind?: unknown } | null)?.kind === 'search' ? 'search' : 'training';
+  return { table: basename(folder), file, hash: sha256(text), kind, values };
+}
+
+/** The protocol's fields. @throws UserError with every mistake in them */
+export function checkProtocol<Schema extends z.ZodType>(
+  schema: Schema,
+  { file, values }: ProtocolFile,
+): z.output<Schema> {
+  const parsed = schema.safeParse(values);
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map(({ path, message }) => `${file}  ${path.join('.')}: ${message}`);
+  throw new UserError(problems.join('\n'));
+}
+
+/** A table of trainings. @throws UserError as `readProtocol` and `checkProtocol` */
+export function loadProtocol(nameOrFolder: string, tables: string, names: readonly string[]): Protocol {
+  const read = readProtocol(nameOrFolder, tables, names);
+  const { table, file, hash } = read;
+  const protocol = { ...checkProtocol(protocolSchema, read), table, file, hash };
   if (protocol.reference !== undefined && !(protocol.reference in protocol.arms)) {
     throw new UserError(
       `${file}  reference: "${protocol.reference}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,
@@ -120,7 +147,7 @@ export function checkEqualPictures(protocol: Protocol, recipes: Readonly<Record<
  * The commit that holds the protocol as it is.
  * @throws UserError when the file is not committed, or was changed since
  */
-export function protocolCommit({ file, table }: Protocol): string {
+export function protocolCommit({ file, table }: Pick<Protocol, 'file' | 'table'>): string {
   const git = (...words: string[]) => {
     try {
       return execFileSync('git', words, {

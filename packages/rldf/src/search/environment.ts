@@ -26,12 +26,13 @@ export interface Environment {
 export class Grid {
   readonly states: number;
   readonly actions: number;
-  readonly #lengths: readonly number[];
+  /** Number of values of each axis. */
+  readonly lengths: readonly number[];
   readonly #strides: readonly number[];
   readonly #allowed: (readonly number[])[] = [];
 
   constructor(lengths: readonly number[]) {
-    this.#lengths = lengths;
+    this.lengths = lengths;
     this.#strides = lengths.map((_, i) =>
       lengths.slice(i + 1).reduce((product, length) => product * length, 1),
     );
@@ -40,11 +41,11 @@ export class Grid {
   }
 
   coordinate(state: number, axis: number): number {
-    return Math.floor(state / this.#strides[axis]!) % this.#lengths[axis]!;
+    return Math.floor(state / this.#strides[axis]!) % this.lengths[axis]!;
   }
 
   allowed(state: number): readonly number[] {
-    this.#allowed[state] ??= this.#lengths.flatMap((length, axis) => {
+    this.#allowed[state] ??= this.lengths.flatMap((length, axis) => {
       const value = this.coordinate(state, axis);
       return [...(value > 0 ? [2 * axis] : []), ...(value < length - 1 ? [2 * axis + 1] : [])];
     });
@@ -64,7 +65,7 @@ export class Grid {
 
   /** Steps between two states: the sum of coordinate differences. */
   distance(a: number, b: number): number {
-    return this.#lengths.reduce(
+    return this.lengths.reduce(
       (sum, _, axis) => sum + Math.abs(this.coordinate(a, axis) - this.coordinate(b, axis)),
       0,
     );
@@ -72,7 +73,7 @@ export class Grid {
 
   /** The largest distance of two states. */
   get diameter(): number {
-    return this.#lengths.reduce((sum, length) => sum + length - 1, 0);
+    return this.lengths.reduce((sum, length) => sum + length - 1, 0);
   }
 }
 

@@ -1,20 +1,23 @@
 /** Any agent in a world as one stream of looks at pictures, and the trace that tables and reports are made of. */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { InternalError } from '../errors.js';
+import { InternalError, UserError } from '../errors.js';
 import { standardDeviation } from '../stats.js';
+import { newAxisValues } from './agents/axis-values.js';
 import { noisyDiffusionGradient } from './agents/noisy-diffusion-gradient.js';
 import { climbHill, enumerate } from './agents/reference.js';
 import {
-  greedyPath,
   learn,
   newTable,
+  policyPath,
+  type TableKind,
   type TabularAgent,
   type TabularOptions,
   type TabularState,
+  tablePolicy,
   tabularAgents,
 } from './agents/tabular.js';
-import type { GridWorld } from './grid-world.js';
+import type { SearchWorld } from './grid-world.js';
 import { exploration, stepSize } from './schedules.js';
 
 export const agentNames = [
@@ -25,6 +28,16 @@ export const agentNames = [
   'gradient-spsa',
 ] as const;
 export type AgentName = (typeof agentNames)[number];
+
+/**
+ * Q before the first step. `random`: uniform in [0, 1), as Algorithm 1 may be read; `zero`; `optimistic`: uniform in
+ * [v, v + 1) with v = r_max/(1 - γ). No walk that misses the goal is worth more than v, so whatever was not tried yet looks
+ * better than any loop, and the agent never settles for one (Sutton & Barto 2018, section 2.6: optimistic initial values).
+ * `axes`, ours: the same, but the first reward on the way is not taken for the largest; it is what the state's values have
+ * paid in other pictures (axis-values.ts). For tables of afterstates.
+ */
+export const initialQs = ['random', 'zero', 'optimistic', 'axes'] as const;
+export type InitialQ = (typeof initialQs)[number];
 
 export interface FollowOptions {
   agent: AgentName;
@@ -40,7 +53,10 @@ export interface FollowOptions {
   epsilon?: string;
   alpha?: string;
   episodeSteps?: number;
-  initialQ?: 'random' | 'zero';
+  /** Default `actions`. */
+  table?: TableKind;
+  /** Default `random`. */
+  initialQ?: InitialQ;
   /** η of the noisy diffusion gradient, default 1. */
   rate?: number;
   /** The goal ends no episode; up to `steps` (paper, figure 10). */
@@ -78,7 +94,7 @@ export function isTabular(agent: AgentName): agent is TabularAgent {
 }
 
 /** The state that a search begins at. */
-export function startState(world: GridWorld, seed: number): number {
+export function startState(world: SearchWorld, seed: number): number {
   const drawn = new Random(noiseKey(seed, 'search-first')).integer(world.states - 1);
   return drawn < world.goal ? drawn : drawn + 1;
 }
@@ -89,7 +105,7 @@ export function startState(world: GridWorld, seed: number): number {
  * picture cannot be had: given again, the search goes on from there.
  */
 export async function* follow(
-  world: GridWorld,
+  world: SearchWorld,
   options: FollowOptions,
   followed: Followed = newSearch(world, options),
 ): AsyncGenerator<Followed, Followed> {
@@ -122,7 +138,7 @@ export async function* follow(
     epsilon: exploration(options.epsilon ?? '1-0.5/1000'),
     alpha: stepSize(options.alpha ?? '0.5'),
     episodeSteps: options.episodeSteps ?? 20 * world.grid.diameter,
-    initialQ: options.initialQ ?? 'random',
+    table: options.table ?? 'actions',
     continueAfterGoal,
     ...(options.sameStart === false ? {} : { start }),
   };
@@ -132,7 +148,7 @@ export async function* follow(
     options.allSteps !== true &&
     !continueAfterGoal &&
     trace.firstHit >= 0 &&
-    (agent === 'random' || greedyPath(world, table.q, start).at(-1) === world.goal);
+    (agent === 'random' || policyPath(world, tablePolicy(world, table), start).at(-1) === world.goal);
   if (table.step >= steps || (table.position < 0 && found())) return followed;
   for await (const { episode, state, next, reward, ended } of learn(world, settings, table)) {
     if (episode > trace.episodes.length) await look(state, true);
@@ -144,14 +160,29 @@ export async function* follow(
 }
 
 /** Before the first look. */
-export function newSearch(world: GridWorld, { agent, seed, initialQ = 'random' }: FollowOptions): Followed {
+export function newSearch(world: SearchWorld, options: FollowOptions): Followed {
+  const { agent, seed, table = 'actions', initialQ = 'random' } = options;
   if (!isTabular(agent)) return { trace: emptyTrace() };
-  const table = newTable(world, { agent, seed, initialQ } as TabularOptions);
-  return { trace: emptyTrace(), table };
+  if (initialQ === 'axes' && table !== 'afterstates')
+    throw new UserError(
+      `--initial-q axes: with a table of ${table} — it values states by their axes. Give --table afterstates`,
+    );
+  const { gamma, grid, leastReward: least, mostReward: most } = world;
+  const from = { random: 0, zero: 0, optimistic: most / (1 - gamma), axes: (gamma * most) / (1 - gamma) }[
+    initialQ
+  ];
+  const settings = {
+    agent,
+    table,
+    seed,
+    initialQ: { least: from, most: initialQ === 'zero' ? from : from + 1 },
+    ...(initialQ === 'axes' ? { axes: newAxisValues(grid, { least, most }) } : {}),
+  };
+  return { trace: emptyTrace(), table: newTable(world, settings) };
 }
 
 async function* followGradient(
-  world: GridWorld,
+  world: SearchWorld,
   options: FollowOptions,
   followed: Followed,
   start: number,
@@ -191,11 +222,11 @@ function emptyTrace(): Trace {
   return { states: [], rewards: [], distinct: [], firstHit: -1, best: 0, episodes: [], plateaus: 0 };
 }
 
-function bonusAt(world: GridWorld, state: number): number {
+function bonusAt(world: SearchWorld, state: number): number {
   return state === world.goal ? world.bonus : 0;
 }
 
-function record(world: GridWorld, trace: Trace, state: number, reward: number, begins = false): void {
+function record(world: SearchWorld, trace: Trace, state: number, reward: number, begins = false): void {
   const index = trace.states.length;
   if (begins) trace.episodes.push(index);
   trace.states.push(state);
@@ -227,7 +258,7 @@ export interface TraceMeasures {
 
 /** @param matches whether a state's picture has the input's objects and scene */
 export function measureTrace(
-  world: GridWorld,
+  world: SearchWorld,
   trace: Trace,
   matches: (state: number) => { fine: boolean; coarse: boolean },
 ): TraceMeasures {

@@ -24,12 +24,29 @@ export interface GridWorldOptions {
   signal?: AbortSignal;
 }
 
+/** What an agent can search: a grid of sentences, and what is seen in their pictures. */
+export interface SearchWorld extends Environment {
+  readonly encoding: Encoding;
+  readonly grid: Grid;
+  /** Added to the goal's reward. */
+  readonly bonus: number;
+  /** Bounds of a picture's reward. */
+  readonly leastReward: number;
+  readonly mostReward: number;
+  /** Distinct states whose reward was asked for: what a search that looks at one picture after the other pays. */
+  readonly visited: ReadonlySet<number>;
+  /** The picture's own reward, without the bonus. */
+  pictureReward(state: number): Promise<number>;
+  /** What is recognised in a state's picture. */
+  observe(state: number): Promise<Observation>;
+}
+
 /** The seed of a state's picture: a function of what it says, so that windows and orders keep it. */
 export function stateSeed(seed: number, sentence: string, visit = 0): number {
   return noiseKey(seed, `state ${sentence}`, visit)[0]!;
 }
 
-export class GridWorld implements Environment {
+export class GridWorld implements SearchWorld {
   readonly encoding: Encoding;
   readonly grid: Grid;
   readonly states: number;
@@ -37,7 +54,8 @@ export class GridWorld implements Environment {
   readonly goal: number;
   readonly gamma: number;
   readonly bonus: number;
-  /** Distinct states whose reward was asked for: what a search that looks at one picture after the other pays. */
+  readonly leastReward: number;
+  readonly mostReward: number;
   readonly visited = new Set<number>();
   readonly #options: GridWorldOptions;
   readonly #rewards = new Map<number, number>();
@@ -52,6 +70,8 @@ export class GridWorld implements Environment {
     this.actions = this.grid.actions;
     this.goal = encoding.indexOf(goal);
     this.gamma = gamma;
+    this.leastReward = reward.least;
+    this.mostReward = reward.most;
     this.bonus = options.bonus ?? goalBonus(reward, gamma, this.grid.diameter);
     if (this.states < 2) throw new InternalError('GridWorld: one state — there is nothing to search');
   }
@@ -90,12 +110,11 @@ export class GridWorld implements Environment {
     return reward;
   }
 
-  /** The picture's own reward, without the bonus. */
   async pictureReward(state: number): Promise<number> {
     return (await this.reward(state)) - (state === this.goal ? this.bonus : 0);
   }
 
-  /** What is recognised in a state's picture. Draws it with its neighbours, as many as the source likes at once. */
+  /** Draws the picture with its neighbours, as many as the source likes at once. */
   async observe(state: number): Promise<Observation> {
     this.visited.add(state);
     const { memory, dynamicSeeds, signal } = this.#options;

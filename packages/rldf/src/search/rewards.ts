@@ -22,6 +22,18 @@ export interface SemanticReward {
   of(picture: Observation): number;
 }
 
+/** Whether a picture has every object of the input ("fine semantics"), and its scene ("coarse"). @param scenes names of axes */
+export function semanticHits(
+  input: Observation,
+  scenes: readonly string[],
+): (picture: Observation) => { fine: boolean; coarse: boolean } {
+  const wanted = Object.keys(input.objects);
+  return ({ objects, meanings }) => ({
+    fine: wanted.every((label) => objects[label] !== undefined),
+    coarse: scenes.every((name) => meanings[name] === input.meanings[name]),
+  });
+}
+
 export const rewardNames = ['multi', 'partial', 'clip'] as const;
 export type RewardName = (typeof rewardNames)[number];
 

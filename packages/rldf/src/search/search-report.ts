@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { contactSheet } from '../report/grid.js';
 import { replaceFile } from '../run/files.js';
-import { greedyPath } from './agents/tabular.js';
+import { actionValues, policyPath, tablePolicy } from './agents/tabular.js';
 import { changeLabel, type StripStep, shownSteps, trajectoryStrip, valueMap } from './drawings.js';
 import {
   diverseRequests,
@@ -17,7 +17,7 @@ import { type Followed, measureTrace, type TraceMeasures } from './follow.js';
 import type { GridWorld } from './grid-world.js';
 import type { Locality } from './locality.js';
 import { type MemoryCost, PictureMemory } from './memory.js';
-import { type Observation, type RewardName, semanticReward } from './rewards.js';
+import { type Observation, type RewardName, semanticHits, semanticReward } from './rewards.js';
 import type { SearchOptions } from './search.js';
 import type { PreparedWorld } from './world.js';
 
@@ -89,7 +89,10 @@ export async function reportSearch(
   const found = trace.states[trace.best]!;
   const meanings = encoding.meaningsOf(encoding.stateOf(found));
 
-  const greedy = table === undefined || agent === 'random' ? undefined : greedyPath(world, table.q, start);
+  const greedy =
+    table === undefined || agent === 'random'
+      ? undefined
+      : policyPath(world, tablePolicy(world, table), start);
   const learned = greedy === undefined ? null : greedy.at(-1) === world.goal;
   const path = learned === true ? greedy! : walked(trace.states, trace.episodes, trace.best);
   const scenes = encoding.axes.filter(({ role }) => role === 'scene').map(({ name }) => name);
@@ -110,13 +113,10 @@ export async function reportSearch(
   }
   const title = `${agent}: from "${world.sentence(path[0]!)}" in ${path.length - 1} steps`;
   write('trajectory.png', await trajectoryStrip(options.input, steps, title));
-  if (greedy !== undefined) write('q-values.png', await valueMap(world, table!.q, `Q values of ${agent}`));
+  if (greedy !== undefined)
+    write('q-values.png', await valueMap(world, actionValues(world, table!), `Q values of ${agent}`));
 
-  const wanted = Object.keys(input.objects);
-  const matches = ({ objects, meanings: recognised }: Observation) => ({
-    fine: wanted.every((label) => objects[label] !== undefined),
-    coarse: scenes.every((name) => recognised[name] === input.meanings[name]),
-  });
+  const matches = semanticHits(input, scenes);
   const zeroSearch: SearchReport['zeroSearch'] = [];
   const arms = [
     { arm: 'recognised' as const, request: world.request(world.goal) },

@@ -13,7 +13,7 @@ import { localEncoding, neighbourDistance, seriate } from './locality.js';
 import { PictureMemory } from './memory.js';
 import { goalBonus, type Observation, semanticReward } from './rewards.js';
 import { type SearchOptions, search } from './search.js';
-import { type SearchRow, sweep } from './sweep.js';
+import { type SearchArm, type SearchRow, sweep } from './sweep.js';
 import { toyEmbedder, toyGrammar, toyPicture, toyRecogniser, toySource } from './toy.fixture.js';
 import { prepareWorld, rewardedWorld } from './world.js';
 
@@ -330,8 +330,9 @@ test('a sweep crosses arms and seeds over pictures that are drawn once, from equ
     (['multi', 'clip'] as const).map((reward) => ({ agent, reward, epsilon: '0.1' })),
   );
   const rows: SearchRow[] = [];
-  const caps = { steps: 300, allSteps: true, continueAfterGoal: false, pictureSeed: 0 };
-  for await (const row of sweep(prepared, { arms, seeds: [0, 1, 2], ...caps })) rows.push(row);
+  const worldOf = ({ reward }: SearchArm) => rewardedWorld(prepared, { reward, pictureSeed: 0 });
+  const caps = { steps: 300, allSteps: true };
+  for await (const row of sweep(worldOf, prepared.input, { arms, seeds: [0, 1, 2], ...caps })) rows.push(row);
   expect(rows.map(({ agent, reward, seed }) => `${agent} ${reward} ${seed}`)).toHaveLength(18);
   expect(prepared.source.drawn.length).toBeLessThanOrEqual(grid.states);
   for (const { seed, distances } of rows)
@@ -345,11 +346,12 @@ test('a sweep crosses arms and seeds over pictures that are drawn once, from equ
 test('after the goal the noisy diffusion gradient stays when the slope is clean', async () => {
   const prepared = await world();
   const options = {
-    arms: [{ agent: 'gradient', reward: 'multi', epsilon: '0' }],
+    arms: [{ agent: 'gradient', reward: 'multi', epsilon: '0', continueAfterGoal: true }],
     seeds: [1],
     steps: 40,
   } as const;
-  for await (const row of sweep(prepared, { ...options, continueAfterGoal: true, pictureSeed: 0 })) {
+  const worldOf = ({ reward }: SearchArm) => rewardedWorld(prepared, { reward, pictureSeed: 0 });
+  for await (const row of sweep(worldOf, prepared.input, options)) {
     expect(row.measures.converged).toBe(true);
     expect(row.distanceAfterGoal).toBe(0);
   }

@@ -1,18 +1,22 @@
 import { noiseKey, Random } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
 import { mean } from '../../stats.js';
-import { type Environment, tabularEnvironment } from '../environment.js';
+import { type Environment, Grid, tabularEnvironment } from '../environment.js';
 import { goalBonus } from '../rewards.js';
 import { exploration, stepSize } from '../schedules.js';
+import { expectedReward, learnAxisValues, newAxisValues } from './axis-values.js';
 import { noisyDiffusionGradient } from './noisy-diffusion-gradient.js';
 import { climbHill, enumerate } from './reference.js';
 import {
-  greedyPath,
+  actionValues,
+  greedyAction,
   learn,
   newTable,
+  policyPath,
   type StepEvent,
   type TabularOptions,
   type TabularState,
+  tablePolicy,
 } from './tabular.js';
 import {
   allRewards,
@@ -94,6 +98,49 @@ test('Q-learning under a decaying step equals value iteration to 1e-3', async ()
   expect(largestError(small, early.table.q, exact)).toBeGreaterThan(1e-2);
 });
 
+test('a table of afterstates holds the same values in fewer entries', async () => {
+  const exact = valueIteration(small, await allRewards(small));
+  const { table } = await run(small, { ...options, table: 'afterstates' }, 60_000);
+  expect(table.q).toHaveLength(small.states);
+  expect(largestError(small, actionValues(small, table), exact)).toBeLessThan(1e-3);
+  const policy = tablePolicy(small, table);
+  for (let state = 0; state < small.states; state++)
+    if (state !== small.goal) expect(policy(state)).toBe(greedyAction(small, exact, state));
+});
+
+test('an optimistic agent settles for no loop: it looks at every state before it stays with one', async () => {
+  // two good states side by side at the start, the goal in the far corner, nothing on the way
+  const paid = Array.from({ length: 5 * 5 }, (_, state) => (state < 2 ? 1 : -1));
+  const world = tabularEnvironment([5, 5], 24, paid, { gamma: 0.5, bonus: 1 });
+  const settings = {
+    ...options,
+    table: 'afterstates',
+    epsilon: () => 0,
+    alpha: () => 1,
+    start: 0,
+    episodeSteps: 1000,
+  } as const;
+  const hit = async (least: number) => {
+    const { events } = await run(world, { ...settings, initialQ: { least, most: least + 1 } }, 400);
+    return events.findIndex(({ reachedGoal }) => reachedGoal);
+  };
+  expect(await hit(1 / (1 - 0.5))).toBeGreaterThan(0); // v = r_max / (1 - γ)
+  expect(await hit(0)).toBe(-1); // as printed: it loiters
+});
+
+test('values by axis: the mean, what each value pays more, and one look with the best reward on trust', () => {
+  const values = newAxisValues(new Grid([2, 3]), { least: -1, most: 1 });
+  expect(expectedReward(values, 5)).toBe(1);
+  learnAxisValues(values, 0, 1); // (0, 0)
+  learnAxisValues(values, 4, -1); // (1, 1)
+  learnAxisValues(values, 4, 1); // the same state: does not count again
+  // mean 0; first axis: (1 + 1) / 2 and (-1 + 1) / 2; second: (1 + 1) / 2, (-1 + 1) / 2, 1 / 1
+  expect(expectedReward(values, 0)).toBe(1); // 0 + 1 + 1, within the bounds
+  expect(expectedReward(values, 4)).toBe(0);
+  expect(expectedReward(values, 5)).toBe(1); // 0 + 0 + 1
+  expect(expectedReward(values, 1)).toBe(1);
+});
+
 test('SARSA settles at the values of its own ε-soft policy, which are not the optimal ones', async () => {
   const epsilon = 0.4;
   const all = await allRewards(small);
@@ -111,7 +158,11 @@ test('SARSA settles at the values of its own ε-soft policy, which are not the o
 });
 
 test('the random agent learns nothing and takes every action equally often', async () => {
-  const { table, events } = await run(small, { ...options, agent: 'random', initialQ: 'zero' }, 12_000);
+  const { table, events } = await run(
+    small,
+    { ...options, agent: 'random', initialQ: { least: 0, most: 0 } },
+    12_000,
+  );
   expect(table.q.every((value) => value === 0)).toBe(true);
   const corner = events.filter(({ state }) => state === 0);
   for (const action of small.allowed(0)) {
@@ -132,6 +183,23 @@ test.each(['q', 'sarsa', 'random'] as const)(
     expect(second.table).toEqual(straight.table);
   },
 );
+
+test('a table that values unseen states by their axes is saved with what it knows of them', async () => {
+  const settings = {
+    ...options,
+    agent: 'q',
+    table: 'afterstates',
+    epsilon: exploration('0.2'),
+    axes: newAxisValues(small.grid, { least: -1, most: 1 }),
+  } as const;
+  const copy = () => ({ ...settings, axes: structuredClone(settings.axes) });
+  const straight = await run(small, copy(), 60);
+  const first = await run(small, copy(), 23);
+  const second = await run(small, copy(), 60 - 23, JSON.parse(JSON.stringify(first.table)) as TabularState);
+  expect([...first.events, ...second.events]).toEqual(straight.events);
+  expect(second.table).toEqual(straight.table);
+  expect(straight.table.axes!.counts[0]!.reduce((sum, count) => sum + count)).toBeGreaterThan(5);
+});
 
 test('a reward that cannot be had leaves the table as it was, and the next try goes on', async () => {
   const straight = await run(small, options, 40);
@@ -157,7 +225,7 @@ test('a reward that cannot be had leaves the table as it was, and the next try g
 test('a table of another world is refused', async () => {
   const other = tabularEnvironment([4], 3, [0, 0, 0, 0], { gamma: 0.5, bonus: 1 });
   await expect(run(other, options, 1, newTable(small, options))).rejects.toThrow(
-    /this search is of q with 4 and 2/,
+    /this search is of q over actions with 4 and 2/,
   );
 });
 
@@ -231,7 +299,11 @@ describe('the goal’s bonus', () => {
       const environment = world(0.8, most, least, most, 0);
       const q = valueIteration(environment, await allRewards(environment), 1e-6);
       expect(shareThatReaches(environment, q)).toBeLessThan(0.9);
-      const loop = greedyPath(environment, q, environment.goal === 0 ? 479 : 0);
+      const loop = policyPath(
+        environment,
+        (state) => greedyAction(environment, q, state),
+        environment.goal === 0 ? 479 : 0,
+      );
       expect(loop.length).toBeGreaterThan(1);
     },
   );

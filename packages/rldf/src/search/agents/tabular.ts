@@ -7,12 +7,23 @@ import { noiseKey, Random } from '@rldf/torch';
 import { UserError } from '../../errors.js';
 import type { Environment } from '../environment.js';
 import type { Exploration, StepSize } from '../schedules.js';
+import { type AxisValues, expectedReward, learnAxisValues } from './axis-values.js';
 
 export const tabularAgents = ['q', 'sarsa', 'random'] as const;
 export type TabularAgent = (typeof tabularAgents)[number];
 
+/**
+ * What the table has entries for. `actions`: for Q(v, a), as Algorithm 1. `afterstates`: for the state v' that a leads to
+ * (Sutton & Barto 2018, section 6.8). Actions that lead to the same state have the same value R(v') + γ max Q(v', b), so
+ * nothing is lost, and what is learned on one way counts on all.
+ */
+export const tableKinds = ['actions', 'afterstates'] as const;
+export type TableKind = (typeof tableKinds)[number];
+
 export interface TabularOptions {
   agent: TabularAgent;
+  /** Default `actions`. */
+  table?: TableKind;
   epsilon: Exploration;
   alpha: StepSize;
   /** Of the agent: its Q-table, its actions and its start states. */
@@ -21,8 +32,10 @@ export interface TabularOptions {
   start?: number;
   /** Steps after which an episode ends without the goal. */
   episodeSteps: number;
-  /** Q at the beginning: zero, or uniform in [0, 1). The paper: at random. */
-  initialQ?: 'random' | 'zero';
+  /** Q at the beginning: uniform in [least, most). Default [0, 1); the paper says only: at random. */
+  initialQ?: { least: number; most: number };
+  /** Adds the reward expected by axis to entries that were not updated yet; `afterstates` only. */
+  axes?: AxisValues;
   /** The goal ends no episode: the agent goes on seeking rewards (paper, figure 10). The bonus is then paid at each entry. */
   continueAfterGoal?: boolean;
 }
@@ -32,8 +45,10 @@ export interface TabularState {
   agent: TabularAgent;
   states: number;
   actions: number;
-  /** [states x actions], row by row. */
+  table: TableKind;
+  /** [states x actions], row by row; of afterstates [states]. */
   q: number[];
+  axes?: AxisValues;
   /** Updates of each entry, in the same order. */
   visits: number[];
   /** Steps done. */
@@ -63,17 +78,22 @@ export interface StepEvent {
 }
 
 /** Q(v, a) at the beginning. */
-export function newTable(environment: Environment, options: TabularOptions): TabularState {
+export function newTable(
+  environment: Environment,
+  options: Pick<TabularOptions, 'agent' | 'table' | 'seed' | 'initialQ' | 'axes'>,
+): TabularState {
   const { states, actions } = environment;
   const random = new Random(noiseKey(options.seed, 'search-table'));
-  const q = Array.from({ length: states * actions }, () =>
-    options.initialQ === 'zero' ? 0 : random.uniform(),
-  );
+  const { table = 'actions', axes, initialQ: { least, most } = { least: 0, most: 1 } } = options;
+  const entries = table === 'actions' ? states * actions : states;
+  const q = Array.from({ length: entries }, () => least + (most - least) * random.uniform());
   return {
     agent: options.agent,
     states,
     actions,
+    table,
     q,
+    ...(axes === undefined ? {} : { axes }),
     visits: new Array<number>(q.length).fill(0),
     step: 0,
     episode: 0,
@@ -91,6 +111,42 @@ export function greedyAction(environment: Environment, q: readonly number[], sta
     .reduce((best, action) => (q[row + action]! > q[row + best]! ? action : best));
 }
 
+/** Which entry holds Q(v, a). */
+function entryOf(environment: Environment, { table, actions }: TabularState, state: number, action: number) {
+  return table === 'actions' ? state * actions + action : environment.move(state, action);
+}
+
+function entryValue({ q, visits, axes }: TabularState, entry: number): number {
+  return axes === undefined || visits[entry]! > 0 ? q[entry]! : q[entry]! + expectedReward(axes, entry);
+}
+
+/** Greedy in a table as it is at each call; of several equal actions the first. */
+export function tablePolicy(environment: Environment, table: TabularState): (state: number) => number {
+  return (state) => {
+    let best = -1;
+    let most = Number.NEGATIVE_INFINITY;
+    for (const action of environment.allowed(state)) {
+      const worth = entryValue(table, entryOf(environment, table, state, action));
+      if (worth > most) {
+        best = action;
+        most = worth;
+      }
+    }
+    return best;
+  };
+}
+
+/** Q(v, a) of all allowed actions as the table has it now, [states x actions]; -Infinity for the others. */
+export function actionValues(environment: Environment, table: TabularState): readonly number[] {
+  if (table.table === 'actions') return table.q;
+  const { states, actions } = environment;
+  const values = new Array<number>(states * actions).fill(Number.NEGATIVE_INFINITY);
+  for (let state = 0; state < states; state++)
+    for (const action of environment.allowed(state))
+      values[state * actions + action] = entryValue(table, environment.move(state, action));
+  return values;
+}
+
 /**
  * Learns without end; the caller stops. `table` is changed in place, and whole between two steps.
  * Yields after every step. All choices are keyed by (seed, step or episode), so that a table that was saved goes on as if
@@ -102,18 +158,26 @@ export async function* learn(
   table: TabularState,
 ): AsyncGenerator<StepEvent, never> {
   const { agent, epsilon, alpha, seed, episodeSteps, continueAfterGoal = false } = options;
-  const { q, visits } = table;
+  const { q, visits, axes } = table;
   const { actions, goal, gamma } = environment;
-  if (table.states !== environment.states || table.actions !== actions || table.agent !== agent) {
+  const kind = options.table ?? 'actions';
+  if (
+    table.states !== environment.states ||
+    table.actions !== actions ||
+    table.agent !== agent ||
+    table.table !== kind
+  ) {
     throw new UserError(
-      `Q-table: of agent ${table.agent} with ${table.states} states and ${table.actions} actions — this search is of ${agent} with ${environment.states} and ${actions}. Give the same grammar and agent, or begin anew`,
+      `Q-table: of agent ${table.agent} over ${table.table} with ${table.states} states and ${table.actions} actions — this search is of ${agent} over ${kind} with ${environment.states} and ${actions}. Give the same grammar, agent and table, or begin anew`,
     );
   }
+  const value = (state: number, action: number) => entryValue(table, entryOf(environment, table, state, action));
+  const greedy = tablePolicy(environment, table);
   const choose = (state: number, step: number): number => {
     const random = new Random(noiseKey(seed, 'search-action', step));
     const allowed = environment.allowed(state);
     if (agent === 'random' || random.uniform() < epsilon(step)) return random.choice(allowed);
-    return greedyAction(environment, q, state);
+    return greedy(state);
   };
   const startOf = (episode: number): number => {
     if (options.start !== undefined) return options.start;
@@ -123,7 +187,8 @@ export async function* learn(
   for (;;) {
     if (table.position < 0) {
       const start = startOf(table.episode);
-      await environment.reward(start); // an agent sees the picture it begins at
+      const seen = await environment.reward(start); // an agent sees the picture it begins at
+      if (axes !== undefined) learnAxisValues(axes, start, seen);
       table.position = start;
       table.episode++;
       table.episodeStep = 0;
@@ -139,12 +204,11 @@ export async function* learn(
     const nextAction = agent === 'sarsa' && !reachedGoal ? choose(next, step + 1) : -1;
     if (agent !== 'random') {
       // R + γ max_a Q(Υ', a), or R + γ Q(Υ', A'); the goal's own value is 0. An episode that was cut off goes on in thought.
-      const following = reachedGoal
-        ? 0
-        : q[next * actions + (agent === 'sarsa' ? nextAction : greedyAction(environment, q, next))]!;
-      const entry = state * actions + action;
-      const size = alpha(++visits[entry]!);
-      q[entry]! += size * (reward + gamma * following - q[entry]!);
+      const following = reachedGoal ? 0 : value(next, agent === 'sarsa' ? nextAction : greedy(next));
+      const entry = entryOf(environment, table, state, action);
+      const before = entryValue(table, entry);
+      q[entry] = before + alpha(++visits[entry]!) * (reward + gamma * following - before);
+      if (axes !== undefined && next !== goal) learnAxisValues(axes, next, reward);
     }
     table.step = step + 1;
     table.episodeStep++;
@@ -154,12 +218,16 @@ export async function* learn(
   }
 }
 
-/** States from `start` along the greedy policy, up to the goal or the first state that is met twice. */
-export function greedyPath(environment: Environment, q: readonly number[], start: number): number[] {
+/** States from `start` along a policy, up to the goal or the first state that is met twice. */
+export function policyPath(
+  environment: Environment,
+  act: (state: number) => number,
+  start: number,
+): number[] {
   const path = [start];
   const seen = new Set(path);
   for (let state = start; state !== environment.goal; ) {
-    state = environment.move(state, greedyAction(environment, q, state));
+    state = environment.move(state, act(state));
     path.push(state);
     if (seen.has(state)) break;
     seen.add(state);

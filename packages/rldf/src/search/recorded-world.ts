@@ -1,0 +1,96 @@
+/** A world whose pictures were all drawn and looked at before: searches in it cost microseconds a step. */
+
+import { noiseKey, Random } from '@rldf/torch';
+import type { Encoding } from './encoding.js';
+import type { Grid } from './environment.js';
+import type { SearchWorld } from './grid-world.js';
+import { goalBonus, type Observation, type SemanticReward } from './rewards.js';
+
+/** What was seen, by state; shared by all searches. */
+export interface Recording {
+  encoding: Encoding;
+  grid: Grid;
+  goal: number;
+  /** Of each state one or several pictures. */
+  pictures: readonly (readonly Observation[])[];
+}
+
+/** Rewards of the recording's pictures, in the same order, without the goal's bonus. */
+export function recordedRewards(
+  { pictures }: Recording,
+  reward: Pick<SemanticReward, 'of'>,
+): readonly (readonly number[])[] {
+  return pictures.map((ofState) => ofState.map((picture) => reward.of(picture)));
+}
+
+export interface RecordedOptions {
+  reward: Pick<SemanticReward, 'least' | 'most'>;
+  rewards: readonly (readonly number[])[];
+  gamma: number;
+  /** Default: `goalBonus`. */
+  bonus?: number;
+  /** Dynamic seeds: each visit shows one of the state's pictures at random. Default: always the first. */
+  dynamicSeed?: number;
+}
+
+export class RecordedWorld implements SearchWorld {
+  readonly encoding: Encoding;
+  readonly grid: Grid;
+  readonly states: number;
+  readonly actions: number;
+  readonly goal: number;
+  readonly gamma: number;
+  readonly bonus: number;
+  readonly leastReward: number;
+  readonly mostReward: number;
+  readonly visited = new Set<number>();
+  readonly #pictures: Recording['pictures'];
+  readonly #rewards: RecordedOptions['rewards'];
+  readonly #dynamicSeed: number | undefined;
+  #looks = 0;
+
+  constructor({ encoding, grid, goal, pictures }: Recording, options: RecordedOptions) {
+    const { reward, rewards, gamma } = options;
+    this.encoding = encoding;
+    this.grid = grid;
+    this.states = this.grid.states;
+    this.actions = this.grid.actions;
+    this.goal = goal;
+    this.gamma = gamma;
+    this.bonus = options.bonus ?? goalBonus(reward, gamma, this.grid.diameter);
+    this.leastReward = reward.least;
+    this.mostReward = reward.most;
+    this.#pictures = pictures;
+    this.#rewards = rewards;
+    this.#dynamicSeed = options.dynamicSeed;
+  }
+
+  allowed(state: number): readonly number[] {
+    return this.grid.allowed(state);
+  }
+
+  move(state: number, action: number): number {
+    return this.grid.move(state, action);
+  }
+
+  reward(state: number): number {
+    this.visited.add(state);
+    return this.#shown(this.#rewards[state]!) + (state === this.goal ? this.bonus : 0);
+  }
+
+  async pictureReward(state: number): Promise<number> {
+    return this.reward(state) - (state === this.goal ? this.bonus : 0);
+  }
+
+  async observe(state: number): Promise<Observation> {
+    this.visited.add(state);
+    return this.#shown(this.#pictures[state]!);
+  }
+
+  #shown<Value>(values: readonly Value[]): Value {
+    if (this.#dynamicSeed === undefined) return values[0]!;
+    return values[
+      new Random(noiseKey(this.#dynamicSeed, 'search-look', this.#looks++)).integer(values.length)
+    ]!;
+  }
+}
