@@ -5,20 +5,42 @@ const addon = require('../packages/torch/build/torch.node');
 const gpu = 'cuda:0';
 const there = new Set();
 const copyInto = new Set([addon.resolve('copy_', '')]);
+const contiguous = addon.resolve('contiguous', '');
 const schemas = new Map();
+/** Shapes by the handle on the CPU. */
+const fetched = new Map();
+
+/** At the commas outside of brackets and quotes. */
+const split = (list) =>
+  (list.match(/(?:[^,(["]|\([^)]*\)|\[[^\]]*\]|"[^"]*")+/g) ?? [])
+    .map((text) => text.trim())
+    .filter((text) => text !== '*');
+
+/** Such as `Tensor(a!)[] self`, `int[2] stride=1`: what stands before its name, without `(a!)`. */
+const kindOf = (text) => text.replace(/\([^)]*\)/, '').split(/[? =]/)[0];
 
 function kindsOf(operator) {
-  const kinds = schemas.get(operator) ?? {
-    arguments: addon.schema(operator).map((argument) => argument.split(/[? ]/)[0]),
-    results: addon.results(operator),
-  };
-  schemas.set(operator, kinds);
-  return kinds;
+  if (!schemas.has(operator)) {
+    const [, given, made] = /^[^(]*\((.*)\) -> (.*)$/.exec(addon.schema(operator));
+    const results = split(made.replace(/^\((.*)\)$/, '$1')).map(kindOf);
+    schemas.set(operator, { arguments: split(given).map(kindOf), results });
+  }
+  return schemas.get(operator);
+}
+
+/** Operators that are not computed like all others. */
+const special = { 'rldf::cuda_devices': new Set(), 'rldf::grad': new Set() };
+
+/** Gradients lie where the inputs do. */
+function gradients(operator, args) {
+  const found = addon.call(operator, ...args);
+  for (const [i, handle] of args[1].entries()) if (there.has(handle)) mark(found[i]);
+  return found;
 }
 
 /** What the tests look at. */
 const seen = {
-  /** Shapes of the tensors that an operator moved from the GPU to the CPU. */
+  /** Shapes of the tensors that an operator moved from the GPU to the CPU, but for those whose bytes were read there. */
   fetched: [],
   /** Tensors that were made on the GPU. */
   made: 0,
@@ -35,14 +57,16 @@ function mark(result) {
 module.exports = {
   ...addon,
   seen,
-  cudaDevices: () => 1,
   device: (handle) => (there.has(handle) ? gpu : 'cpu'),
   resolve(name, overload) {
     const operator = addon.resolve(name, overload);
     if (name === 'copy_') copyInto.add(operator);
+    special[name]?.add(operator);
     return operator;
   },
   call(operator, ...args) {
+    if (special['rldf::cuda_devices'].has(operator)) return 1;
+    if (special['rldf::grad'].has(operator)) return gradients(operator, args);
     const kinds = kindsOf(operator);
     const tensors = args
       .flatMap((arg, i) => (kinds.arguments[i]?.startsWith('Tensor') ? [arg].flat() : []))
@@ -55,15 +79,18 @@ module.exports = {
     }
     const place = kinds.arguments.indexOf('Device');
     const asked = place === -1 ? undefined : args[place];
-    if (asked === 'cpu' && onGpu.length > 0) seen.fetched.push(addon.shape(onGpu[0]));
     const result = addon.call(operator, ...args.map((arg, i) => (i === place && arg === gpu ? 'cpu' : arg)));
+    if (operator === contiguous && fetched.has(args[0])) fetched.set(result, fetched.get(args[0]));
+    if (asked === 'cpu' && onGpu.length > 0) {
+      fetched.set(result, addon.shape(result));
+      seen.fetched.push(fetched.get(result));
+    }
     const isThere = asked === gpu || (asked !== 'cpu' && !copyInto.has(operator) && onGpu.length > 0);
     if (isThere && kinds.results.some((kind) => kind.startsWith('Tensor'))) mark(result);
     return result;
   },
-  grad(outputs, inputs, ...rest) {
-    const gradients = addon.grad(outputs, inputs, ...rest);
-    for (const [i, handle] of inputs.entries()) if (there.has(handle)) mark(gradients[i]);
-    return gradients;
+  copyBytes(handle, bytes, into) {
+    if (!into && fetched.has(handle)) seen.fetched.splice(seen.fetched.indexOf(fetched.get(handle)) >>> 0, 1);
+    return addon.copyBytes(handle, bytes, into);
   },
 };

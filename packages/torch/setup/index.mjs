@@ -122,8 +122,10 @@ export async function buildAddon(libtorch, say, folder = join(packageFolder, 'bu
   mkdirSync(folder, { recursive: true });
   const include = join(libtorch, 'include');
   const headers = dirname(createRequire(import.meta.url).resolve('node-api-headers/package.json'));
+  // compiled for OpenMP but not linked with it: at::parallel_for then finds the pool of threads that libtorch has
+  const openMp = process.platform === 'linux' && !stdout.includes('clang') ? ['-fopenmp'] : [];
   const flags = [
-    ...['-std=c++20', '-O3', '-DNDEBUG', '-fPIC', '-DNAPI_VERSION=8'],
+    ...['-std=c++20', '-O3', '-DNDEBUG', '-fPIC', '-DNAPI_VERSION=8', ...openMp],
     ...[join(headers, 'include'), include, join(include, 'torch', 'csrc', 'api', 'include')].map(
       (path) => `-I${path}`,
     ),

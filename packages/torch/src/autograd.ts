@@ -1,6 +1,13 @@
 import { dtypeNumber } from './dtype.js';
-import { native } from './native.js';
+import { type Handle, native } from './native.js';
 import { Tensor, wrap } from './tensor.js';
+
+const op = {
+  grad: native.resolve('rldf::grad', ''),
+  gradEnabled: native.resolve('rldf::grad_enabled', ''),
+  setGradEnabled: native.resolve('rldf::set_grad_enabled', ''),
+  autocast: native.resolve('rldf::autocast', ''),
+};
 
 /** Runs `fn` without recording operations for differentiation. */
 export function noGrad<T>(fn: () => T): T {
@@ -13,11 +20,12 @@ export function enableGrad<T>(fn: () => T): T {
 }
 
 function withGradMode<T>(on: boolean, fn: () => T): T {
-  const before = native.gradEnabled(on);
+  const before = native.call(op.gradEnabled);
+  native.call(op.setGradEnabled, on);
   try {
     return fn();
   } finally {
-    native.gradEnabled(before);
+    native.call(op.setGradEnabled, before);
   }
 }
 
@@ -33,13 +41,13 @@ export function autocast<T>(
   device: 'cpu' | 'cuda' = 'cpu',
 ): T {
   if (dtype === 'float32' || autocasting) return fn();
-  native.autocast(device, dtypeNumber(dtype));
+  native.call(op.autocast, device, dtypeNumber(dtype));
   autocasting = true;
   try {
     return fn();
   } finally {
     autocasting = false;
-    native.autocast(device, null);
+    native.call(op.autocast, device, null);
   }
 }
 
@@ -82,12 +90,13 @@ function call(
   inputs: readonly Tensor[],
   options: GradOptions,
   allowUnused: boolean,
-) {
+): (Handle | undefined)[] {
   const list = outputs instanceof Tensor ? [outputs] : outputs;
-  return native.grad(
+  return native.call(
+    op.grad,
     list.map((tensor) => tensor.handle),
     inputs.map((tensor) => tensor.handle),
-    options.gradOutputs === undefined ? null : options.gradOutputs.map((tensor) => tensor.handle),
+    (options.gradOutputs ?? []).map((tensor) => tensor.handle),
     options.retainGraph ?? false,
     options.createGraph ?? false,
     allowUnused,

@@ -1,11 +1,19 @@
 import { UserError } from './errors.js';
 import { native } from './native.js';
 
+const op = {
+  cudaDevices: native.resolve('rldf::cuda_devices', ''),
+  setThreads: native.resolve('rldf::set_threads', ''),
+  setWinograd: native.resolve('rldf::set_winograd', ''),
+  threads: native.resolve('rldf::threads', ''),
+  version: native.resolve('rldf::version', ''),
+};
+
 export type Device = 'cpu' | 'cuda' | `cuda:${number}`;
 
 /** The devices of this machine, `cpu` first. */
 export function availableDevices(): Device[] {
-  const cuda = Array.from({ length: native.cudaDevices() }, (_, i) => `cuda:${i}` as const);
+  const cuda = Array.from({ length: native.call(op.cudaDevices) as number }, (_, i) => `cuda:${i}` as const);
   return ['cpu', ...cuda];
 }
 
@@ -24,16 +32,14 @@ export function deviceName(device: Device): string {
 
 /** CPU threads that libtorch uses inside one operator. */
 export function threads(): number {
-  return native.threads();
+  return native.call(op.threads);
 }
 
 export function setThreads(count: number): void {
-  native.threads(count);
-}
-
-/** Treat denormal numbers as zero on this thread: much faster where they are frequent, and less exact. */
-export function flushDenormals(on: boolean): boolean {
-  return native.flushDenormals(on);
+  if (count < 1 || count > 1024) {
+    throw new UserError(`setThreads: ${count} threads were asked for — from 1 to 1024 there can be.`);
+  }
+  native.call(op.setThreads, count);
 }
 
 /**
@@ -43,10 +49,10 @@ export function flushDenormals(on: boolean): boolean {
  * @returns whether this machine has it: x86-64 with AVX-512; elsewhere libtorch's convolution is taken
  */
 export function setWinograd(on: boolean): boolean {
-  return native.call(native.resolve('rldf::set_winograd', ''), on);
+  return native.call(op.setWinograd, on);
 }
 
 /** Version of the linked libtorch, such as `2.13.0`. */
 export function torchVersion(): string {
-  return native.version();
+  return native.call(op.version);
 }

@@ -1,5 +1,5 @@
 import { type Device, deviceName } from './device.js';
-import { type DType, dtypeNumber } from './dtype.js';
+import { type DType, dtypeNumber, itemSize } from './dtype.js';
 import { UserError } from './errors.js';
 import { native } from './native.js';
 import { type Tensor, wrap } from './tensor.js';
@@ -92,7 +92,8 @@ export function tensor(
   const shape = options.shape ?? (typed ? [flat.length] : shapeOf(data as NestedNumbers));
   const device = deviceName(options.device ?? 'cpu');
   const carrier: DType = dtype === 'float16' || dtype === 'bfloat16' ? 'float32' : dtype;
-  const made = wrap(native.fromBytes(carrierArray(flat, own, typed, carrier), dtypeNumber(carrier), shape));
+  const { buffer, byteOffset, byteLength } = carrierArray(flat, own, typed, carrier);
+  const made = fromBytes(new Uint8Array(buffer, byteOffset, byteLength), carrier, shape);
   if (carrier === dtype && device === 'cpu') return made;
   const converted = made.to({ dtype, device: device as Device });
   made.free();
@@ -101,7 +102,16 @@ export function tensor(
 
 /** A tensor from raw little-endian bytes, row-major. */
 export function fromBytes(bytes: Uint8Array, dtype: DType, shape: readonly number[]): Tensor {
-  return wrap(native.fromBytes(bytes, dtypeNumber(dtype), shape));
+  dtypeNumber(dtype); // refuses an unknown one
+  const wanted = shape.reduce((count, size) => count * size, itemSize[dtype]);
+  if (bytes.length !== wanted) {
+    throw new UserError(
+      `tensor: ${wanted} bytes cannot be made from ${bytes.length} bytes — dtype, shape and data must agree.`,
+    );
+  }
+  const made = empty(shape, { dtype });
+  native.copyBytes(made.handle, bytes, true);
+  return made;
 }
 
 function carrierArray(

@@ -10,43 +10,23 @@ export type OperatorNumber = number;
 
 /** What the addon exports (packages/torch/native/addon.cc). */
 export interface Native {
+  /** An operator of libtorch, or one of ours: `rldf::name` (packages/torch/native/runtime.cc, kernels). */
   resolve(name: string, overload: string): OperatorNumber;
   // biome-ignore lint/suspicious/noExplicitAny: arguments and results follow the operator's schema
   call(operator: OperatorNumber, ...args: unknown[]): any;
-  /** One string an argument: kind, `?` if optional, name, `=` if it has a default, `!` if it is written. */
-  schema(operator: OperatorNumber): string[];
-  /** The kinds of the results. */
-  results(operator: OperatorNumber): string[];
+  /** In libtorch's own words; schema.ts reads them. */
+  schema(operator: OperatorNumber): string;
   listOperators(): string[];
-  shape(handle: Handle): number[];
-  dtype(handle: Handle): number;
-  device(handle: Handle): string;
-  requiresGrad(handle: Handle, on?: boolean): boolean;
   isLive(handle: Handle): boolean;
-  fromBytes(bytes: ArrayBufferView, dtype: number, shape: readonly number[]): Handle;
-  toBytes(handle: Handle): ArrayBuffer;
-  item(handle: Handle): number | bigint;
-  free(handle: Handle): boolean;
-  keep(handle: Handle): void;
-  scopeBegin(): void;
-  scopeEnd(survivors: Handle[]): void;
-  liveTensors(): number;
-  liveBytes(): number;
-  allocatedBytes(reset?: boolean): [now: number, most: number];
-  gradEnabled(on?: boolean): boolean;
-  autocast(device: string, dtype: number | null): void;
-  grad(
-    outputs: Handle[],
-    inputs: Handle[],
-    gradOutputs: Handle[] | null,
-    retainGraph: boolean,
-    createGraph: boolean,
-    allowUnused: boolean,
-  ): (Handle | undefined)[];
-  threads(count?: number): number;
-  cudaDevices(): number;
-  flushDenormals(on: boolean): boolean;
-  version(): string;
+  shape(handle: Handle): number[];
+  device(handle: Handle): string;
+  dtype(handle: Handle): number;
+  requiresGrad(handle: Handle): boolean;
+  /** The bytes of a dense tensor on the CPU, from `bytes` into it or the other way. */
+  copyBytes(handle: Handle, bytes: Uint8Array, into: boolean): void;
+  /** Frees the handles in places [from, to); those that are stale are passed over. */
+  free(handles: Float64Array, from: number, to: number): void;
+  live(): [tensors: number, bytes: number];
 }
 
 /** RLDF_TORCH_ADDON names another build, such as one against another libtorch. */

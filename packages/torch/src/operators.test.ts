@@ -2,6 +2,7 @@ import { beforeEach, expect, test, vi } from 'vitest';
 import * as torch from './index.js';
 import { native } from './native.js';
 import { op } from './operators.js';
+import { schemaOf } from './schema.js';
 
 // Every call of the typed methods, functions, factories and optimisers is held against the schema of the linked libtorch.
 const seen = vi.hoisted(() => ({ operators: new Set<number>(), faults: [] as string[] }));
@@ -29,15 +30,14 @@ vi.mock('./native.js', async (original) => {
   };
   const call = (operator: number, ...args: unknown[]) => {
     seen.operators.add(operator);
-    const schema = real.native.schema(operator);
+    const schema = schemaOf(operator).arguments;
     const name = names.get(operator) ?? `operator ${operator}`;
     if (args.length > schema.length)
-      seen.faults.push(`${name}: ${args.length} arguments for ${schema.join(', ')}`);
-    schema.forEach((argument, i) => {
-      const [kind = ''] = argument.split(' ');
+      seen.faults.push(`${name}: ${args.length} arguments for ${schema.length}`);
+    schema.forEach(({ kind, optional, hasDefault, name: argument }, i) => {
       const missing = args[i] === undefined || args[i] === null;
-      if (missing ? !kind.endsWith('?') && !argument.endsWith('=') : !fits(kind.replace('?', ''), args[i])) {
-        seen.faults.push(`${name}: ${argument} was given ${String(args[i])}`);
+      if (missing ? !optional && !hasDefault : !fits(kind, args[i])) {
+        seen.faults.push(`${name}: ${kind} ${argument} was given ${String(args[i])}`);
       }
     });
     return real.native.call(operator, ...args);

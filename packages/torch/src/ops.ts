@@ -1,7 +1,8 @@
 import { deviceName } from './device.js';
-import { type DType, dtypeNumber, isDType } from './dtype.js';
-import { UserError } from './errors.js';
+import { type DType, dtypeNumber } from './dtype.js';
+import { shown, UserError } from './errors.js';
 import { type Handle, native } from './native.js';
+import { schemaOf } from './schema.js';
 import { Tensor, wrap } from './tensor.js';
 
 export type OperatorResult = Tensor | number | bigint | string | boolean | undefined | OperatorResult[];
@@ -87,14 +88,14 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
     );
   }
   const number = native.resolve(name, overload);
-  const schema = native.schema(number);
-  if (!name.endsWith('_') && schema.some((argument) => argument.endsWith('!'))) {
+  const schema = schemaOf(number);
+  if (!name.endsWith('_') && schema.arguments.some(({ written }) => written)) {
     throw new UserError(
       `ops.aten: ${full} is refused — it resizes and writes an output that is given to it. Use the overload that returns its result.`,
     );
   }
-  const kinds = schema.map((argument) => (argument.split(' ')[0] as string).replace(/\?$/, ''));
-  const results = native.results(number);
+  const kinds = schema.arguments.map(({ kind }) => kind);
+  const { results } = schema;
   const neverEnds = Object.hasOwn(endless, name) ? endless[name] : undefined;
   return (...args) => {
     if (neverEnds?.(args)) {
@@ -125,11 +126,18 @@ function toNative(where: string, kind: string, value: unknown, inputs: Tensor[])
   if (value instanceof Tensor || (Array.isArray(value) && value.some((item) => item instanceof Tensor))) {
     throw new UserError(`${where}: expected ${kind}, got a Tensor — use item() for a number.`);
   }
-  if (kind === 'ScalarType' && typeof value === 'string' && isDType(value))
-    return dtypeNumber(value as DType);
+  if (kind === 'ScalarType') return dtypeNumber(value as DType);
   if (kind === 'Device' && typeof value === 'string') return deviceName(value as 'cpu');
+  const choices = Object.hasOwn(numbered, kind) ? numbered[kind] : undefined;
+  if (choices !== undefined && !choices.includes(value as number))
+    throw new UserError(
+      `${where}: expected one of ${choices.join(', ')} for the ${kind}, got ${shown(value)}.`,
+    );
   return value;
 }
+
+/** Kinds whose numbers libtorch does not check: strided; contiguous, preserve, channels last, channels last 3d. */
+const numbered: Readonly<Record<string, readonly number[]>> = { Layout: [0], MemoryFormat: [0, 1, 2, 3] };
 
 /** A number is a handle only where the schema says Tensor. A result that is one of the operands keeps its wrapper. */
 function fromNative(kind: string, value: unknown, inputs: Tensor[]): OperatorResult {

@@ -1,7 +1,7 @@
-import { type DType, dtypeNumber } from './dtype.js';
 import { UserError } from './errors.js';
-import { fromBytes, type TensorOptions } from './factories.js';
+import type { TensorOptions } from './factories.js';
 import { native } from './native.js';
+import { scope } from './scope.js';
 import { type Tensor, wrap } from './tensor.js';
 
 /**
@@ -57,19 +57,16 @@ function draw(
   options: TensorOptions,
   normal: boolean,
 ): Tensor {
-  const words = new Uint32Array(keys.length * 4);
-  keys.forEach((key, i) => {
-    words.set(key, i * 4);
+  const { dtype = 'float32', device = 'cpu' } = options;
+  const words = keys.flatMap((key) => [...key]);
+  return scope(() => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const exact = wrap(native.call(philox, words, count, normal)).reshape([keys.length, ...shape]); // float64
+    if (dtype === 'float64') return exact.to({ dtype, device });
+    const scale = 2 ** 24; // to the nearest float32 a uniform number would reach 1
+    const rounded = normal ? exact : exact.mul(scale).floor().div(scale);
+    return rounded.to('float32').to({ dtype, device }); // half precisions are rounded from float32
   });
-  const dtype: DType = options.dtype ?? 'float32';
-  const carrier = dtypeNumber(dtype === 'float64' ? 'float64' : 'float32');
-  const table = fromBytes(new Uint8Array(words.buffer), 'int32', [keys.length, 4]);
-  const made = wrap(native.call(philox, table.handle, shape, carrier, normal));
-  table.free();
-  if ((dtype === 'float32' || dtype === 'float64') && (options.device ?? 'cpu') === 'cpu') return made;
-  const converted = made.to({ dtype, ...(options.device === undefined ? {} : { device: options.device }) });
-  made.free();
-  return converted;
 }
 
 /** Standard normal noise, [keys.length, ...shape]; entry i depends on keys[i] alone. */

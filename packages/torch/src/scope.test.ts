@@ -239,9 +239,10 @@ test('a worker has handles of its own', async () => {
     `const { parentPort, workerData } = require('node:worker_threads');
      const torch = require(workerData.addon);
      let stale; try { torch.shape(workerData.handle); stale = false } catch (error) { stale = /freed, or is no tensor/.test(error.message) }
-     const before = torch.liveTensors();
-     const mine = torch.fromBytes(new Float32Array([4, 5]), 6, [2]);
-     parentPort.postMessage({ stale, before, handle: mine, sum: torch.item(torch.call(torch.resolve('sum', ''), mine)) });`,
+     const [before] = torch.live();
+     const call = (name, overload, ...args) => torch.call(torch.resolve(name, overload), ...args);
+     const mine = call('full', '', [2], 4.5);
+     parentPort.postMessage({ stale, before, handle: mine, sum: call('item', '', call('sum', '', mine)) });`,
     { eval: true, workerData: { addon: addonFile, handle: mine.handle } },
   );
   const answer = await new Promise<Record<string, unknown>>((resolve, reject) => {

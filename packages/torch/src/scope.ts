@@ -1,6 +1,7 @@
-import { InternalError } from './errors.js';
+import { InternalError, UserError } from './errors.js';
+import { closeScope, dropMade, openScope } from './made.js';
 import { native } from './native.js';
-import { scopeDepth, Tensor } from './tensor.js';
+import { Tensor } from './tensor.js';
 
 /** Calls `visit` for every tensor in a tree of arrays, plain objects, maps and sets. */
 export function forEachTensor(tree: unknown, visit: (tensor: Tensor) => void): void {
@@ -23,8 +24,7 @@ type Synchronous<T> = T extends PromiseLike<unknown> | Generator | AsyncGenerato
  * @throws if `fn` returns a promise or a generator.
  */
 export function scope<T>(fn: () => Synchronous<T>): T {
-  native.scopeBegin();
-  scopeDepth.value++;
+  const mark = openScope();
   const survivors: Tensor[] = [];
   try {
     const result = fn();
@@ -36,9 +36,8 @@ export function scope<T>(fn: () => Synchronous<T>): T {
     forEachTensor(result, (tensor) => survivors.push(tensor));
     return result;
   } finally {
-    scopeDepth.value--;
-    native.scopeEnd(survivors.map((tensor) => tensor.handle));
-    if (scopeDepth.value === 0) for (const tensor of survivors) tensor.watch();
+    const handles = survivors.map((tensor) => tensor.handle);
+    if (!closeScope(mark, handles)) for (const tensor of survivors) tensor.watch();
   }
 }
 
@@ -50,11 +49,22 @@ function isDeferred(value: unknown): boolean {
 /** Lets the tensors in `tree` outlive every scope, until `free()` (or, as a safety net, the garbage collector). */
 export function keep<T>(tree: T): T {
   forEachTensor(tree, (tensor) => {
-    native.keep(tensor.handle);
+    if (!tensor.isLive) {
+      throw new UserError(
+        'keep: the tensor was freed — it may have been made inside a scope() that has ended; return it from the scope.',
+      );
+    }
+    dropMade(tensor.handle);
     tensor.watch();
   });
   return tree;
 }
+
+const op = {
+  allocatedBytes: native.resolve('rldf::allocated_bytes', ''),
+  peakBytes: native.resolve('rldf::peak_bytes', ''),
+  resetPeakBytes: native.resolve('rldf::reset_peak_bytes', ''),
+};
 
 /** Frees every tensor in `tree`. */
 export function free(tree: unknown): void {
@@ -63,17 +73,17 @@ export function free(tree: unknown): void {
 
 /** Tensors that are alive: a metric of every run. */
 export function liveTensors(): number {
-  return native.liveTensors();
+  return native.live()[0];
 }
 
 /** Bytes of the distinct storages behind the living tensors. Graph-internal tensors are not counted. */
 export function liveBytes(): number {
-  return native.liveBytes();
+  return native.live()[1];
 }
 
 /** Bytes that libtorch's CPU tensors hold, those inside the autograd graph and inside operators included. */
 export function allocatedBytes(): number {
-  return native.allocatedBytes()[0];
+  return native.call(op.allocatedBytes);
 }
 
 /**
@@ -81,10 +91,10 @@ export function allocatedBytes(): number {
  * environments of the process together.
  */
 export function peakBytes(): number {
-  return native.allocatedBytes()[1];
+  return native.call(op.peakBytes);
 }
 
 /** Lets `peakBytes` begin anew from what is held now. */
 export function resetPeakBytes(): void {
-  native.allocatedBytes(true);
+  native.call(op.resetPeakBytes);
 }

@@ -219,7 +219,7 @@ test('threads', () => {
   const before = threads();
   setThreads(1);
   expect(threads()).toBe(1);
-  expect(() => setThreads(0)).toThrow(/between 1 and 1024/);
+  expect(() => setThreads(0)).toThrow(/from 1 to 1024/);
   expect(() => setThreads(1.5)).toThrow(/expected an integer/);
   setThreads(before);
 });

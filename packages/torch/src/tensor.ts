@@ -1,20 +1,18 @@
 import { type Device, deviceName } from './device.js';
-import { type DType, dtypeLabel, dtypeName, dtypeNumber, isDType } from './dtype.js';
+import { type DType, dtypeLabel, dtypeName, dtypeNumber, isDType, itemSize } from './dtype.js';
 import { UserError } from './errors.js';
+import { addMade, freeHandle } from './made.js';
 import { type Handle, native } from './native.js';
 import { op } from './operators.js';
 
-/** How many scopes are open. Tensors made at depth 0 are watched by the garbage collector as a safety net. */
-export const scopeDepth = { value: 0 };
-
-const collected = new FinalizationRegistry<Handle>((handle) => native.free(handle));
+const collected = new FinalizationRegistry<Handle>(freeHandle);
 
 const { call } = native;
 
-/** Wraps a new handle. One handle has one wrapper. */
+/** Wraps a new handle, which belongs to the innermost scope, or to the garbage collector. One handle has one wrapper. */
 export function wrap(handle: Handle): Tensor {
   const tensor = new Tensor(handle);
-  if (scopeDepth.value === 0) tensor.watch();
+  if (!addMade(handle)) tensor.watch();
   return tensor;
 }
 
@@ -54,7 +52,7 @@ export class Tensor implements Disposable {
 
   /** Frees the memory now. Freeing twice is harmless; using a freed tensor is an error. */
   free(): void {
-    native.free(this.handle);
+    freeHandle(this.handle);
   }
   [Symbol.dispose](): void {
     this.free();
@@ -62,31 +60,31 @@ export class Tensor implements Disposable {
 
   /** The only element as a number. int64 beyond 2^53 is refused: read such tensors with `toArray()`. */
   item(): number {
-    const value = native.item(this.handle);
+    const value = call(op.item, this.handle);
     if (typeof value === 'bigint') {
       throw new UserError(
         `Tensor.item: ${value} is beyond 2^53 and would lose digits — use toArray(), which gives BigInt.`,
       );
     }
-    return value;
+    return Number(value); // true is 1
   }
   /** A flat row-major copy. float16 and bfloat16 come as Float32Array, bool as Uint8Array of 0 and 1. */
   toArray(): Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array {
     switch (this.dtype) {
       case 'float64':
-        return new Float64Array(native.toBytes(this.handle));
+        return new Float64Array(this.bytes().buffer);
       case 'float32':
-        return new Float32Array(native.toBytes(this.handle));
+        return new Float32Array(this.bytes().buffer);
       case 'int64':
-        return new BigInt64Array(native.toBytes(this.handle));
+        return new BigInt64Array(this.bytes().buffer);
       case 'int32':
-        return new Int32Array(native.toBytes(this.handle));
+        return new Int32Array(this.bytes().buffer);
       case 'uint8':
       case 'bool':
-        return new Uint8Array(native.toBytes(this.handle));
+        return this.bytes();
       default: {
         const wide = this.to('float32');
-        const array = new Float32Array(native.toBytes(wide.handle));
+        const array = new Float32Array(wide.bytes().buffer);
         wide.free();
         return array;
       }
@@ -97,13 +95,17 @@ export class Tensor implements Disposable {
     return Array.from(this.toArray() as ArrayLike<number | bigint>, Number);
   }
   /** A copy of the raw bytes, row-major. */
-  bytes(): Uint8Array {
-    return new Uint8Array(native.toBytes(this.handle));
+  bytes(): Uint8Array<ArrayBuffer> {
+    const bytes = new Uint8Array(this.numel * itemSize[this.dtype]);
+    using here = this.device === 'cpu' ? undefined : this.to('cpu');
+    using dense = (here ?? this).contiguous();
+    native.copyBytes(dense.handle, bytes, false);
+    return bytes;
   }
 
   /** Marks a leaf as one that gradients are wanted for. */
   requiresGrad_(on = true): this {
-    native.requiresGrad(this.handle, on);
+    call(op.requiresGrad_, this.handle, on);
     return this;
   }
   /** The same values, cut from the graph; shares memory. */

@@ -8,6 +8,7 @@ test('every reward has a whole card', async () => {
   expect(cards.map(({ name }: { name: string }) => name)).toEqual([
     'jpeg-compressibility',
     'jpeg-incompressibility',
+    'jpeg-estimate',
     'clip-score',
     'preference',
     'image-reward',
@@ -29,7 +30,7 @@ test('a card is found by the beginning of its name', async () => {
 
 test.each([
   [['rewards', 'beauty'], 'no built-in reward of this name — there are jpeg-compressibility'],
-  [['rewards', 'jpeg'], 'could be jpeg-compressibility or jpeg-incompressibility'],
+  [['rewards', 'jpeg'], 'could be jpeg-compressibility'],
   [['rewards', 'torture', 'clip', '--pictures', '2'], '--pictures 2: expected a whole number from 8'],
   [['rewards', 'torture', './nowhere.ts'], 'there is no file'],
 ])('%j is a mistake that is explained', async (words, message) => {

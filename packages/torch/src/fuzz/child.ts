@@ -5,6 +5,7 @@ import { writeSync } from 'node:fs';
 import fc from 'fast-check';
 import * as torch from '../index.js';
 import { native } from '../native.js';
+import { schemaOf } from '../schema.js';
 import { fuzzOperators } from './operators.js';
 
 const [seed = 1, calls = 1000] = process.argv.slice(2).map(Number);
@@ -226,11 +227,8 @@ const factories = free.map((name) =>
 );
 const raw = fuzzOperators.map((full) => {
   const [name = '', ...overload] = full.split('.');
-  const kinds = native.schema(native.resolve(name, overload.join('.'))).map((text) => {
-    const kind = text.split(' ')[0] as string;
-    return text.endsWith('=') && !kind.endsWith('?') ? `${kind}=` : kind;
-  });
-  const exact = fc.tuple(...kinds.map((kind) => argument(kind.replace(/=$/, '')).map((value) => value)));
+  const { arguments: wanted } = schemaOf(native.resolve(name, overload.join('.')));
+  const exact = fc.tuple(...wanted.map(({ kind, optional }) => argument(optional ? `${kind}?` : kind)));
   const f = torch.ops.aten(name, overload.join('.'));
   return target(
     `aten::${full}`,

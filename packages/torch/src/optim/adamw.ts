@@ -1,3 +1,4 @@
+import { noGrad } from '../autograd.js';
 import { UserError } from '../errors.js';
 import { zeros } from '../factories.js';
 import { native } from '../native.js';
@@ -45,8 +46,7 @@ export class AdamW {
     if (grads.length === 0) return;
     const { betas, weightDecay, epsilon } = this.#options;
     const handles = (list: readonly Tensor[]) => list.map((t) => t.handle);
-    const before = native.gradEnabled(false);
-    try {
+    noGrad(() => {
       native.call(increment, handles(this.#steps), 1);
       native.call(
         fused,
@@ -64,9 +64,7 @@ export class AdamW {
         false,
         false,
       );
-    } finally {
-      native.gradEnabled(before);
-    }
+    });
   }
 
   state(): StateTree {

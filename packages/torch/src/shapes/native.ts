@@ -35,16 +35,10 @@ export interface ShapesNative extends Native {
   takeWork(): Work[];
 }
 
-interface Slot {
-  value: Value;
-  kept: boolean;
-}
-
 export function shapesNative(): ShapesNative {
   const memory = new Memory();
   const names: string[] = [];
-  const slots = new Map<Handle, Slot>();
-  const scopes: Handle[][] = [];
+  const values = new Map<Handle, Value>();
   const works = new Map<string, Work>();
   let last = 2 ** 40; // above any other number that an operator is given
   let recording = true;
@@ -52,24 +46,22 @@ export function shapesNative(): ShapesNative {
   let current = backwardOperator;
 
   const valueAt = (handle: Handle): Value => {
-    const slot = slots.get(handle);
-    if (slot === undefined) throw new InternalError(`shapes: the tensor ${handle} was freed.`);
-    return slot.value;
+    const value = values.get(handle);
+    if (value === undefined) throw new InternalError(`shapes: the tensor ${handle} was freed.`);
+    return value;
   };
   const give = (value: Value): Handle => {
     const handle = ++last;
-    slots.set(handle, { value, kept: false });
+    values.set(handle, value);
     hold(value.origin);
-    scopes.at(-1)?.push(handle);
     return handle;
   };
-  const free = (handle: Handle): boolean => {
-    const slot = slots.get(handle);
-    if (slot === undefined) return false;
-    slots.delete(handle);
-    slot.value.storage.release();
-    release(slot.value.origin);
-    return true;
+  const free = (handle: Handle): void => {
+    const value = values.get(handle);
+    if (value === undefined) return;
+    values.delete(handle);
+    value.storage.release();
+    release(value.origin);
   };
   const tally = (operations: number, bytes: number) => {
     const { name, operands } = current;
@@ -93,66 +85,26 @@ export function shapesNative(): ShapesNative {
     work: tally,
   };
 
-  return {
-    resolve(name, overload): OperatorNumber {
-      return names.push(overload === '' ? name : `${name}.${overload}`) - 1;
+  /** The binding's own operators (native/runtime.cc), which know handles. */
+  const own: Record<string, (...args: never[]) => unknown> = {
+    'rldf::allocated_bytes': () => memory.now,
+    'rldf::peak_bytes': () => memory.peak,
+    'rldf::reset_peak_bytes'() {
+      memory.peak = memory.now;
+      graphPeak = 0;
     },
-    call(operator, ...args) {
-      const name = names[operator] as string;
-      const operands = args.map((arg) => operandOf(name, arg));
-      current = { name, operands };
-      const result = ruleOf(name)(context, ...(operands as never[]));
-      if (result === undefined) return undefined;
-      if (Array.isArray(result)) return result.map(give);
-      const same = operands.indexOf(result as Value);
-      return same === -1 ? give(result as Value) : args[same];
+    'rldf::grad_enabled': () => recording,
+    'rldf::set_grad_enabled'(on: boolean) {
+      recording = on;
     },
-    schema: () => unsupported('schema'),
-    results: () => unsupported('results'),
-    listOperators: () => names,
-    shape: (handle) => [...valueAt(handle).shape],
-    dtype: (handle) => valueAt(handle).dtype,
-    device: () => 'cpu',
-    requiresGrad(handle, on) {
-      const value = valueAt(handle);
-      if (on === true && value.origin === undefined) value.origin = { index: 0 };
-      if (on === false && value.origin?.node === undefined) delete value.origin;
-      return value.origin !== undefined;
-    },
-    isLive: (handle) => slots.has(handle),
-    fromBytes: (_bytes, dtype, shape) => give(context.allocate(shape, dtype)),
-    toBytes: (handle) => new ArrayBuffer(bytesOf(valueAt(handle).shape, valueAt(handle).dtype)),
-    item: () => 0,
-    free,
-    keep(handle) {
-      const slot = slots.get(handle);
-      if (slot) slot.kept = true;
-    },
-    scopeBegin: () => scopes.push([]),
-    scopeEnd(survivors) {
-      const escaping = new Set(survivors);
-      for (const handle of (scopes.pop() ?? []).reverse()) {
-        if (escaping.has(handle)) scopes.at(-1)?.push(handle);
-        else if (slots.get(handle)?.kept === false) free(handle);
-      }
-    },
-    liveTensors: () => slots.size,
-    liveBytes: () => memory.now,
-    allocatedBytes(reset) {
-      const answer: [number, number] = [memory.now, memory.peak];
-      if (reset) {
-        memory.peak = memory.now;
-        graphPeak = 0;
-      }
-      return answer;
-    },
-    gradEnabled(on) {
-      const before = recording;
-      if (on !== undefined) recording = on;
-      return before;
-    },
-    autocast: () => undefined,
-    grad(outputs, inputs, gradOutputs, retainGraph, createGraph, allowUnused) {
+    'rldf::grad'(
+      outputs: Handle[],
+      inputs: Handle[],
+      gradOutputs: Handle[],
+      retainGraph: boolean,
+      createGraph: boolean,
+      allowUnused: boolean,
+    ) {
       if (createGraph) throw new InternalError('shapes: second derivatives have no rules.');
       graphPeak = Math.max(graphPeak, memory.now);
       const from = outputs.map(valueAt);
@@ -163,7 +115,7 @@ export function shapesNative(): ShapesNative {
         return origin;
       });
       const given = from.map(({ shape, dtype }, i) =>
-        gradOutputs === null
+        gradOutputs.length === 0
           ? context.allocate(shape, dtype).storage
           : valueAt(gradOutputs[i] as Handle).storage.hold(),
       );
@@ -185,10 +137,48 @@ export function shapesNative(): ShapesNative {
         return give({ storage, shape, strides: contiguousStrides(shape), dtype });
       });
     },
-    threads: () => 1,
-    cudaDevices: () => 0,
-    flushDenormals: () => false,
-    version: () => 'shapes',
+    requires_grad_(handle: Handle, on: boolean) {
+      const value = valueAt(handle);
+      if (on && value.origin === undefined) value.origin = { index: 0 };
+      if (!on && value.origin?.node === undefined) delete value.origin;
+    },
+    item: () => 0,
+    'rldf::autocast': () => undefined,
+    'rldf::set_winograd': () => undefined,
+    'rldf::set_threads': () => undefined,
+    'rldf::threads': () => 1,
+    'rldf::cuda_devices': () => 0,
+    'rldf::version': () => 'shapes',
+  };
+
+  return {
+    resolve(name, overload): OperatorNumber {
+      return names.push(overload === '' ? name : `${name}.${overload}`) - 1;
+    },
+    call(operator, ...args) {
+      const name = names[operator] as string;
+      const special = own[name];
+      if (special !== undefined) return special(...(args as never[]));
+      const operands = args.map((arg) => operandOf(name, arg));
+      current = { name, operands };
+      const result = ruleOf(name)(context, ...(operands as never[]));
+      if (result === undefined) return undefined;
+      if (Array.isArray(result)) return result.map(give);
+      const same = operands.indexOf(result as Value);
+      return same === -1 ? give(result as Value) : args[same];
+    },
+    schema: () => unsupported('schema'),
+    listOperators: () => names,
+    isLive: (handle) => values.has(handle),
+    shape: (handle) => [...valueAt(handle).shape],
+    device: () => 'cpu',
+    dtype: (handle) => valueAt(handle).dtype,
+    requiresGrad: (handle) => valueAt(handle).origin !== undefined,
+    copyBytes: () => undefined,
+    free(handles, from, to) {
+      for (let i = to - 1; i >= from; i--) free(handles[i] as Handle);
+    },
+    live: () => [values.size, memory.now],
     graphPeak: () => graphPeak,
     takeWork() {
       const list = [...works.values()];
@@ -199,7 +189,7 @@ export function shapesNative(): ShapesNative {
 
   /** A number is a handle only where the operator takes a tensor; handles are larger than any other number. */
   function operandOf(name: string, arg: unknown): unknown {
-    if (typeof arg === 'number') return slots.get(arg)?.value ?? arg;
+    if (typeof arg === 'number') return values.get(arg) ?? arg;
     if (Array.isArray(arg)) {
       const isList = /^(cat|stack|_foreach|_fused)/.test(name);
       return isList ? arg.map((element) => operandOf(name, element)) : arg;

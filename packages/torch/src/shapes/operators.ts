@@ -228,9 +228,8 @@ export const operators: Readonly<Record<string, Rule>> = {
   linear,
   conv2d,
   'rldf::conv3x3': conv3x3,
-  'rldf::philox': (context, keys: Value, shape: readonly number[], dtype: number) =>
-    context.allocate([keys.shape[0]!, ...shape], dtype),
-  'rldf::set_winograd': () => undefined,
+  'rldf::philox': (context, keys: readonly number[], count: number) =>
+    context.allocate([keys.length / 4, count], float64),
   group_norm: (context, x: Value, groups: number, weight?: Value, bias?: Value) =>
     normalised(context, x, [x.shape[0]!, groups], [weight, bias]),
   layer_norm: (context, x: Value, shape: readonly number[], weight?: Value, bias?: Value) =>

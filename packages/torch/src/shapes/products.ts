@@ -151,7 +151,7 @@ function ordered(result: Value, from: readonly Value[]): Value {
   return last ? { ...result, strides: channelsLastStrides(result.shape) } : result;
 }
 
-/** 3x3, stride 1, padding 1. With frozen weights Winograd's kernel (native/winograd.h), which keeps nothing of the input. */
+/** 3x3, stride 1, padding 1. With frozen weights Winograd's kernel (kernels/winograd.cc), which keeps nothing of the input. */
 export function conv3x3(context: Context, x: Value, weight: Value, bias?: Value | null): Value {
   if (!fitsWinograd(x, weight, bias)) return conv2d(context, x, weight, bias, [1, 1], [1, 1]);
   const [batch, channels, height, width] = x.shape as [number, number, number, number];
@@ -183,7 +183,7 @@ function fitsWinograd(x: Value, weight: Value, bias?: Value | null): boolean {
   return hasWinograd && frozen && x.dtype === float32 && out % 16 === 0 && channels % 16 === 0;
 }
 
-/** As winogradRuns() in native/winograd.h: x86-64 with AVX-512. */
+/** As runsHere() in kernels/winograd.cc: x86-64 with AVX-512. */
 const hasWinograd = process.arch === 'x64' && processorHas('avx512f');
 
 function processorHas(flag: string): boolean {
