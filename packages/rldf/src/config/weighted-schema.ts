@@ -164,7 +164,8 @@ export const raftArithmetic = (recipe: RaftRecipe) =>
   denoisingArithmetic(recipe, recipe.sample.promptsPerEpoch * recipe.train.best);
 
 /** Of one error: under guidance with caption and without. */
-export const forwardsOf = ({ lossGuidanceScale = 1 }: BatchFields['train']) => (lossGuidanceScale === 1 ? 1 : 2);
+export const forwardsOf = ({ lossGuidanceScale = 1 }: BatchFields['train']) =>
+  lossGuidanceScale === 1 ? 1 : 2;
 
 /**
  * Each picture that is learned from is denoised once a pass, at one timestep; under guidance, both ways.

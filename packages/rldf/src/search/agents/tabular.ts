@@ -171,7 +171,8 @@ export async function* learn(
       `Q-table: of agent ${table.agent} over ${table.table} with ${table.states} states and ${table.actions} actions — this search is of ${agent} over ${kind} with ${environment.states} and ${actions}. Give the same grammar, agent and table, or begin anew`,
     );
   }
-  const value = (state: number, action: number) => entryValue(table, entryOf(environment, table, state, action));
+  const value = (state: number, action: number) =>
+    entryValue(table, entryOf(environment, table, state, action));
   const greedy = tablePolicy(environment, table);
   const choose = (state: number, step: number): number => {
     const random = new Random(noiseKey(seed, 'search-action', step));
