@@ -208,6 +208,7 @@ const free = [
 const factories = free.map((name) =>
   target(
     name,
+    // biome-ignore lint/performance/noDynamicNamespaceImportAccess: all of the package is fuzzed
     (args) => (torch[name] as unknown as Callable)(...(args as never[])),
     fc.oneof(
       fc.tuple(
