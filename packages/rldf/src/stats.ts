@@ -253,3 +253,16 @@ function requireConfidence(confidence: number): void {
     throw new InternalError(`confidence ${confidence} — must lie between 0 and 1`);
   }
 }
+
+/** Pearson's; of ranks Spearman's. 0 where one side does not vary. */
+export function correlation(a: readonly number[], b: readonly number[]): number {
+  const [meanA, meanB] = [mean(a), mean(b)];
+  let [product, squareA, squareB] = [0, 0, 0];
+  for (let i = 0; i < a.length; i++) {
+    const [da, db] = [(a[i] as number) - meanA, (b[i] as number) - meanB];
+    product += da * db;
+    squareA += da * da;
+    squareB += db * db;
+  }
+  return squareA * squareB === 0 ? 0 : product / Math.sqrt(squareA * squareB);
+}

@@ -74,11 +74,7 @@ Examples:
             progress.update(`${headline}  ${bar((step + share) / steps)} ${phase}`);
           }
           if (event.kind === 'capsule') progress.print(`${headline}: ${event.path}`);
-          if (event.kind === 'table') {
-            progress.clear();
-            if (options.json) printJson(event.numbers);
-            else process.stdout.write(`${event.path}\n`);
-          }
+          if (event.kind === 'table') showTable(progress, event, options);
         }
       } finally {
         release();
@@ -108,14 +104,21 @@ async function reproduceSearches(read: ProtocolFile, options: Options): Promise<
     })) {
       if (event.kind === 'progress') progress.update(`${bar(event.share)} ${event.text}`);
       if (event.kind === 'recorded') progress.print(event.path);
-      if (event.kind === 'table') {
-        progress.clear();
-        if (options.json) printJson(event.numbers);
-        else process.stdout.write(`${event.path}\n`);
-      }
+      if (event.kind === 'table') showTable(progress, event, options);
     }
   } finally {
     release();
     progress.clear();
   }
+}
+
+/** Its numbers as JSON, or where its page is. */
+function showTable(
+  progress: Progress,
+  { path, numbers }: { path: string; numbers: unknown },
+  { json }: Options,
+): void {
+  progress.clear();
+  if (json) printJson(numbers);
+  else process.stdout.write(`${path}\n`);
 }

@@ -1,21 +1,11 @@
 import { loadArt, renderScene, sampleScene } from '@rldf/emoji-world';
 import { setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { mean } from '../stats.js';
+import { correlation, mean } from '../stats.js';
 import { jpegCompressibility } from './jpeg.js';
 import { loadJpegEstimate } from './jpeg-estimate.js';
 
 setThreads(1);
-
-const correlation = (a: readonly number[], b: readonly number[]) => {
-  const [centreA, centreB] = [mean(a), mean(b)];
-  const product = (x: readonly number[], cx: number, y: readonly number[], cy: number) =>
-    x.reduce((sum, value, i) => sum + (value - cx) * ((y[i] as number) - cy), 0);
-  return (
-    product(a, centreA, b, centreB) /
-    Math.sqrt(product(a, centreA, a, centreA) * product(b, centreB, b, centreB))
-  );
-};
 
 test('scenes of the world: the estimate follows the size of real files', async () => {
   const art = await loadArt('noto');

@@ -5,7 +5,7 @@
  * so that policy gradients and reward gradients can be compared on one reward.
  */
 
-import { type Device, F, noGrad, type Tensor, tensor } from '@rldf/torch';
+import { type Device, F, type Tensor, tensor } from '@rldf/torch';
 import { rewardFromScores } from './frozen-clip.js';
 import type { Reward } from './reward.js';
 
@@ -32,7 +32,7 @@ const chrominance = [
 const atQuality95 = (step: number) => Math.max(1, Math.floor((step * 10 + 50) / 100));
 
 /** 8 x 8 cosines of each coefficient but the first (the block's mean), divided by its quantisation step: [63, 1, 8, 8]. */
-function cosines(table: readonly (readonly number[])[]): Tensor {
+function cosines(table: readonly (readonly number[])[], device: Device): Tensor {
   const scale = (u: number) => (u === 0 ? Math.SQRT1_2 : 1) / 2;
   const cosine = (u: number, x: number) => scale(u) * Math.cos(((2 * x + 1) * u * Math.PI) / 16);
   const values = table.flatMap((row, u) =>
@@ -40,13 +40,14 @@ function cosines(table: readonly (readonly number[])[]): Tensor {
       Array.from({ length: 64 }, (_, i) => (cosine(u, i >> 3) * cosine(v, i & 7)) / atQuality95(step)),
     ),
   );
-  return tensor(new Float32Array(values.slice(64)), { shape: [63, 1, 8, 8] });
+  return tensor(new Float32Array(values.slice(64)), { shape: [63, 1, 8, 8], device });
 }
 
 /** RGB to Y, Cb, Cr (JFIF), as a 1 x 1 convolution [3, 3, 1, 1]. */
-const toYCbCr = () =>
+const toYCbCr = (device: Device) =>
   tensor(new Float32Array([0.299, 0.587, 0.114, -0.168736, -0.331264, 0.5, 0.5, -0.418688, -0.081312]), {
     shape: [3, 3, 1, 1],
+    device,
   });
 
 /** Fitted to real files of the built-in model’s pictures (correlation 0.997); the test holds how well. */
@@ -70,15 +71,11 @@ function bitsOf(planes: Tensor, filters: Tensor): Tensor {
 
 /** Minus the estimated size in kB; of pictures whose sides are no multiples of 16, what is left over is not counted. */
 export function loadJpegEstimate(device: Device = 'cpu'): Reward {
-  const [ycbcr, ofLuminance, ofChrominance] = noGrad(() => [
-    toYCbCr(),
-    cosines(luminance),
-    cosines(chrominance),
-  ]) as [Tensor, Tensor, Tensor];
+  const ycbcr = toYCbCr(device);
+  const [ofLuminance, ofChrominance] = [cosines(luminance, device), cosines(chrominance, device)];
   const scores = (images01: Tensor) => {
-    const on = (constant: Tensor) => constant.to(images01.device);
-    const [y, chroma] = F.conv2d(images01.mul(255), on(ycbcr)).split([1, 2], 1) as [Tensor, Tensor];
-    const bits = bitsOf(y, on(ofLuminance)).add(bitsOf(F.avgPool2d(chroma, 2), on(ofChrominance)));
+    const [y, chroma] = F.conv2d(images01.mul(255), ycbcr).split([1, 2], 1) as [Tensor, Tensor];
+    const bits = bitsOf(y, ofLuminance).add(bitsOf(F.avgPool2d(chroma, 2), ofChrominance));
     return bits.mul(-kilobytesPerBit).sub(kilobytesOfHeader);
   };
   return rewardFromScores('jpeg-estimate', 'kB', scores, device);

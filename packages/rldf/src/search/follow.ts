@@ -17,8 +17,8 @@ import {
   tablePolicy,
   tabularAgents,
 } from './agents/tabular.js';
-import type { SearchWorld } from './grid-world.js';
 import { exploration, stepSize } from './schedules.js';
+import type { SearchWorld } from './search-world.js';
 
 export const agentNames = [
   ...tabularAgents,

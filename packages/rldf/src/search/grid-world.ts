@@ -3,10 +3,11 @@
 import { noiseKey } from '@rldf/torch';
 import { InternalError } from '../errors.js';
 import type { Encoding, State } from './encoding.js';
-import { type Environment, Grid } from './environment.js';
+import { Grid } from './environment.js';
 import type { DrawRequest } from './image-source.js';
 import type { PictureMemory } from './memory.js';
-import { goalBonus, type Observation, type SemanticReward } from './rewards.js';
+import type { Observation, SemanticReward } from './rewards.js';
+import { SearchWorld } from './search-world.js';
 
 export interface GridWorldOptions {
   encoding: Encoding;
@@ -24,64 +25,22 @@ export interface GridWorldOptions {
   signal?: AbortSignal;
 }
 
-/** What an agent can search: a grid of sentences, and what is seen in their pictures. */
-export interface SearchWorld extends Environment {
-  readonly encoding: Encoding;
-  readonly grid: Grid;
-  /** Added to the goal's reward. */
-  readonly bonus: number;
-  /** Bounds of a picture's reward. */
-  readonly leastReward: number;
-  readonly mostReward: number;
-  /** Distinct states whose reward was asked for: what a search that looks at one picture after the other pays. */
-  readonly visited: ReadonlySet<number>;
-  /** The picture's own reward, without the bonus. */
-  pictureReward(state: number): Promise<number>;
-  /** What is recognised in a state's picture. */
-  observe(state: number): Promise<Observation>;
-}
-
 /** The seed of a state's picture: a function of what it says, so that windows and orders keep it. */
 export function stateSeed(seed: number, sentence: string, visit = 0): number {
   return noiseKey(seed, `state ${sentence}`, visit)[0]!;
 }
 
-export class GridWorld implements SearchWorld {
-  readonly encoding: Encoding;
-  readonly grid: Grid;
-  readonly states: number;
-  readonly actions: number;
-  readonly goal: number;
-  readonly gamma: number;
-  readonly bonus: number;
-  readonly leastReward: number;
-  readonly mostReward: number;
-  readonly visited = new Set<number>();
+export class GridWorld extends SearchWorld {
   readonly #options: GridWorldOptions;
   readonly #rewards = new Map<number, number>();
   readonly #visits = new Map<number, number>();
 
   constructor(options: GridWorldOptions) {
-    const { encoding, goal, gamma, reward } = options;
+    const { encoding, goal } = options;
+    const grid = new Grid(encoding.axes.map(({ order }) => order.length));
+    super({ ...options, grid, goal: encoding.indexOf(goal) });
     this.#options = options;
-    this.encoding = encoding;
-    this.grid = new Grid(encoding.axes.map(({ order }) => order.length));
-    this.states = this.grid.states;
-    this.actions = this.grid.actions;
-    this.goal = encoding.indexOf(goal);
-    this.gamma = gamma;
-    this.leastReward = reward.least;
-    this.mostReward = reward.most;
-    this.bonus = options.bonus ?? goalBonus(reward, gamma, this.grid.diameter);
     if (this.states < 2) throw new InternalError('GridWorld: one state — there is nothing to search');
-  }
-
-  allowed(state: number): readonly number[] {
-    return this.grid.allowed(state);
-  }
-
-  move(state: number, action: number): number {
-    return this.grid.move(state, action);
   }
 
   sentence(state: number): string {
@@ -108,10 +67,6 @@ export class GridWorld implements SearchWorld {
     const reward = this.#options.reward.of(observation) + (state === this.goal ? this.bonus : 0);
     this.#rewards.set(state, reward);
     return reward;
-  }
-
-  async pictureReward(state: number): Promise<number> {
-    return (await this.reward(state)) - (state === this.goal ? this.bonus : 0);
   }
 
   /** Draws the picture with its neighbours, as many as the source likes at once. */

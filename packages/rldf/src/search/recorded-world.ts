@@ -3,8 +3,8 @@
 import { noiseKey, Random } from '@rldf/torch';
 import type { Encoding } from './encoding.js';
 import type { Grid } from './environment.js';
-import type { SearchWorld } from './grid-world.js';
-import { goalBonus, type Observation, type SemanticReward } from './rewards.js';
+import type { Observation, SemanticReward } from './rewards.js';
+import { SearchWorld } from './search-world.js';
 
 /** What was seen, by state; shared by all searches. */
 export interface Recording {
@@ -33,53 +33,22 @@ export interface RecordedOptions {
   dynamicSeed?: number;
 }
 
-export class RecordedWorld implements SearchWorld {
-  readonly encoding: Encoding;
-  readonly grid: Grid;
-  readonly states: number;
-  readonly actions: number;
-  readonly goal: number;
-  readonly gamma: number;
-  readonly bonus: number;
-  readonly leastReward: number;
-  readonly mostReward: number;
-  readonly visited = new Set<number>();
+export class RecordedWorld extends SearchWorld {
   readonly #pictures: Recording['pictures'];
   readonly #rewards: RecordedOptions['rewards'];
   readonly #dynamicSeed: number | undefined;
   #looks = 0;
 
-  constructor({ encoding, grid, goal, pictures }: Recording, options: RecordedOptions) {
-    const { reward, rewards, gamma } = options;
-    this.encoding = encoding;
-    this.grid = grid;
-    this.states = this.grid.states;
-    this.actions = this.grid.actions;
-    this.goal = goal;
-    this.gamma = gamma;
-    this.bonus = options.bonus ?? goalBonus(reward, gamma, this.grid.diameter);
-    this.leastReward = reward.least;
-    this.mostReward = reward.most;
-    this.#pictures = pictures;
-    this.#rewards = rewards;
+  constructor(recording: Recording, options: RecordedOptions) {
+    super({ ...recording, ...options });
+    this.#pictures = recording.pictures;
+    this.#rewards = options.rewards;
     this.#dynamicSeed = options.dynamicSeed;
-  }
-
-  allowed(state: number): readonly number[] {
-    return this.grid.allowed(state);
-  }
-
-  move(state: number, action: number): number {
-    return this.grid.move(state, action);
   }
 
   reward(state: number): number {
     this.visited.add(state);
     return this.#shown(this.#rewards[state]!) + (state === this.goal ? this.bonus : 0);
-  }
-
-  async pictureReward(state: number): Promise<number> {
-    return this.reward(state) - (state === this.goal ? this.bonus : 0);
   }
 
   async observe(state: number): Promise<Observation> {

@@ -9,8 +9,8 @@ import {
   startState,
   type TraceMeasures,
 } from './follow.js';
-import type { SearchWorld } from './grid-world.js';
 import { type Observation, type RewardName, semanticHits } from './rewards.js';
+import type { SearchWorld } from './search-world.js';
 
 /** One row's settings: Table 3 of the paper crosses three agents, three rewards and two ε. */
 export type SearchArm = { reward: RewardName; epsilon: string } & Pick<FollowOptions, 'agent'> &

@@ -1,6 +1,6 @@
 /** What the rewards of a world look like, and what could be had in it at best: no agent takes part. */
 
-import { mean } from '../../stats.js';
+import { correlation, mean } from '../../stats.js';
 import { shareThatReaches, valueIteration } from '../agents/value-iteration.js';
 import { RecordedWorld, recordedRewards } from '../recorded-world.js';
 import { type RewardName, semanticHits, semanticReward } from '../rewards.js';
@@ -112,17 +112,4 @@ export function ranks(values: readonly number[]): number[] {
     start = end;
   }
   return found;
-}
-
-/** Pearson's; of ranks Spearman's. 0 where one side does not vary. */
-export function correlation(a: readonly number[], b: readonly number[]): number {
-  const [meanA, meanB] = [mean(a), mean(b)];
-  let [product, squareA, squareB] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    const [da, db] = [a[i]! - meanA, b[i]! - meanB];
-    product += da * db;
-    squareA += da * da;
-    squareB += db * db;
-  }
-  return squareA * squareB === 0 ? 0 : product / Math.sqrt(squareA * squareB);
 }
