@@ -1,6 +1,6 @@
-// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
+// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--device DEVICE] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
 import { parseArgs } from 'node:util';
-import { UserError } from '@rldf/torch';
+import { type Device, UserError } from '@rldf/torch';
 import { rowsTable, writeSection } from './page.js';
 import { type Options, type Result, table } from './rows.js';
 
@@ -32,6 +32,7 @@ try {
       pictures: { type: 'string' },
       nouns: { type: 'string' },
       epochs: { type: 'string' },
+      device: { type: 'string' },
       batches: { type: 'string' },
       ways: { type: 'string' },
       page: { type: 'boolean', default: false },
@@ -51,6 +52,7 @@ try {
     ...(values.nouns === undefined ? {} : { nouns: Number(values.nouns) }),
     ...(values.epochs === undefined ? {} : { epochs: Number(values.epochs) }),
     ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
+    ...(values.device === undefined ? {} : { device: values.device as Device }),
     calibrate: values.calibrate,
     page: values.page,
     ...(values.ways === undefined ? {} : { ways: values.ways.split(',') }),

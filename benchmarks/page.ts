@@ -1,17 +1,27 @@
 // docs/performance.md: each benchmark writes its own section, between <!-- NAME --> and <!-- /NAME -->.
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { torchVersion, UserError } from '@rldf/torch';
+import { type Device, torchVersion, UserError } from '@rldf/torch';
 import type { Row } from './rows.js';
 
 export const pageFile = fileURLToPath(new URL('../docs/performance.md', import.meta.url));
 
 /** Where and when the numbers were taken. */
-export function provenance(threads: number): string {
+export function provenance(threads: number, device: Device = 'cpu'): string {
   const [processor] = cpus();
   const date = new Date().toISOString().slice(0, 10);
-  return `${processor?.model.trim() ?? 'unknown processor'}, ${cpus().length} logical CPUs, ${threads} threads; Node ${process.versions.node}, libtorch ${torchVersion()}; ${date}.`;
+  const gpu = device === 'cpu' ? '' : `${gpuName()}; `;
+  return `${gpu}${processor?.model.trim() ?? 'unknown processor'}, ${cpus().length} logical CPUs, ${threads} threads; Node ${process.versions.node}, libtorch ${torchVersion()}; ${date}.`;
+}
+
+/** What the driver calls the first GPU. */
+export function gpuName(): string {
+  const query = ['--query-gpu=name,driver_version', '--format=csv,noheader'];
+  const { status, stdout } = spawnSync('nvidia-smi', query, { encoding: 'utf8' });
+  const [name, driver] = status === 0 ? (stdout.split('\n')[0] ?? '').split(', ') : [];
+  return name === undefined ? 'unknown GPU' : `${name}, driver ${driver}`;
 }
 
 /** @throws UserError when the page has no such section */

@@ -1,3 +1,4 @@
+import type { Device } from '@rldf/torch';
 import { mean, tInterval } from '../packages/rldf/src/stats.js';
 
 /** One measured case. `ratio` is above 1 where we are better. */
@@ -34,6 +35,8 @@ export interface Options {
   /** clone: how many classes, and passes over their pictures. */
   nouns?: number;
   epochs?: number;
+  /** Where ours runs; default: cpu. */
+  device?: Device;
   /** clone: write the results' page. */
   page?: boolean;
   /** hack-watch: freeze the thresholds instead of checking them. */

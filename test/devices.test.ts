@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setThreads, tensor } from '@rldf/torch';
+import { type Device, setThreads, tensor } from '@rldf/torch';
 import { afterAll, beforeEach, expect, test, vi } from 'vitest';
 import { evaluate } from '../packages/rldf/src/eval/evaluate.js';
 import { loadDetector } from '../packages/rldf/src/instruments.js';
@@ -15,6 +15,8 @@ import { train } from '../packages/rldf/src/run/from-recipe.js';
 import { readMetrics } from '../packages/rldf/src/run/metrics.js';
 import { openRun } from '../packages/rldf/src/run/run.js';
 import { drain, fingerprint, saveTinyModel } from '../packages/rldf/src/run/tiny-run.fixture.js';
+import { defaultRecipe, trainClassifier } from '../packages/rldf/src/search/evaluate/classifier.js';
+import { setOf } from '../packages/rldf/src/search/evaluate/labelled-set.js';
 
 vi.hoisted(() => {
   process.env.RLDF_TORCH_ADDON = new URL('./fake-cuda.cjs', import.meta.url).pathname;
@@ -118,4 +120,20 @@ test('it learns what it learns on the CPU', async () => {
   });
   await drain(train(recipe, { name: 'cpu', root }));
   expect(fingerprint(openRun('cpu', root)).adapter).toBe(fingerprint(openRun('ddpo', root)).adapter);
+});
+
+test('the classifier that judges a clone learns there what it learns on the CPU', async () => {
+  const shades = Array.from({ length: 8 }, (_, i) =>
+    new Uint8Array(32 * 32 * 3).fill(i % 2 === 0 ? 30 : 220),
+  );
+  const set = setOf(['dark', 'bright'], [0, 1, 0, 1, 0, 1, 0, 1], shades);
+  const recipe = { ...defaultRecipe, epochs: 2, batchSize: 4, width: 4 };
+  const weights = async (device: Device) => {
+    const at = join(folder, `classifier-${device}`);
+    const { classifier } = await trainClassifier(set, { recipe, seed: 0, folder: at, device });
+    expect(classifier.correct(set)).toBeGreaterThanOrEqual(4);
+    expect(classifier.learned.every((weight) => weight.device.startsWith(device))).toBe(true);
+    return classifier.learned.map((weight) => weight.toNumbers());
+  };
+  expect(await weights('cuda')).toEqual(await weights('cpu'));
 });

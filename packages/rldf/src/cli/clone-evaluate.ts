@@ -1,3 +1,4 @@
+import type { Device } from '@rldf/torch';
 import { Command, Option } from 'commander';
 import { Progress } from './progress.js';
 import { collect, interruption, numberOption, printJson } from './shared.js';
@@ -53,7 +54,7 @@ export function cloneEvaluateCommand(): Command {
     )
     .option('--features <name>', 'network behind FID and KID: style or clip-2', 'style')
     .option('--threads <n>', 'CPU threads')
-    .option('--device <device>', 'of the model: cpu, cuda or cuda:N', 'cpu')
+    .option('--device <device>', 'of model and classifiers: cpu, cuda or cuda:N', 'cpu')
     .option('--json', 'print the results as JSON')
     .addHelpText(
       'after',
@@ -66,7 +67,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
     )
     .action(async (clone: string, options: Options) => {
       const { UserError } = await import('../errors.js');
-      const { setThreads } = await import('@rldf/torch');
+      const { deviceName, setThreads } = await import('@rldf/torch');
       const { featureNetworks } = await import('../eval/judges.js');
       const { openSource } = await import('../search/open.js');
       const { armNames } = await import('../search/evaluate/arms.js');
@@ -115,12 +116,13 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
             learningRate: number('learning-rate', options.learningRate, 0, false)!,
             precision: options.precision as 'float32',
           },
+          device: deviceName(options.device as Device) as Device,
           seeds: options.seeds.split(',').map((text) => number('seeds', text, 0)!),
           size: number('size', options.size, 32)!,
           runs: options.runs ?? `${clone}/.evaluation`,
           source: () =>
             openSource(options.model, {
-              device: options.device as 'cpu',
+              device: options.device as Device,
               ...(steps === undefined ? {} : { steps }),
               ...(guidance === undefined ? {} : { guidanceScale: guidance }),
             }),

@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import type { Device } from '@rldf/torch';
 import { makeFolder, readTextIfThere, remove, replaceFile } from '../../run/files.js';
 import { type ClassifierProgress, type Recipe, trainClassifier } from './classifier.js';
 import { hashOf, type LabelledSet } from './labelled-set.js';
@@ -33,13 +34,14 @@ export interface ArmOptions {
   tests: readonly LabelledSet[];
   recipe: Recipe;
   folder: string;
+  device?: Device;
   signal?: AbortSignal;
   onProgress?: (progress: ClassifierProgress) => void;
 }
 
 /** Trains what is not trained, tests what is not tested. Other pictures, recipe or seed in the folder are replaced. */
 export async function trainedArm(options: ArmOptions): Promise<Capsule> {
-  const { arm, seed, training, tests, recipe, folder, signal, onProgress } = options;
+  const { arm, seed, training, tests, recipe, folder, device, signal, onProgress } = options;
   const key = createHash('sha256')
     .update(JSON.stringify([hashOf(training), recipe, seed]))
     .digest('hex')
@@ -61,6 +63,7 @@ export async function trainedArm(options: ArmOptions): Promise<Capsule> {
     recipe,
     seed,
     folder,
+    ...(device === undefined ? {} : { device }),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });

@@ -8,6 +8,7 @@ import {
   AdamW,
   autocast,
   cosine,
+  type Device,
   F,
   grad,
   noGrad,
@@ -52,6 +53,7 @@ export interface TrainClassifierOptions {
   seed: number;
   /** `classifier.safetensors` at the end; checkpoints on the way, from which a stopped training goes on. */
   folder: string;
+  device?: Device;
   checkpointMinutes?: number;
   signal?: AbortSignal;
   onProgress?: (progress: ClassifierProgress) => void;
@@ -75,23 +77,29 @@ const TEST_BATCH = 128;
 
 export class Classifier {
   readonly parameters: Parameters;
+  /** All but the running statistics. */
+  readonly learned: readonly Tensor[];
   readonly #network: ResNet18;
 
   constructor(parameters: Parameters, classes: number, width: number) {
     this.parameters = parameters;
     this.#network = new ResNet18(parameters.at(), { classes, width });
+    this.learned = learnedParameters(parameters);
   }
 
-  static load(file: string, classes: number, width: number): Classifier {
+  static load(file: string, classes: number, width: number, device: Device = 'cpu'): Classifier {
     const { tensors } = readSafetensors(file);
-    return new Classifier(Parameters.from(tensors, { dtype: 'float32', where: file }), classes, width);
+    const parameters = Parameters.from(tensors, { dtype: 'float32', device, where: file });
+    return new Classifier(parameters, classes, width);
   }
 
-  /** @param images uint8 [B, H, W, 3] @returns logits [B, classes] */
+  /** @param images uint8 [B, H, W, 3], on any device @returns logits [B, classes], where the weights lie */
   forward(images: Tensor, training: boolean): Tensor {
     return scope(() => {
-      const [mean, deviation] = [tensor(MEAN).mul(255), tensor(DEVIATION).mul(255)];
-      const normal = images.to('float32').sub(mean).div(deviation); // [B, H, W, 3], channels last in memory too
+      const { device } = this.learned[0]!;
+      const [mean, deviation] = [MEAN, DEVIATION].map((one) => tensor(one, { device }).mul(255));
+      // [B, H, W, 3], channels last in memory too
+      const normal = images.to(device).to('float32').sub(mean!).div(deviation!);
       return this.#network.forward(normal.permute([0, 3, 1, 2]), { training });
     });
   }
@@ -127,18 +135,18 @@ export async function trainClassifier(
   set: LabelledSet,
   options: TrainClassifierOptions,
 ): Promise<{ classifier: Classifier; loss: number | null }> {
-  const { recipe, seed, folder, signal, onProgress, checkpointMinutes = 4 } = options;
+  const { recipe, seed, folder, device = 'cpu', signal, onProgress, checkpointMinutes = 4 } = options;
   const { classes, labels } = set;
   const file = join(folder, 'classifier.safetensors');
   if (existsSync(file))
-    return { classifier: Classifier.load(file, classes.length, recipe.width), loss: null };
+    return { classifier: Classifier.load(file, classes.length, recipe.width, device), loss: null };
   const checkpoints = join(folder, 'checkpoints');
   makeFolder(checkpoints);
   removeLeftovers(checkpoints);
 
-  const parameters = Parameters.random(seed);
+  const parameters = Parameters.random(seed, { device });
   const classifier = new Classifier(parameters, classes.length, recipe.width);
-  const learned = learnedParameters(parameters);
+  const { learned } = classifier;
   for (const parameter of learned) parameter.requiresGrad_();
   const optimiser = new AdamW(learned, recipe);
   const batchSize = Math.min(recipe.batchSize, labels.length);
@@ -183,10 +191,12 @@ export async function trainClassifier(
         const images = crops(set, rows, new Random(noiseKey(seed, 'classifier-crops', step)));
         const target = tensor(
           rows.map((row) => labels[row]!),
-          { dtype: 'int64' },
+          { dtype: 'int64', device },
         );
-        const objective = autocast(recipe.precision, () =>
-          F.crossEntropy(classifier.forward(images, true).to('float32'), target),
+        const objective = autocast(
+          recipe.precision,
+          () => F.crossEntropy(classifier.forward(images, true).to('float32'), target),
+          device === 'cpu' ? 'cpu' : 'cuda',
         );
         optimiser.step(grad(objective, learned), recipe.learningRate * schedule(step));
         return objective.item();

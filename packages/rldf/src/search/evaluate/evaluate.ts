@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { free } from '@rldf/torch';
+import { type Device, free } from '@rldf/torch';
 import { UserError } from '../../errors.js';
 import type { FeatureNetwork } from '../../eval/judges.js';
 import { makeFolder, replaceFile } from '../../run/files.js';
@@ -34,6 +34,8 @@ export interface EvaluateCloneOptions {
   pictures?: number;
   recipe: Recipe;
   seeds: readonly number[];
+  /** Of the classifiers. */
+  device?: Device;
   /** Edge at which everything is looked at, pixels. */
   size: number;
   /** Trained classifiers, drawn pictures, results: a stopped evaluation goes on from here. */
@@ -83,7 +85,7 @@ export const leastPerClass = 4;
  * @throws UserError for sets that do not fit together; the signal's reason when aborted: calling again goes on
  */
 export async function evaluateClone(options: EvaluateCloneOptions): Promise<CloneEvaluation> {
-  const { arms, recipe, seeds, size, runs, signal, onProgress } = options;
+  const { arms, recipe, seeds, device, size, runs, signal, onProgress } = options;
   makeFolder(runs);
   const classes = classesIn(options.clone).slice(0, options.classes);
   if (options.classes !== undefined && classes.length < options.classes)
@@ -119,6 +121,7 @@ export async function evaluateClone(options: EvaluateCloneOptions): Promise<Clon
       tests: [...tests.values()],
       recipe,
       folder: join(runs, `${arm}-seed${seed}`),
+      ...(device === undefined ? {} : { device }),
       ...(signal === undefined ? {} : { signal }),
       onProgress: (progress) =>
         onProgress?.({ kind: 'training', arm, seed, done, trainings: trainings.length, ...progress }),
