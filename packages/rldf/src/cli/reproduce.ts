@@ -7,6 +7,8 @@ import { interruption, printJson, recipePath, recipesFolder, tableNames } from '
 interface Options {
   budget: 'smoke' | 'full';
   arms?: string;
+  seeds?: string;
+  device?: string;
   minutes?: string;
   runs: string;
   recordedOnly?: boolean;
@@ -25,6 +27,8 @@ export function reproduceCommand(): Command {
         .default('smoke'),
     )
     .option('--arms <names>', 'only these arms, separated by commas')
+    .option('--seeds <numbers>', "only these of the protocol's seeds, separated by commas")
+    .option('--device <device>', 'where to train: cpu, cuda or cuda:N; default: as the recipes say')
     .option('--minutes <n>', 'start no further run after so long; what is finished stays')
     .option('--runs <folder>', 'folder of all runs', 'runs')
     .option('--recorded-only', 'tables of searches: draw no picture, search in those that are recorded')
@@ -65,6 +69,8 @@ Examples:
           runs: options.runs,
           signal,
           ...(options.arms === undefined ? {} : { arms: options.arms.split(',') }),
+          ...(options.seeds === undefined ? {} : { seeds: options.seeds.split(',').map(Number) }),
+          ...(options.device === undefined ? {} : { device: options.device }),
           ...(options.minutes === undefined ? {} : { minutes: Number(options.minutes) }),
         })) {
           if (event.kind === 'arm')

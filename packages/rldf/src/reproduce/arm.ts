@@ -6,8 +6,7 @@ import type { Recipe } from '../config/recipe.js';
 import { methodOf } from '../methods/index.js';
 import { tensorOfPictures } from '../picture.js';
 import { readPicture } from '../report/report.js';
-import { loadReward } from '../rewards/index.js';
-import { scorePictures } from '../rewards/reward.js';
+import { type Reward, scorePictures } from '../rewards/reward.js';
 import { describeEnvironment } from '../run/environment.js';
 import { resume, train } from '../run/from-recipe.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
@@ -23,6 +22,8 @@ export interface ArmOptions {
   seed: number;
   budget: Budget;
   recipe: Recipe;
+  /** The protocol's, by name. */
+  judges: Readonly<Record<string, Reward>>;
   /** Folder of the table's runs. */
   runs: string;
   signal?: AbortSignal;
@@ -52,7 +53,7 @@ interface StoredPair {
 }
 
 async function capsuleOf(
-  { protocol, arm, seed, budget, recipe }: ArmOptions,
+  { protocol, arm, seed, budget, recipe, judges }: ArmOptions,
   run: Run,
   adapters: readonly string[],
 ): Promise<Capsule> {
@@ -72,8 +73,8 @@ async function capsuleOf(
       ),
     },
   };
-  for (const judge of protocol.judges) {
-    scores[judge] = {
+  for (const [name, judge] of Object.entries(judges)) {
+    scores[name] = {
       before: byPrompt(pairs, await judged(run, judge, pairs, 'before')),
       after: byPrompt(pairs, await judged(run, judge, pairs, 'after')),
     };
@@ -96,7 +97,7 @@ async function capsuleOf(
       cpuSeconds: sum(rows, 'time/cpu'),
     },
     adapters: Object.fromEntries(adapters.map((path) => [basename(path), sha256(readFileSync(path))])),
-    environment: { rldf, libtorch, cpu, threads, commit: git?.commit ?? null },
+    environment: { rldf, libtorch, cpu, threads, device: recipe.device, commit: git?.commit ?? null },
   };
 }
 
@@ -112,11 +113,10 @@ function byPrompt(pairs: readonly StoredPair[], scores: readonly number[]): numb
 /** Scores of a reward that took no part in the training. */
 async function judged(
   run: Run,
-  name: string,
+  judge: Reward,
   pairs: readonly StoredPair[],
   when: 'before' | 'after',
 ): Promise<number[]> {
-  const judge = await loadReward(name);
   const files = pairs.map((pair) => join(run.reportFolder, pair[when]));
   const images = tensorOfPictures(await Promise.all(files.map(readPicture)));
   try {

@@ -26,7 +26,15 @@ export interface Capsule {
   };
   /** SHA-256 of the exported adapters, by file name. */
   adapters: Record<string, string>;
-  environment: { rldf: string; libtorch: string; cpu: string; threads: number; commit: string | null };
+  environment: {
+    rldf: string;
+    libtorch: string;
+    cpu: string;
+    threads: number;
+    /** Of the training; missing in old capsules: cpu. */
+    device?: string;
+    commit: string | null;
+  };
 }
 
 const fileName = (arm: string, seed: number) => `${arm}-seed${seed}.json`;

@@ -3,10 +3,13 @@ import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { savePipeline, tinyPipeline } from '@rldf/models';
+import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
+import { loadReward } from '../rewards/index.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { equalCost } from './equal-cost.js';
+import { loadTableJudge } from './judges.js';
 import {
   checkEqualPictures,
   loadProtocol,
@@ -15,7 +18,7 @@ import {
   readProtocol,
   recipeOf,
 } from './protocol.js';
-import { type ReproduceEvent, reproduce } from './reproduce.js';
+import { type ReproduceEvent, type ReproduceOptions, reproduce } from './reproduce.js';
 import { tableMarkdown, tableNumbers } from './table.js';
 
 const RECIPE = `method: ddpo
@@ -60,14 +63,18 @@ function repository() {
   return { folder, table, commit, load };
 }
 
-async function all(protocol: Protocol, folder: string): Promise<ReproduceEvent[]> {
+async function all(
+  protocol: Protocol,
+  folder: string,
+  more: Partial<ReproduceOptions> = {},
+): Promise<ReproduceEvent[]> {
   const events: ReproduceEvent[] = [];
   const options = {
     budget: 'full',
     shippedRecipe: (name: string) => name,
     runs: join(folder, 'runs'),
   } as const;
-  for await (const event of reproduce({ protocol, ...options })) events.push(event);
+  for await (const event of reproduce({ protocol, ...options, ...more })) events.push(event);
   return events;
 }
 
@@ -98,6 +105,35 @@ test('a table runs every arm and seed once, goes on from its capsules, and refus
   writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('[1, 2]', '[1]'));
   commit();
   await expect(all(load(), folder)).rejects.toThrow(/changed after the first test picture/);
+});
+
+test('a share of a table: arms and seeds that it has, on a device that is here', async () => {
+  const { folder, commit, load } = repository();
+  commit();
+  const of = (more: Partial<ReproduceOptions>) => all(load(), folder, more);
+  await expect(of({ arms: ['middle'] })).rejects.toThrow(/no arm "middle" — there are low, high/);
+  await expect(of({ seeds: [3] })).rejects.toThrow(/no seed 3 — there are 1, 2/);
+  await expect(of({ device: 'cuda:7' })).rejects.toThrow(/"cuda:7" is not here/);
+  const events = await of({ arms: ['high'], seeds: [2], device: 'cpu' });
+  expect(events.flatMap((event) => (event.kind === 'arm' ? [`${event.arm} ${event.seed}`] : []))).toEqual([
+    'high 2',
+  ]);
+  const [capsule] = readCapsules(join(folder, 'docs', 'results', 'demo'), load());
+  expect(capsule?.environment.device).toBe('cpu');
+});
+
+test('judges: what no recipe can name, loaded before the first run', async () => {
+  const { folder, table, commit, load } = repository();
+  writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('jpeg-incompressibility', 'judge-taste'));
+  commit();
+  await expect(all(load(), folder)).rejects.toThrow(/judge-taste/);
+  for (const name of ['judge-spatial', 'judge-clip', 'judge-preference']) {
+    const judge = await loadTableJudge(name);
+    const images = tensor(new Uint8Array(3 * 64 * 64).fill(200), { shape: [1, 64, 64, 3] });
+    const [score] = await judge.score({ images, prompts: ['a cat to the left of a dog'], meta: [null] });
+    expect(score).toEqual(expect.any(Number));
+    await expect(loadReward(name)).rejects.toThrow(name);
+  }
 });
 
 const tables = join(recipesFolder, 'reproduce');

@@ -2,12 +2,16 @@
 
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import type { Recipe } from '../config/recipe.js';
+import { UserError } from '../errors.js';
 import { curveSvg } from '../report/curve.js';
+import type { Reward } from '../rewards/reward.js';
 import { makeFolder, replaceFile } from '../run/files.js';
 import type { RunEvent } from '../run/train.js';
 import { mean } from '../stats.js';
 import { runArm } from './arm.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { loadTableJudge } from './judges.js';
 import { type Budget, checkEqualPictures, type Protocol, protocolCommit, recipeOf } from './protocol.js';
 import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
 
@@ -20,6 +24,10 @@ export interface ReproduceOptions {
   runs: string;
   /** Only these arms. */
   arms?: readonly string[];
+  /** Only these of the protocol's seeds. */
+  seeds?: readonly number[];
+  /** Of all runs; default: the recipe's. */
+  device?: string;
   /** Start no further run after so many minutes. */
   minutes?: number;
   signal?: AbortSignal;
@@ -41,7 +49,11 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   protocolCommit(protocol);
   const arms = Object.keys(protocol.arms);
   const seeds = budget === 'smoke' ? protocol.seeds.slice(0, 1) : protocol.seeds;
-  const recipe = (arm: string, seed: number) => recipeOf(protocol, arm, seed, budget, shippedRecipe);
+  const recipe = (arm: string, seed: number): Recipe => ({
+    ...recipeOf(protocol, arm, seed, budget, shippedRecipe),
+    ...(options.device === undefined ? {} : { device: options.device }),
+  });
+  checkChosen(options, arms);
   checkEqualPictures(protocol, Object.fromEntries(arms.map((arm) => [arm, recipe(arm, seeds[0] as number)])));
   const runs = join(options.runs, 'reproduce', `${protocol.table}-${budget}`);
   const results = budget === 'smoke' ? join(runs, 'results') : join(resultsFolder(protocol), protocol.table);
@@ -49,13 +61,18 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   // seed by seed, so that a table that is left early has compared all arms
   const wanted = seeds
     .flatMap((seed) => arms.map((arm) => ({ arm, seed })))
-    .filter(({ arm, seed }) => !done.has(`${arm} ${seed}`) && (options.arms?.includes(arm) ?? true));
+    .filter(({ arm, seed }) => !done.has(`${arm} ${seed}`))
+    .filter(
+      ({ arm, seed }) => (options.arms?.includes(arm) ?? true) && (options.seeds?.includes(seed) ?? true),
+    );
+  const judges: Record<string, Reward> = {};
+  if (wanted.length > 0) for (const name of protocol.judges) judges[name] = await loadTableJudge(name);
   const started = Date.now();
   for (const [i, { arm, seed }] of wanted.entries()) {
     if ((Date.now() - started) / 60_000 > (options.minutes ?? Number.POSITIVE_INFINITY)) break;
     yield { kind: 'arm', arm, seed, done: i, total: wanted.length };
     const more = signal === undefined ? {} : { signal };
-    const running = runArm({ protocol, arm, seed, budget, recipe: recipe(arm, seed), runs, ...more });
+    const running = runArm({ protocol, arm, seed, budget, recipe: recipe(arm, seed), judges, runs, ...more });
     let next = await running.next();
     for (; !next.done; next = await running.next()) yield { kind: 'run', event: next.value };
     if (next.value === undefined) break;
@@ -63,6 +80,18 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   }
   const numbers = tableNumbers(protocol, readCapsules(results, protocol));
   yield { kind: 'table', path: await writeTable(protocol, budget, results, numbers), numbers };
+}
+
+/** @throws UserError for arms and seeds that the protocol does not have */
+function checkChosen({ protocol, arms = [], seeds = [] }: ReproduceOptions, all: readonly string[]): void {
+  const arm = arms.find((name) => !all.includes(name));
+  if (arm !== undefined)
+    throw new UserError(`--arms: ${protocol.table} has no arm "${arm}" — there are ${all.join(', ')}`);
+  const seed = seeds.find((one) => !protocol.seeds.includes(one));
+  if (seed !== undefined)
+    throw new UserError(
+      `--seeds: ${protocol.table} has no seed ${seed} — there are ${protocol.seeds.join(', ')}`,
+    );
 }
 
 /** Writes TABLE.md, TABLE.json and the curve beside the folder of capsules; returns the page. */
