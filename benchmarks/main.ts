@@ -1,4 +1,4 @@
-// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--device DEVICE] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate]
+// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone | search | device | stable-diffusion [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--device DEVICE] [--size sd15|tiny] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate] [--smoke]
 import { parseArgs } from 'node:util';
 import { type Device, UserError } from '@rldf/torch';
 import { rowsTable, writeSection } from './page.js';
@@ -19,6 +19,9 @@ const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<
   'hack-watch': () => import('./hack-watch.js'),
   diffexp: () => import('./diffexp-mechanism.js'),
   clone: () => import('./clone.js'),
+  search: () => import('./search.js'),
+  device: () => import('./device.js'),
+  'stable-diffusion': () => import('./stable-diffusion.js'),
 };
 
 try {
@@ -33,10 +36,12 @@ try {
       nouns: { type: 'string' },
       epochs: { type: 'string' },
       device: { type: 'string' },
+      size: { type: 'string' },
       batches: { type: 'string' },
       ways: { type: 'string' },
       page: { type: 'boolean', default: false },
       calibrate: { type: 'boolean', default: false },
+      smoke: { type: 'boolean', default: false },
     },
   });
   const [name = ''] = positionals;
@@ -53,7 +58,9 @@ try {
     ...(values.epochs === undefined ? {} : { epochs: Number(values.epochs) }),
     ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
     ...(values.device === undefined ? {} : { device: values.device as Device }),
+    ...(values.size === undefined ? {} : { size: values.size }),
     calibrate: values.calibrate,
+    smoke: values.smoke,
     page: values.page,
     ...(values.ways === undefined ? {} : { ways: values.ways.split(',') }),
     say: (text) => process.stderr.write(`${text}\n`),

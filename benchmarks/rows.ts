@@ -32,13 +32,17 @@ export interface Options {
   batches?: readonly number[];
   /** Of the peer: those to try. */
   ways?: readonly string[];
-  /** clone: how many classes, and passes over their pictures. */
+  /** clone: how many classes, and passes over their pictures. search: how many inputs. */
   nouns?: number;
   epochs?: number;
   /** Where ours runs; default: cpu. */
   device?: Device;
-  /** clone: write the results' page. */
+  /** stable-diffusion: sd15 or tiny. */
+  size?: string;
+  /** clone, search: write the results' page. */
   page?: boolean;
+  /** device, search: as little as shows that it runs. */
+  smoke?: boolean;
   /** hack-watch: freeze the thresholds instead of checking them. */
   calibrate?: boolean;
   say(text: string): void;

@@ -3,12 +3,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Device, setThreads, tensor } from '@rldf/torch';
+import { loadPipeline } from '@rldf/models';
+import { type Device, free, setThreads, tensor } from '@rldf/torch';
 import { afterAll, beforeEach, expect, test, vi } from 'vitest';
+import type { IpRldfRecipe } from '../packages/rldf/src/config/ip-rldf-schema.js';
 import { evaluate } from '../packages/rldf/src/eval/evaluate.js';
 import { loadDetector } from '../packages/rldf/src/instruments.js';
 import { methods } from '../packages/rldf/src/methods/index.js';
+import { worldPictures } from '../packages/rldf/src/methods/ip-rldf-pictures.js';
 import { minimalRecipe } from '../packages/rldf/src/methods/minimal-recipes.fixture.js';
+import { findModel } from '../packages/rldf/src/models.js';
 import { cards } from '../packages/rldf/src/rewards/cards.js';
 import { loadReward } from '../packages/rldf/src/rewards/index.js';
 import { train } from '../packages/rldf/src/run/from-recipe.js';
@@ -17,6 +21,7 @@ import { openRun } from '../packages/rldf/src/run/run.js';
 import { drain, fingerprint, saveTinyModel } from '../packages/rldf/src/run/tiny-run.fixture.js';
 import { defaultRecipe, trainClassifier } from '../packages/rldf/src/search/evaluate/classifier.js';
 import { setOf } from '../packages/rldf/src/search/evaluate/labelled-set.js';
+import { deviceRecipe } from './device-recipes.fixture.js';
 
 vi.hoisted(() => {
   process.env.RLDF_TORCH_ADDON = new URL('./fake-cuda.cjs', import.meta.url).pathname;
@@ -69,29 +74,10 @@ test('a detector takes pictures of any device', () => {
   expect(detector.detect(picture())).toEqual(detector.detect(picture().to('cuda')));
 });
 
-const own: Record<string, object> = {
-  'ip-rldf': {
-    prompts: ['a cat to the left of a dog', 'a dog above a cat', 'a cat below a dog'],
-    ...{ reward: 'spatial', detector: 'detector', relabel: true, rescale: 0.5 },
-  },
-  ddpo: { reward: 'image-reward' },
-  dpok: { reward: 'preference', train: { textEncoder: 'lora', clipNats: 5 } },
-  alignprop: { reward: [{ reward: 'aesthetic' }, { reward: 'clip-score', floor: 'base' }] },
-};
-
 test.each(Object.keys(methods))(
   '%s: a whole run, watched for hacking; no picture is fetched',
   async (method) => {
-    const one = { maxPrompts: 1 };
-    const more = {
-      model,
-      epochs: 1,
-      watch: { judge: 'clip-score' },
-      evaluate: one,
-      report: one,
-      ...own[method],
-    };
-    const recipe = minimalRecipe(method, { ...more, device: 'cuda' });
+    const recipe = deviceRecipe(method, model, 'cuda');
     const events = await drain(train(recipe, { name: method, root }));
     expect(events.at(-1)?.kind).toBe('finished');
     expect(fetchedPictures()).toEqual([]);
@@ -102,6 +88,15 @@ test.each(Object.keys(methods))(
     );
   },
 );
+
+test('ip-rldf’s control: scenes of the world become latents where the model lies', async () => {
+  const recipe = minimalRecipe('ip-rldf', { model: 'emoji', pictures: 'world', device: 'cuda' });
+  const pipeline = loadPipeline(findModel('emoji').path, { device: 'cuda' });
+  const { latents } = await worldPictures(recipe as IpRldfRecipe, pipeline)(1, [0]);
+  expect(latents.device).toBe('cuda:0');
+  free(latents);
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+});
 
 test('evaluations by judges on the CPU', async () => {
   const once = { pictures: 1, maxPrompts: 1, steps: 2, device: 'cuda' } as const;

@@ -33,7 +33,17 @@ export interface Native {
 export const addonFile =
   process.env.RLDF_TORCH_ADDON ?? fileURLToPath(new URL('../build/torch.node', import.meta.url));
 
+/**
+ * NVIDIA's libraries read it when they start: without it cuDNN computes float32 convolutions in TF32, with 10 bits of mantissa, and
+ * gradients of adapters are 11 to 18 % off (docs/results/device.md). Whoever sets it to 1 has TF32; half precision is not
+ * touched.
+ */
+function exactFloat32(): void {
+  process.env.NVIDIA_TF32_OVERRIDE ??= '0';
+}
+
 function load(): Native {
+  exactFloat32();
   if (!existsSync(addonFile)) {
     throw new UserError(
       `torch: the addon ${addonFile} is not built — run \`rldf setup\`, or \`npm run setup\` in the repository.`,

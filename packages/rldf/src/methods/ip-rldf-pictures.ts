@@ -177,8 +177,8 @@ export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): Picture
           rows.length,
           secondWorld,
         );
-        const encoded =
-          vae instanceof AutoencoderTiny ? vae.encode(scenes.images) : vae.encode(scenes.images).mean;
+        const images = scenes.images.to(pipeline.unet.device);
+        const encoded = vae instanceof AutoencoderTiny ? vae.encode(images) : vae.encode(images).mean;
         return {
           latents: vae.scale(encoded),
           labels: scenes.captions.map((caption): Labelled => ({ caption, weight: 1 })),

@@ -64,8 +64,14 @@ interface StoredPair {
 }
 type StoredEvaluation = Omit<Evaluation, 'pairs'> & { pairs: StoredPair[] };
 
-/** Keeps the evaluation in `report/evaluation.json` and `report/pictures/`, then writes the report. */
+/** Keeps the evaluation in the run's folder, then writes the report. */
 export async function writeReport(run: Run, evaluation: Evaluation): Promise<ReportNumbers> {
+  await keepEvaluation(run, evaluation);
+  return renderReport(run, evaluation);
+}
+
+/** Writes `report/evaluation.json` and `report/pictures/`. */
+export async function keepEvaluation(run: Run, evaluation: Evaluation): Promise<void> {
   const pictures = join(run.reportFolder, 'pictures');
   makeFolder(pictures);
   const pairs: StoredPair[] = [];
@@ -86,7 +92,6 @@ export async function writeReport(run: Run, evaluation: Evaluation): Promise<Rep
   }
   const stored: StoredEvaluation = { ...evaluation, pairs };
   replaceFile(join(run.reportFolder, 'evaluation.json'), `${JSON.stringify(stored, null, 1)}\n`);
-  return renderReport(run, evaluation);
 }
 
 /**

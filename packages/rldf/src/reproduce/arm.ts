@@ -29,10 +29,13 @@ export interface ArmOptions {
   signal?: AbortSignal;
 }
 
+/** Folder of an arm's run, below the table's runs. */
+export const runName = ({ arm, seed }: Pick<ArmOptions, 'arm' | 'seed'>) => `${arm}-seed${seed}`;
+
 /** Runs an arm, or continues it where it was; yields the run's events. Undefined when it was interrupted. */
 export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Capsule | undefined> {
-  const { arm, seed, recipe, runs, signal } = options;
-  const name = `${arm}-seed${seed}`;
+  const { recipe, runs, signal } = options;
+  const name = runName(options);
   const run = new Run(join(runs, name));
   const more = { root: runs, ...(signal === undefined ? {} : { signal }) };
   const events = existsSync(run.recipePath) ? resume(name, more) : train(recipe, { ...more, name });
@@ -41,7 +44,19 @@ export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Cap
     if (event.kind === 'finished') adapters = event.adapters;
     yield event;
   }
-  return adapters === undefined ? undefined : capsuleOf(options, run, adapters);
+  if (adapters === undefined) return undefined;
+  const rows = readMetrics(run.metricsPath);
+  const { samplingForwards, trainingForwards, pictures } = methodOf(recipe).arithmetic(recipe);
+  return capsuleOf(options, run, {
+    curve: curveOf(rows),
+    cost: {
+      pictures,
+      unetForwards: samplingForwards + 3 * trainingForwards,
+      seconds: sum(rows, 'time/step'),
+      cpuSeconds: sum(rows, 'time/cpu'),
+    },
+    adapters: Object.fromEntries(adapters.map((path) => [basename(path), sha256(readFileSync(path))])),
+  });
 }
 
 interface StoredPair {
@@ -52,10 +67,11 @@ interface StoredPair {
   rewardAfter: number;
 }
 
-async function capsuleOf(
+/** Has the pictures in the run's report judged, and adds what the arm knows of itself. */
+export async function capsuleOf(
   { protocol, arm, seed, budget, recipe, judges }: ArmOptions,
   run: Run,
-  adapters: readonly string[],
+  own: Pick<Capsule, 'curve' | 'cost' | 'adapters'>,
 ): Promise<Capsule> {
   const { pairs, reward } = JSON.parse(readFileSync(join(run.reportFolder, 'evaluation.json'), 'utf8')) as {
     pairs: StoredPair[];
@@ -79,8 +95,6 @@ async function capsuleOf(
       after: byPrompt(pairs, await judged(run, judge, pairs, 'after')),
     };
   }
-  const rows = readMetrics(run.metricsPath);
-  const { samplingForwards, trainingForwards, pictures } = methodOf(recipe).arithmetic(recipe);
   const { rldf, libtorch, cpu, threads, git } = describeEnvironment();
   return {
     table: protocol.table,
@@ -89,14 +103,7 @@ async function capsuleOf(
     seed,
     protocol: protocol.hash,
     scores,
-    curve: curveOf(rows),
-    cost: {
-      pictures,
-      unetForwards: samplingForwards + 3 * trainingForwards,
-      seconds: sum(rows, 'time/step'),
-      cpuSeconds: sum(rows, 'time/cpu'),
-    },
-    adapters: Object.fromEntries(adapters.map((path) => [basename(path), sha256(readFileSync(path))])),
+    ...own,
     environment: { rldf, libtorch, cpu, threads, device: recipe.device, commit: git?.commit ?? null },
   };
 }

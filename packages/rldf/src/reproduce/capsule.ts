@@ -24,7 +24,7 @@ export interface Capsule {
     seconds: number;
     cpuSeconds: number;
   };
-  /** SHA-256 of the exported adapters, by file name. */
+  /** SHA-256 of the exported adapters, by file name; of a fused arm, of those it adds up, by arm and file name. */
   adapters: Record<string, string>;
   environment: {
     rldf: string;
@@ -37,11 +37,12 @@ export interface Capsule {
   };
 }
 
-const fileName = (arm: string, seed: number) => `${arm}-seed${seed}.json`;
+export const capsulePath = (folder: string, arm: string, seed: number) =>
+  join(folder, `${arm}-seed${seed}.json`);
 
 export function writeCapsule(folder: string, capsule: Capsule): string {
   makeFolder(folder);
-  const path = join(folder, fileName(capsule.arm, capsule.seed));
+  const path = capsulePath(folder, capsule.arm, capsule.seed);
   replaceFile(path, `${JSON.stringify(capsule, rounded)}\n`);
   return path;
 }
@@ -72,7 +73,7 @@ export function readCapsules(folder: string, protocol: Protocol): Capsule[] {
   const other = capsules.find(({ protocol: hash }) => hash !== protocol.hash);
   if (other === undefined) return capsules;
   throw new UserError(
-    `${protocol.file}: was changed after the first test picture (${join(folder, fileName(other.arm, other.seed))} followed another version) — ` +
+    `${protocol.file}: was changed after the first test picture (${capsulePath(folder, other.arm, other.seed)} followed another version) — ` +
       'a protocol is fixed before its results. Restore it, or give the new one a new name',
   );
 }

@@ -30,7 +30,9 @@ export const protocolSchema = z.strictObject({
       z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'arms are named in lower case, digits and "-"'),
       overridesSchema,
     )
-    .describe('each arm: what it changes in the recipe; `recipe` names one of its own instead'),
+    .describe(
+      'each arm: what it changes in the recipe; `recipe` names one of its own instead; `fuse` alone: the sum of other arms',
+    ),
   reference: z.string().optional().describe('the arm that all others are compared with'),
   seeds: z.array(z.int().min(0)).min(1).describe('training seeds; none of them is dropped'),
   judges: z
@@ -113,7 +115,7 @@ export function loadProtocol(nameOrFolder: string, tables: string, names: readon
   return protocol;
 }
 
-/** The recipe of one arm and seed. */
+/** The recipe of one arm that trains, and seed. */
 export function recipeOf(
   protocol: Protocol,
   arm: string,

@@ -1,14 +1,18 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { savePipeline, tinyPipeline } from '@rldf/models';
+import { loadLora, loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
+import { picturesOf } from '../picture.js';
+import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
+import { drawForEvaluation } from '../trainables.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { equalCost } from './equal-cost.js';
+import { checkSummands, fusedArms } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
 import {
   checkEqualPictures,
@@ -142,12 +146,114 @@ const trainings = tableNames().filter((name) => readProtocol(name, tables, []).k
 test.each(trainings)('the shipped table %s: every arm is a good recipe in both budgets', (name) => {
   const protocol = loadProtocol(name, join(recipesFolder, 'reproduce'), tableNames());
   for (const budget of ['smoke', 'full'] as const) {
-    const recipes = Object.keys(protocol.arms).map((arm) => [
-      arm,
-      recipeOf(protocol, arm, 1, budget, recipePath),
-    ]);
-    checkEqualPictures(protocol, Object.fromEntries(recipes));
+    const fused = fusedArms(protocol);
+    const recipes = Object.fromEntries(
+      Object.keys(protocol.arms)
+        .filter((arm) => !(arm in fused))
+        .map((arm) => [arm, recipeOf(protocol, arm, 1, budget, recipePath)]),
+    );
+    checkEqualPictures(protocol, recipes);
+    checkSummands(protocol, fused, recipes);
   }
+});
+
+const FUSED = `version: 1
+question: Does it add up?
+paper: none
+recipe: recipe.yaml
+arms:
+  both: { fuse: [text, unet] }
+  text: { train.unet: none, train.textEncoder: lora }
+  unet: {}
+reference: text
+seeds: [1]
+judges: [jpeg-incompressibility]
+budget: { full: { reward: { module: ./red.mjs }, train.learningRate: 0.3 }, smoke: {} }
+`;
+/** Without steps such as a file's size has: both arms improve on it by far more than rounding. */
+const RED = `export const reward = ({ images }) =>
+  images.map(({ data }) => data.filter((_, i) => i % 3 === 0).reduce((a, b) => a + b, 0));
+`;
+
+test('a fused arm draws with the adapters of the arms it names, of the same seed, and trains nothing', async () => {
+  const { folder, table, commit, load } = repository();
+  writeFileSync(join(table, 'protocol.yaml'), FUSED);
+  writeFileSync(join(table, 'red.mjs'), RED);
+  commit();
+  const run = (more: Partial<ReproduceOptions> = {}) => all(load(), folder, more);
+  await expect(run({ arms: ['both'] })).rejects.toThrow(/both, seed 1: text has not run/);
+
+  const events = await run();
+  const order = events.flatMap((event) => (event.kind === 'arm' ? [event.arm] : []));
+  expect(order).toEqual(['text', 'unet', 'both']);
+  const results = join(folder, 'docs', 'results', 'demo');
+  const [both, text, unet] = readCapsules(results, load());
+  expect(both).toMatchObject({
+    arm: 'both',
+    curve: [],
+    cost: { pictures: 0, unetForwards: 0, cpuSeconds: 0 },
+  });
+  expect(Object.values(both!.adapters)).toEqual([text, unet].flatMap((one) => Object.values(one!.adapters)));
+  const page = readFileSync(join(folder, 'docs', 'results', 'demo.md'), 'utf8');
+  expect(page).toContain('`both` is the sum of text and unet');
+  expect(page.split('At equal cost')[1]).toMatch(/\| text \|/);
+  expect(page.split('At equal cost')[1]).not.toContain('both');
+
+  const report = (arm: string) => join(folder, 'runs', 'reproduce', 'demo-full', `${arm}-seed1`, 'report');
+  const { pairs } = JSON.parse(readFileSync(join(report('both'), 'evaluation.json'), 'utf8'));
+  const pictures = async (arm: string, when: 'before' | 'after') =>
+    Promise.all(
+      pairs.map(
+        async (pair: Record<string, string>) => (await readPicture(join(report(arm), pair[when]!))).data,
+      ),
+    );
+  const before = await pictures('both', 'before');
+  for (const arm of ['text', 'unet']) {
+    expect(await pictures(arm, 'before')).toEqual(before);
+    expect(await pictures(arm, 'after')).not.toEqual(before);
+    expect(await pictures(arm, 'after')).not.toEqual(await pictures('both', 'after'));
+  }
+  expect(Object.keys(both!.scores)).toEqual(Object.keys(text!.scores));
+  for (const name of Object.keys(both!.scores))
+    expect(both!.scores[name]!.before).toEqual(text!.scores[name]!.before);
+  const pipeline = loadPipeline(join(table, 'model'));
+  for (const arm of ['text', 'unet']) loadLora(join(report(arm), '..', 'adapters'), pipeline.parameters);
+  const images = await drawForEvaluation(pipeline, pairs, '', { steps: 2, guidanceScale: 2 });
+  expect(picturesOf(images).map(({ data }) => Buffer.from(data))).toEqual(await pictures('both', 'after'));
+  images.free();
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+
+  rmSync(join(results, 'both-seed1.json'));
+  const adapter = join(report('text'), '..', 'adapters', 'pytorch_lora_weights.safetensors');
+  writeFileSync(adapter, 'another');
+  await expect(run()).rejects.toThrow(/is not what the capsule of text was made with/);
+  rmSync(join(report('text'), '..'), { recursive: true });
+  await expect(run()).rejects.toThrow(
+    /missing — both adds adapters up.*Remove .*text-seed1\.json and run text again, or leave both out/,
+  );
+  expect((await run({ arms: ['text', 'unet'] })).map(({ kind }) => kind)).toEqual(['table']);
+});
+
+test('sums of what cannot be added up are refused', () => {
+  const of = (fused: Record<string, unknown>) => () =>
+    fusedArms({ file: 'p', arms: { a: {}, b: {}, c: { fuse: ['a', 'b'] }, d: fused } });
+  expect(of({ fuse: ['a', 'b'] })().d).toEqual(['a', 'b']);
+  expect(of({ fuse: ['a', 'b'], epochs: 2 })).toThrow(/arms\.d: epochs beside fuse — a sum trains nothing/);
+  for (const fuse of [['a'], ['a', 'a'], 'a'])
+    expect(of({ fuse })).toThrow(/two or more arms, each once.*fuse: \[a, b\]/);
+  for (const name of ['c', 'd', 'e'])
+    expect(of({ fuse: ['a', name] })).toThrow(/is no arm that trains.*a, b$/);
+
+  const { table, load } = repository();
+  const check = (high: string) => () => {
+    writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('train.learningRate: 0.01', high));
+    const recipes = ['low', 'high'].map((arm) => [arm, recipeOf(load(), arm, 1, 'full', (name) => name)]);
+    checkSummands({ file: 'p' }, { sum: ['low', 'high'] }, Object.fromEntries(recipes));
+  };
+  expect(check('train.learningRate: 0.02')).not.toThrow();
+  expect(check('sample.steps: 3')).toThrow(/low has sample\.steps 2, high has sample\.steps 3/);
+  expect(check('evaluate.prompts: [a sun]')).toThrow(/"prompts":\["a cat","a dog"\].*"prompts":\["a sun"\]/);
+  expect(check('train.unet: full')).toThrow(/high trains all weights/);
 });
 
 test('arms of unequal budgets are refused', async () => {

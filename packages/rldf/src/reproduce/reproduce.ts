@@ -11,6 +11,7 @@ import type { RunEvent } from '../run/train.js';
 import { mean } from '../stats.js';
 import { runArm } from './arm.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
 import { type Budget, checkEqualPictures, type Protocol, protocolCommit, recipeOf } from './protocol.js';
 import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
@@ -48,31 +49,51 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   const { protocol, budget, shippedRecipe, signal } = options;
   protocolCommit(protocol);
   const arms = Object.keys(protocol.arms);
+  const fused = fusedArms(protocol);
+  const trained = arms.filter((arm) => fused[arm] === undefined);
   const seeds = budget === 'smoke' ? protocol.seeds.slice(0, 1) : protocol.seeds;
   const recipe = (arm: string, seed: number): Recipe => ({
     ...recipeOf(protocol, arm, seed, budget, shippedRecipe),
     ...(options.device === undefined ? {} : { device: options.device }),
   });
   checkChosen(options, arms);
-  checkEqualPictures(protocol, Object.fromEntries(arms.map((arm) => [arm, recipe(arm, seeds[0] as number)])));
+  const recipes = Object.fromEntries(trained.map((arm) => [arm, recipe(arm, seeds[0] as number)]));
+  checkEqualPictures(protocol, recipes);
+  checkSummands(protocol, fused, recipes);
   const runs = join(options.runs, 'reproduce', `${protocol.table}-${budget}`);
   const results = budget === 'smoke' ? join(runs, 'results') : join(resultsFolder(protocol), protocol.table);
-  const done = new Set(readCapsules(results, protocol).map(({ arm, seed }) => `${arm} ${seed}`));
-  // seed by seed, so that a table that is left early has compared all arms
+  const capsules = readCapsules(results, protocol);
+  const done = new Set(capsules.map(({ arm, seed }) => `${arm} ${seed}`));
+  // seed by seed, so that a table that is left early has compared all arms; sums after what they add up
   const wanted = seeds
-    .flatMap((seed) => arms.map((arm) => ({ arm, seed })))
+    .flatMap((seed) => [...trained, ...Object.keys(fused)].map((arm) => ({ arm, seed })))
     .filter(({ arm, seed }) => !done.has(`${arm} ${seed}`))
     .filter(
       ({ arm, seed }) => (options.arms?.includes(arm) ?? true) && (options.seeds?.includes(seed) ?? true),
     );
+  for (const { arm, seed } of wanted) {
+    const runsFirst = (name: string) => wanted.some((one) => one.arm === name && one.seed === seed);
+    for (const name of fused[arm] ?? [])
+      if (!runsFirst(name)) adaptersOf(name, { arm, seed, runs, results, capsules });
+  }
   const judges: Record<string, Reward> = {};
   if (wanted.length > 0) for (const name of protocol.judges) judges[name] = await loadTableJudge(name);
   const started = Date.now();
   for (const [i, { arm, seed }] of wanted.entries()) {
     if ((Date.now() - started) / 60_000 > (options.minutes ?? Number.POSITIVE_INFINITY)) break;
     yield { kind: 'arm', arm, seed, done: i, total: wanted.length };
-    const more = signal === undefined ? {} : { signal };
-    const running = runArm({ protocol, arm, seed, budget, recipe: recipe(arm, seed), judges, runs, ...more });
+    const fuse = fused[arm];
+    const common = { protocol, arm, seed, budget, judges, runs, ...(signal === undefined ? {} : { signal }) };
+    const running =
+      fuse === undefined
+        ? runArm({ ...common, recipe: recipe(arm, seed) })
+        : runFusedArm({
+            ...common,
+            fuse,
+            recipe: recipe(fuse[0] as string, seed),
+            results,
+            capsules: readCapsules(results, protocol),
+          });
     let next = await running.next();
     for (; !next.done; next = await running.next()) yield { kind: 'run', event: next.value };
     if (next.value === undefined) break;

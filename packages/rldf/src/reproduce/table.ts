@@ -4,6 +4,7 @@ import { noiseKey, Random } from '@rldf/torch';
 import { bootstrapSeedsAndPrompts, mean, tInterval } from '../stats.js';
 import type { Capsule } from './capsule.js';
 import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
+import { type FusedArms, fusedArms } from './fused-arm.js';
 import type { Protocol } from './protocol.js';
 
 export interface Estimate {
@@ -18,6 +19,8 @@ export interface TableNumbers {
   question: string;
   paper: string;
   protocol: string;
+  /** Arms that train nothing: sums of others. Missing where there are none. */
+  fused?: FusedArms;
   /** How far each arm moved each score. */
   arms: Record<string, Record<string, Estimate>>;
   /** Each arm's final scores minus the reference's, paired by seed and prompt. */
@@ -73,12 +76,14 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
     const found = equalCost(Object.keys(protocol.arms), capsules, currency);
     return found === undefined ? [] : [[currency, found] as const];
   });
+  const fused = fusedArms(protocol);
   const { table, question, paper, hash } = protocol;
   return {
     table,
     question,
     paper,
     protocol: hash,
+    ...(Object.keys(fused).length > 0 && { fused }),
     arms,
     againstReference,
     cost,
@@ -107,7 +112,7 @@ const mapOf = <T>(names: readonly string[], of: (name: string) => T): Record<str
 
 /** The table as Markdown. */
 export function tableMarkdown(numbers: TableNumbers, command: string, curve?: string): string {
-  const { arms, againstReference, cost, missing } = numbers;
+  const { arms, againstReference, cost, missing, fused = {} } = numbers;
   const metrics = [...new Set(Object.values(arms).flatMap((row) => Object.keys(row)))];
   const shown = (value: Estimate | undefined) => {
     if (value === undefined) return '';
@@ -137,6 +142,10 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
     'Change of each score on test prompts by training (after - before, same noise), with 95 % intervals:',
     '',
     ...rows('arm', arms),
+    ...Object.entries(fused).map(
+      ([arm, names]) =>
+        `\`${arm}\` is the sum of ${names.join(' and ')} of the same seed: it trained nothing, and cost what they cost together.\n`,
+    ),
     ...(Object.keys(againstReference).length === 0
       ? []
       : [
@@ -173,9 +182,9 @@ function equalCostMarkdown(
     '',
     `| arm | ${columns.map(({ title }) => title).join(' | ')} |`,
     `|${'---|'.repeat(columns.length + 1)}`,
-    ...Object.keys(arms).map(
-      (arm) => `| ${[arm, ...columns.map(({ gains }) => shown(gains[arm]))].join(' | ')} |`,
-    ),
+    ...Object.keys(arms)
+      .filter((arm) => columns.some(({ gains }) => arm in gains))
+      .map((arm) => `| ${[arm, ...columns.map(({ gains }) => shown(gains[arm]))].join(' | ')} |`),
     '',
   ];
 }

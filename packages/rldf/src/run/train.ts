@@ -8,7 +8,13 @@ import { type Alarm, HackWatch, observationOf, observe } from '../hack-watch/hac
 import { type Picture, picturesOf, tensorOfPictures } from '../picture.js';
 import { type Prompt, repeatPrompts } from '../prompts.js';
 import { contactSheet } from '../report/grid.js';
-import { curveMetrics, type Evaluation, type ReportNumbers, writeReport } from '../report/report.js';
+import {
+  curveMetrics,
+  type Evaluation,
+  type PicturePair,
+  type ReportNumbers,
+  writeReport,
+} from '../report/report.js';
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
 import { mean } from '../stats.js';
 import { type LoadedCheckpoint, pruneCheckpoints } from './checkpoint.js';
@@ -229,28 +235,37 @@ async function* finish(
     unit: options.reward.unit,
     pictures,
     seconds,
-    pairs: testSet.map((prompt, index) => ({
-      prompt: prompt.text,
-      seed: firstSeed.test + index,
-      before: before.pictures[index]!,
-      after: after.pictures[index]!,
-      rewardBefore: before.scores[index]!,
-      rewardAfter: after.scores[index]!,
-    })),
+    pairs: testPairs(testSet, before, after),
   };
   const adapters = await training.exportTo(run.adaptersFolder);
   const report = await writeReport(run, evaluation);
   yield { kind: 'finished', report, bestStep: best.step, adapters };
 }
 
-interface Drawn {
+export interface Drawn {
   pictures: Picture[];
   scores: number[];
 }
 
+/** Test pictures of two models, paired by prompt and noise. */
+export function testPairs(testSet: readonly Prompt[], before: Drawn, after: Drawn): PicturePair[] {
+  return testSet.map((prompt, index) => ({
+    prompt: prompt.text,
+    seed: firstSeed.test + index,
+    before: before.pictures[index]!,
+    after: after.pictures[index]!,
+    rewardBefore: before.scores[index]!,
+    rewardAfter: after.scores[index]!,
+  }));
+}
+
 /** Draws and scores; gives up and returns nothing when `signal` is aborted. */
-async function* evaluate(
-  { training, reward, batchSize }: TrainRunOptions,
+export async function* evaluate(
+  {
+    training,
+    reward,
+    batchSize,
+  }: Pick<TrainRunOptions, 'reward' | 'batchSize'> & { training: Pick<Training, 'draw'> },
   prompts: readonly Prompt[],
   what: 'validation' | 'test',
   signal?: AbortSignal,
