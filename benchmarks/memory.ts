@@ -181,7 +181,7 @@ async function againstSteps(say: (text: string) => void): Promise<StepsRow[]> {
 }
 
 /** As the methods do it. The gradient of half the squared latents stands for a reward's. */
-async function followed(pipeline: Pipeline, drawing: Drawing, parameters: Tensor[]): Promise<void> {
+export async function followed(pipeline: Pipeline, drawing: Drawing, parameters: Tensor[]): Promise<void> {
   const sums = new GradientAccumulator(parameters);
   const all = drawing.behaviours.map(() => lastSteps(drawing.steps, drawing.steps));
   const sample = await finish(new DifferentiableSampler(pipeline, drawing).sample(all));
@@ -196,12 +196,16 @@ async function followed(pipeline: Pipeline, drawing: Drawing, parameters: Tensor
 }
 
 /** One graph of all steps. */
-function plain(pipeline: Pipeline, { conditioning, behaviours, steps, eta }: Drawing, parameters: Tensor[]) {
+export function plain(
+  pipeline: Pipeline,
+  { conditioning, behaviours, steps, eta }: Drawing,
+  parameters: Tensor[],
+): void {
   scope(() => {
     const scheduler = new DDIMScheduler(pipeline.schedulerConfig);
     scheduler.setTimesteps(steps);
     const keys = behaviours.map((b) => noiseKey(b.seed, 'rollout start', ...b.path));
-    let latents = normal(keys, latentShape(pipeline));
+    let latents = normal(keys, latentShape(pipeline), { device: pipeline.unet.device });
     for (let step = 0; step < steps; step++) {
       const text = conditioning([...behaviours.keys()]);
       latents = policyMoments(pipeline, scheduler, latents, step, text, behaviours, eta).mean;

@@ -43,16 +43,27 @@ export function findPython(given?: string): string {
 export class Peer {
   readonly #child: ChildProcess;
   readonly #waiting: ((answer: Answer) => void)[] = [];
+  readonly #exit: Promise<void>;
 
   /**
    * @param program Python, or Node with its own words for a side of ours
    * @param script in `peers/`, which answers
+   * @param environment besides this process's own
    */
-  constructor(program: string, script = 'torch_peer.py', words: readonly string[] = ['-u']) {
+  constructor(
+    program: string,
+    script = 'torch_peer.py',
+    words: readonly string[] = ['-u'],
+    environment: Record<string, string> = {},
+  ) {
     const path = fileURLToPath(new URL(`./peers/${script}`, import.meta.url));
-    this.#child = spawn(program, [...words, path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child = spawn(program, [...words, path], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, ...environment },
+    });
     const lines = createInterface({ input: this.#child.stdout as NonNullable<ChildProcess['stdout']> });
     lines.on('line', (line) => this.#waiting.shift()?.(JSON.parse(line)));
+    this.#exit = new Promise((resolve) => this.#child.on('close', () => resolve()));
     this.#child.on('exit', (code) => {
       for (const answer of this.#waiting.splice(0))
         answer({ error: `the Python peer ended with code ${code}` });
@@ -70,8 +81,9 @@ export class Peer {
     this.#child.stdin?.end();
   }
 
-  /** Ends it in the middle of an answer. */
-  kill(): void {
+  /** Ends it in the middle of an answer. @returns when it is gone, with what it held */
+  kill(): Promise<void> {
     this.#child.kill('SIGKILL');
+    return this.#exit;
   }
 }

@@ -36,7 +36,7 @@ async function start(process: Peer, question: object): Promise<Side> {
   const answer = await Promise.race([process.ask({ ask: 'prepare', ...question }), late]);
   if (answer.error === undefined)
     return { process, seconds: answer.seconds as number, pictures: answer.pictures as string };
-  process.kill();
+  void process.kill();
   throw new Error(answer.error);
 }
 

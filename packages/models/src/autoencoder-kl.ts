@@ -185,9 +185,14 @@ class Decoder {
   /** [B, inChannels, h, w] -> [B, outChannels, H, W] */
   forward(latents: Tensor): Tensor {
     let hidden = this.#middle.forward(this.#convIn.forward(latents));
-    for (const { resnets, upsample } of this.#blocks) {
-      for (const resnet of resnets) hidden = resnet.forward(hidden);
-      if (upsample) hidden = upsample.forward(hidden);
+    const layers = this.#blocks.flatMap(({ resnets, upsample }) => [
+      ...resnets,
+      ...(upsample ? [upsample] : []),
+    ]);
+    for (const layer of layers) {
+      const next = layer.forward(hidden);
+      hidden.free(); // the last maps are as large as pictures of 256 channels
+      hidden = next;
     }
     return this.#convOut.forward(this.#normOut.forward(hidden).silu());
   }

@@ -1,4 +1,13 @@
-import { noGrad, noiseKey, normal, Parameters } from '@rldf/torch';
+import {
+  allocatedBytes,
+  free,
+  noGrad,
+  noiseKey,
+  normal,
+  Parameters,
+  peakBytes,
+  resetPeakBytes,
+} from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { AutoencoderKL, renameOldAttention } from './autoencoder-kl.js';
 import { AutoencoderTiny } from './autoencoder-tiny.js';
@@ -26,6 +35,24 @@ test('encodes to a distribution and decodes to pictures', () => {
     expect(vae.unscale(vae.scale(mean)).sub(mean).abs().amax().item()).toBeLessThan(1e-6);
     expect(vae.scale(mean).sub(mean.sub(0.1).mul(0.5)).abs().amax().item()).toBe(0);
   });
+});
+
+test('decoding holds a few of the largest maps at once, however many layers there are', () => {
+  const layers = (count: number) => {
+    const config = { ...CONFIG, block_out_channels: [32, 32], layers_per_block: count };
+    const vae = new AutoencoderKL(config, Parameters.random(1).at());
+    const latents = draw([5, 64, 64]); // pictures of 128 x 128
+    return noGrad(() => {
+      free(vae.decode(latents)); // packs weights
+      resetPeakBytes();
+      const before = allocatedBytes();
+      free(vae.decode(latents));
+      free(latents);
+      return (peakBytes() - before) / (2 * 32 * 128 ** 2 * 4);
+    });
+  };
+  expect(layers(4)).toBeLessThan(layers(1) + 0.5);
+  expect(layers(4)).toBeLessThan(6);
 });
 
 test('parts that the config leaves out have no parameters', () => {

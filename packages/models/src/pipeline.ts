@@ -162,8 +162,8 @@ function guidedPrompts(
 export function decodeImages(pipeline: Pipeline, latents: Tensor): Tensor {
   return scope(() => {
     const [batch, , height, width] = latents.shape as [number, number, number, number];
-    // a decoder's memory grows with the pixels: about 4 million at a time
-    const chunk = Math.max(1, Math.floor(2 ** 22 / (height * width * pipeline.vae.downFactor ** 2)));
+    // a decoder's memory grows with the pixels, 2.5 kB each: about a million at a time
+    const chunk = Math.max(1, Math.floor(2 ** 20 / (height * width * pipeline.vae.downFactor ** 2)));
     const parts: Tensor[] = [];
     for (let start = 0; start < batch; start += chunk) {
       const some = latents.narrow(0, start, Math.min(chunk, batch - start));

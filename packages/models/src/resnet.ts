@@ -13,6 +13,9 @@ export interface ResnetOptions {
   outInit?: Init;
 }
 
+/** silu behind a norm. Scopes as small as these: the autoencoder's maps at full size are the most of a drawing's memory. */
+const activated = (norm: GroupNorm, x: Tensor) => scope(() => norm.forward(x).silu());
+
 /** Two convolutions, each behind GroupNorm and silu, with the time added between them; added to its input. */
 export class ResnetBlock2D {
   readonly #norm1: GroupNorm;
@@ -49,19 +52,18 @@ export class ResnetBlock2D {
    */
   forward(x: Tensor, activatedTime?: Tensor): Tensor {
     return scope(() => {
-      let hidden = this.#conv1.forward(this.#norm1.forward(x).silu()); // [B, Cout, H, W]
+      const between = scope(() => this.#conv1.forward(activated(this.#norm1, x))); // [B, Cout, H, W]
       const time =
         this.#timeProjection && activatedTime
           ? this.#timeProjection.forward(activatedTime).unsqueeze(2).unsqueeze(3) // [B, Cout or 2 Cout, 1, 1]
           : undefined;
-      if (time && !this.#scaleShift) hidden = hidden.add(time);
-      hidden = this.#norm2.forward(hidden);
-      if (time && this.#scaleShift) {
+      const branch = scope(() => {
+        if (!time) return this.#conv2.forward(activated(this.#norm2, between));
+        if (!this.#scaleShift) return this.#conv2.forward(activated(this.#norm2, between.add(time)));
         const [scale, shift] = time.chunk(2, 1) as [Tensor, Tensor];
-        hidden = hidden.mul(scale.add(1)).add(shift);
-      }
-      hidden = this.#conv2.forward(hidden.silu());
-      return hidden.add(this.#shortcut ? this.#shortcut.forward(x) : x);
+        return this.#conv2.forward(this.#norm2.forward(between).mul(scale.add(1)).add(shift).silu());
+      });
+      return branch.add(this.#shortcut ? this.#shortcut.forward(x) : x);
     });
   }
 }

@@ -1,6 +1,6 @@
 /** How fast this machine is at a plan's own operators: the costliest are run, the others are reckoned from them. */
 
-import { F, noGrad, scope, type shapes, type Tensor, zeros } from '@rldf/torch';
+import { type Device, F, noGrad, scope, type shapes, type Tensor, zeros } from '@rldf/torch';
 import type { WorkPrediction } from './miniature.js';
 
 type Work = shapes.Work;
@@ -18,8 +18,11 @@ const guesses = { operationsPerSecond: 2e10, bytesPerSecond: 5e9 };
 /** An operand larger than this is not tried. */
 const largest = 512e6;
 
-/** @param budget seconds for trying */
-export function calibrate(work: WorkPrediction, budget: number): Seconds {
+/**
+ * @param budget seconds for trying
+ * @param device where
+ */
+export function calibrate(work: WorkPrediction, budget: number, device: Device = 'cpu'): Seconds {
   const end = performance.now() + 1000 * budget;
   const all = [...work.drawing, ...work.learning, ...work.decoding];
   const distinct = new Map<string, Work>();
@@ -41,7 +44,7 @@ export function calibrate(work: WorkPrediction, budget: number): Seconds {
   const measured = new Map<string, number>();
   for (const one of byCost) {
     if (performance.now() > end) break;
-    const call = one.operations > 0 ? operatorOf(one) : undefined;
+    const call = one.operations > 0 ? operatorOf(one, device) : undefined;
     if (call !== undefined) measured.set(keyOf(one), secondsOf(call, end));
   }
   const tried = byCost.filter((one) => measured.has(keyOf(one)));
@@ -50,8 +53,9 @@ export function calibrate(work: WorkPrediction, budget: number): Seconds {
     tried.length === 0
       ? guesses.operationsPerSecond
       : sum(({ operations }) => operations) / sum((one) => one.calls * (measured.get(keyOf(one)) as number));
-  const memory = bandwidth();
-  const overhead = secondsOf(() => scope(() => void zeros([1]).add(1)), performance.now() + 50) / 2;
+  const memory = bandwidth(device);
+  const overhead =
+    secondsOf(() => scope(() => void zeros([1], { device }).add(1)), performance.now() + 50) / 2;
   const seconds = (list: readonly Work[]) =>
     list.reduce((total, one) => {
       const known = measured.get(keyOf(one));
@@ -71,12 +75,12 @@ const guess = ({ operations, bytes }: Work) =>
   operations / guesses.operationsPerSecond + bytes / guesses.bytesPerSecond;
 
 /** The operator on tensors of its shapes; nothing if it is not one of the costly kinds. */
-function operatorOf({ name, shapes: operands, lists }: Work): (() => void) | undefined {
+function operatorOf({ name, shapes: operands, lists }: Work, device: Device): (() => void) | undefined {
   const bytes = operands.reduce((sum, shape) => sum + 4 * shape.reduce((a, b) => a * b, 1), 0);
   if (bytes > largest) return undefined;
   const made = (use: (...tensors: Tensor[]) => Tensor) => {
-    const tensors = operands.map((shape) => zeros(shape));
-    return Object.assign(() => noGrad(() => scope(() => void use(...tensors))), { tensors });
+    const tensors = operands.map((shape) => zeros(shape, { device }));
+    return Object.assign(() => noGrad(() => scope(() => finished(use(...tensors)))), { tensors });
   };
   switch (name) {
     case 'rldf::conv3x3':
@@ -114,10 +118,15 @@ function secondsOf(call: (() => void) & { tensors?: Tensor[] }, end: number): nu
   return best;
 }
 
+/** Waits for a device that works on its own. */
+function finished(result: Tensor): void {
+  if (result.device !== 'cpu') result.flatten(0).narrow(0, 0, 1).item();
+}
+
 /** Bytes a second, read and written, of elementwise operators that do not fit into the caches. */
-function bandwidth(): number {
-  const x = zeros([1 << 22]);
-  const seconds = secondsOf(() => noGrad(() => scope(() => void x.silu())), performance.now() + 200);
+function bandwidth(device: Device): number {
+  const x = zeros([1 << 22], { device });
+  const seconds = secondsOf(() => noGrad(() => scope(() => finished(x.silu()))), performance.now() + 200);
   x.free();
   return (8 * (1 << 22)) / seconds;
 }

@@ -93,6 +93,7 @@ export async function runMiniature(
   trainingPrompts: readonly Prompt[],
   evaluated: number,
 ): Promise<{ memory: MemoryPrediction; work: WorkPrediction }> {
+  shapes.setKernels(recipe.device);
   const small = smallRecipe(recipe, steps);
   const method = methodOf(small);
   const pictures = drawnIn(small);

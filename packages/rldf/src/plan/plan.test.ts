@@ -104,6 +104,19 @@ test('ip-rldf: the pictures that it keeps count, in memory and in each checkpoin
   expect(alone!.memory.parts.trajectories).toBe(200 * 4 * 4 * 4 * 2);
 });
 
+test('a GPU: no weights in another order, no reordered operands; no time where there is none', async () => {
+  const one = { sample: { steps: 2, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 1 } };
+  const of = (device: string) =>
+    plan(recipeOf({ ...one, device, evaluate: { maxPrompts: 1 }, report: { maxPrompts: 1 } }), {
+      model: 'sd-1.5',
+      calibration: device === 'cpu' ? 0 : 5,
+    });
+  const [cpu, cuda] = await Promise.all([of('cpu'), of('cuda:63')]);
+  expect(cuda!.seconds).toBeNull();
+  expect(cuda!.memory.parts.temporary).toBeLessThan(cpu!.memory.parts.temporary);
+  expect(cuda!.memory.phases.drawing).toBeLessThan(cpu!.memory.phases.drawing);
+}, 30_000);
+
 /** Memory that grows with the batches, so that the choice can be reckoned by hand. */
 const measured = (learning: number, drawing: number): MemoryPrediction => ({
   peak: Math.max(learning, drawing),

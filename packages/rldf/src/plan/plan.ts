@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { availableDevices, type Device } from '@rldf/torch';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import type { Recipe } from '../config/recipe.js';
 import { didYouMean } from '../config/suggest.js';
@@ -42,7 +43,7 @@ export interface Plan {
   wayOut: Fitted['wayOut'];
   /** Bytes of one checkpoint, and of as many as lie there at once: the newest, the best, and one that is being written. */
   disk: { checkpoint: number; checkpoints: number };
-  /** Estimated seconds of the whole run and of its parts; null without calibration. */
+  /** Estimated seconds of the whole run and of its parts; null without calibration, or where the recipe's device is not. */
   seconds: { total: number; drawing: number; learning: number; evaluation: number } | null;
 }
 
@@ -79,9 +80,10 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   const arithmetic = methodOf(recipe).arithmetic(withSizes(recipe, fitted.chosen));
   const { work, ...rest } = fitted;
   let seconds: Plan['seconds'] = null;
-  if (options.calibration !== 0) {
+  const device = recipe.device as Device;
+  if (options.calibration !== 0 && isHere(device)) {
     const { calibrate } = await import('./calibration.js');
-    const { drawing, learning, decoding } = calibrate(work, options.calibration ?? 5);
+    const { drawing, learning, decoding } = calibrate(work, options.calibration ?? 5, device);
     const { pictures, samplingForwards, trainingForwards } = arithmetic;
     const parts = {
       drawing: (samplingForwards / 2) * drawing + pictures * decoding,
@@ -94,6 +96,8 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   const disk = { checkpoint, checkpoints: checkpoint * (recipe.checkpoint.keep + 2) };
   return { model: name, arithmetic, evaluatedPictures, ...rest, disk, limit: limit ?? null, seconds };
 }
+
+const isHere = (device: Device) => availableDevices().includes(device === 'cuda' ? 'cuda:0' : device);
 
 function modelOf(wanted: string): { name: string; model: PlannedModel } {
   const configs = findConfigs(wanted);

@@ -7,6 +7,8 @@ import { InternalError } from '../errors.js';
 import { native } from '../native.js';
 import type { ShapesNative, Work } from './native.js';
 
+export { setKernels } from './products.js';
+
 export type { Work };
 
 /** Whether this process computes with shapes only. */

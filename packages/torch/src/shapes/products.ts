@@ -6,6 +6,13 @@ import type { Value } from './graph.js';
 import { type Context, copied, detached, edge, float32, record } from './rules.js';
 import { broadcast, bytesOf, channelsLastStrides, isChannelsLast, isContiguous, numelOf } from './strides.js';
 
+/** Whether the kernels are the CPU's, which reorder operands and have Winograd's algorithm. */
+let onProcessor = true;
+
+export function setKernels(device: string): void {
+  onProcessor = device === 'cpu';
+}
+
 /** x [..., in], weight [out, in]. Keeps x only if the weight wants its gradient. */
 export function linear(context: Context, x: Value, weight: Value, bias?: Value | null): Value {
   const [outFeatures, inFeatures] = weight.shape as [number, number];
@@ -71,11 +78,12 @@ export function conv2d(
   const plain =
     x.dtype !== float32 || (batch === 1 && numelOf(x.shape) <= 20480 && kernel[0]! <= 3 && groups === 1);
   const columns = bytesOf([batch, channels, ...kernel, ...map], x.dtype);
-  const temporaries = pointwise
-    ? { forward: 0, ofInput: 0, ofWeight: 0 }
-    : plain
-      ? { forward: columns, ofInput: columns, ofWeight: columns }
-      : { forward: whole + filter, ofInput: Math.max(whole, output) + filter, ofWeight: whole + output };
+  const temporaries =
+    pointwise || !onProcessor
+      ? { forward: 0, ofInput: 0, ofWeight: 0 }
+      : plain
+        ? { forward: columns, ofInput: columns, ofWeight: columns }
+        : { forward: whole + filter, ofInput: Math.max(whole, output) + filter, ofWeight: whole + output };
   context.allocate([temporaries.forward], dtypeNumber('uint8')).storage.release();
   const edges = [
     ...edge(x, 'new', { work: operations, temporary: temporaries.ofInput }),
@@ -121,7 +129,8 @@ export function attention(context: Context, query: Value, key: Value, value: Val
 
 export function resized(context: Context, x: Value, size: readonly number[]): Value {
   const result = ordered(context.allocate([...x.shape.slice(0, -2), ...size], x.dtype), [x]);
-  const reordered = isChannelsLast(x) ? 0 : bytesOf(x.shape, x.dtype) + bytesOf(result.shape, x.dtype); // the kernel works channels-last
+  const reordered =
+    isChannelsLast(x) || !onProcessor ? 0 : bytesOf(x.shape, x.dtype) + bytesOf(result.shape, x.dtype); // the kernel works channels-last
   context.allocate([reordered], dtypeNumber('uint8')).storage.release();
   context.work(0, 2 * bytesOf(result.shape, x.dtype));
   record(context, [result], edge(x));
@@ -180,7 +189,7 @@ function fitsWinograd(x: Value, weight: Value, bias?: Value | null): boolean {
   const [out, channels] = weight.shape as [number, number];
   const frozen =
     weight.origin === undefined && (bias === undefined || bias === null || bias.origin === undefined);
-  return hasWinograd && frozen && x.dtype === float32 && out % 16 === 0 && channels % 16 === 0;
+  return onProcessor && hasWinograd && frozen && x.dtype === float32 && out % 16 === 0 && channels % 16 === 0;
 }
 
 /** As runsHere() in kernels/winograd.cc: x86-64 with AVX-512. */
