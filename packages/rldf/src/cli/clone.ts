@@ -19,6 +19,7 @@ interface Options {
   shard: string;
   memory?: string;
   minConfidence: string;
+  redraw: string;
   denoisingSteps?: string;
   guidance?: string;
   batchSize?: string;
@@ -67,6 +68,11 @@ export function cloneCommand(): Command {
     )
     .option('--memory <folder>', 'pictures that searches share; default: OUT/.memory')
     .option('--min-confidence <x>', 'least confidence in a class’s picture', '0.3')
+    .option(
+      '--redraw <n>',
+      'draw a picture in which its object is not recognised again, at most so often',
+      '0',
+    )
     .option('--denoising-steps <n>', 'of the model; default: its own')
     .option('--guidance <scale>', 'of the model; default: its own')
     .option('--batch-size <n>', 'pictures drawn at once; default 16')
@@ -134,6 +140,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
             steps: number('steps', options.steps, 1),
             epsilon: options.epsilon,
           },
+          redraws: number('redraw', options.redraw),
           shard: { index, count },
           minConfidence: number('min-confidence', options.minConfidence, 0, false),
           ...(options.memory === undefined ? {} : { memory: options.memory }),

@@ -85,6 +85,37 @@ test('each class is what its picture shows, whatever its folder is called; what 
   expect(all.source.drawn.some((sentence) => /banana|n02123045/.test(sentence))).toBe(false);
 });
 
+test('a picture in which its object is not recognised is drawn again, so often and no oftener', async () => {
+  /** Sees nothing in pictures whose seed leaves an even rest, the inputs aside. */
+  const eye = toyRecogniser();
+  const half: typeof eye = {
+    ...eye,
+    recognise: async (pictures) =>
+      (await eye.recognise(pictures)).map((seen, i) => {
+        const rest = pictures[i]!.data[10]!;
+        return rest % 2 === 0 && rest !== 0 ? { ...seen, objects: {} } : seen;
+      }),
+  };
+  const told = async (redraws: number) => {
+    const all = await options({ perClass: 6, redraws, recogniser: half });
+    await run(all);
+    return lines(join(all.output, 'banana.jsonl'));
+  };
+  const [never, once, often] = [await told(0), await told(1), await told(20)];
+  expect(never.every((line) => line.redrawn === undefined && line.recognised === undefined)).toBe(true);
+  expect(Math.max(...once.map(({ redrawn }) => redrawn!))).toBe(1);
+  expect(once.some(({ recognised }) => recognised === false)).toBe(true);
+  expect(often.every(({ recognised }) => recognised)).toBe(true);
+  const first = often.filter(({ redrawn }) => redrawn === 0);
+  expect(first.length).toBeGreaterThan(0);
+  expect(first.length).toBeLessThan(6);
+  for (const [i, { seed, redrawn, sentence }] of often.entries()) {
+    expect(seed === never[i]!.seed).toBe(redrawn === 0);
+    expect(sentence).toBe(never[i]!.sentence); // the controls keep their balance
+    expect(seed % 251 === 0 || (seed % 251) % 2 === 1).toBe(true);
+  }
+});
+
 test('what a failing source interrupts is gone on with, and finished classes are kept', async () => {
   const straight = await options();
   await run(straight);

@@ -23,6 +23,11 @@ export interface CloneOptions
   /** Where they go: folders as in the original, or one tar a class for WebDataset. */
   output: string;
   format: 'folders' | 'webdataset';
+  /**
+   * How often a picture in which the found object is not recognised is drawn again with another seed; the last one stays. Default: 0,
+   * and nothing is recognised.
+   */
+  redraws?: number;
   follow: FollowOptions;
   /** This process does the classes whose number leaves `index` when divided by `count`; give each its own index. */
   shard?: { index: number; count: number };
@@ -43,6 +48,9 @@ export interface ClonedPicture {
   /** Whether that is what was recognised in the input; else the search ended before, and this was the best so far. */
   reachedGoal: boolean;
   source: string;
+  /** With `redraws`: how often it was drawn again, and whether the object is recognised in it. */
+  redrawn?: number;
+  recognised?: boolean;
 }
 
 export interface ClonedClass {
@@ -117,15 +125,16 @@ async function cloneClass(label: string, options: CloneOptions): Promise<ClonedC
   const found = trace.states[trace.best]!;
   const state = encoding.meaningsOf(encoding.stateOf(found));
 
-  const { requests } = diverseRequests(
+  const { requests: wanted } = diverseRequests(
     encoding,
     encoding.stateOf(found),
     perClass,
     labelSeed(pictureSeed, label),
   );
-  await drawAll(memory, requests, signal);
+  const [object] = encoding.axes.flatMap(({ role, name }) => (role === 'object' ? [state[name]!] : []));
+  const drawn = await drawAll(memory, wanted, options, object);
   const source = memory.source.name;
-  const lines: ClonedPicture[] = requests.map(({ sentence, seed }, i) => ({
+  const lines: ClonedPicture[] = drawn.map(({ request: { sentence, seed }, ...how }, i) => ({
     file: `${String(i).padStart(5, '0')}.png`,
     label,
     sentence,
@@ -133,7 +142,9 @@ async function cloneClass(label: string, options: CloneOptions): Promise<ClonedC
     state,
     reachedGoal: found === world.goal,
     source,
+    ...how,
   }));
+  const requests = drawn.map(({ request }) => request);
   write(lines, requests, memory, options);
   replaceFile(journal, `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`);
   return {
@@ -151,15 +162,47 @@ function labelSeed(seed: number, label: string): number {
   return noiseKey(seed, `clone ${label}`)[0]!;
 }
 
+interface Drawn {
+  request: DrawRequest;
+  redrawn?: number;
+  recognised?: boolean;
+}
+
+/** @param object that all of them are to show */
 async function drawAll(
   memory: PictureMemory,
-  requests: readonly DrawRequest[],
-  signal?: AbortSignal,
-): Promise<void> {
+  wanted: readonly DrawRequest[],
+  { redraws = 0, signal }: Pick<CloneOptions, 'redraws' | 'signal'>,
+  object: string | undefined,
+): Promise<Drawn[]> {
   const size = Math.max(1, memory.source.batchSize);
-  for (let start = 0; start < requests.length; start += size)
-    await memory.draw(requests.slice(start, start + size), signal);
+  const drawn: Drawn[] = wanted.map((request) => ({ request }));
+  if (redraws === 0 || object === undefined) {
+    for (let start = 0; start < wanted.length; start += size)
+      await memory.draw(wanted.slice(start, start + size), signal);
+    return drawn;
+  }
+  let open = drawn;
+  for (let redrawn = 0; redrawn <= redraws && open.length > 0; redrawn++) {
+    for (let start = 0; start < open.length; start += size) {
+      const some = open.slice(start, start + size);
+      for (const one of some) if (redrawn > 0) one.request = anotherSeed(one.request);
+      const seen = await memory.observe(
+        some.map(({ request }) => request),
+        signal,
+      );
+      for (const [i, one] of some.entries())
+        Object.assign(one, { redrawn, recognised: seen[i]!.objects[object] !== undefined });
+    }
+    open = open.filter(({ recognised }) => !recognised);
+  }
+  return drawn;
 }
+
+const anotherSeed = ({ sentence, seed }: DrawRequest): DrawRequest => ({
+  sentence,
+  seed: noiseKey(seed, 'clone again')[0]!,
+});
 
 function write(
   lines: readonly ClonedPicture[],
