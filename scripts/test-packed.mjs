@@ -81,9 +81,14 @@ rldf('generate cat --count 2 --output pictures', { leaves: 'pictures' });
 rldf(`fuse ${adapter} ${adapter}:0.5 --output fused.safetensors`, { leaves: 'fused.safetensors' });
 const searched = '--steps 2 --denoising-steps 1 --batch-size 4';
 rldf(`search --image pictures/0000.png --pictures 1 ${searched} --output found`, { leaves: 'found' });
-mkdirSync(join(project, 'classes', 'one'), { recursive: true });
-copyFileSync(join(project, 'pictures', '0000.png'), join(project, 'classes', 'one', 'a.png'));
-rldf(`clone --images classes --per-class 2 --out cloned ${searched}`, { leaves: 'cloned' });
+for (const [i, name] of ['one', 'two'].entries()) {
+  mkdirSync(join(project, 'classes', name), { recursive: true });
+  copyFileSync(join(project, 'pictures', `000${i}.png`), join(project, 'classes', name, 'a.png'));
+}
+rldf(`clone --images classes --per-class 5 --out cloned ${searched}`, { leaves: 'cloned/two/00004.png' });
+rldf('clone evaluate cloned --real cloned --arms clone --epochs 1 --seeds 0 --size 32', {
+  leaves: 'cloned/.evaluation/evaluation.json',
+});
 rldf('reproduce');
 rldf(`eval emoji --adapter ${adapter} --suite single --pictures 4 --json`);
 rldf('prompts --json');

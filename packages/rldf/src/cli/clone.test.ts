@@ -72,6 +72,17 @@ test.each([
   expect(code).toBe(2);
 });
 
+test('clone evaluate: real pictures too few to hold one out end with exit code 2, and are counted', async () => {
+  const few = join(folder, 'few');
+  for (const noun of ['cat', 'fox']) {
+    mkdirSync(join(few, noun), { recursive: true });
+    for (let i = 0; i < 4; i++) writeFileSync(join(few, noun, `${i}.png`), 'never read');
+  }
+  const { code, err } = await clone('evaluate', few, '--real', few, '--arms', 'clone');
+  expect(err).toMatch(/--real .*few: 4 pictures of cat — .*every fifth picture .* needs 5 or more/);
+  expect(code).toBe(2);
+});
+
 test('clone evaluate trains, tests and prints, and writes both files', async () => {
   const nouns = join(folder, 'nouns');
   for (const noun of ['cat', 'fox']) {

@@ -81,7 +81,9 @@ test.each([
     ['--model', 'http://127.0.0.1:1/v1', '--retries', '0'],
     /cannot be reached.*--resume/,
   ],
-  ['a grammar with a mistake', ['--grammar', 'BAD'], /bad.yaml:2:6 {2}S: symbol Nuon is not defined/],
+  ['an undefined symbol', ['--grammar', 'BAD'], /bad.yaml:2:6 {2}S: symbol Nuon is not defined/],
+  ['a left-recursive symbol', ['--grammar', 'LEFT'], /left.yaml:2:3 {2}S: is left-recursive/],
+  ['a state that says nothing', ['--grammar', 'EMPTY'], /empty.yaml:2:3 {2}S: can become an empty sentence/],
   ['an unknown agent', ['--agent', 'sarza'], /argument 'sarza' is invalid/],
   ['an unknown model', ['--model', 'nowhere'], /model nowhere/],
   ['no schedule', ['--epsilon', '7'], /--epsilon 7/],
@@ -93,9 +95,17 @@ test.each([
   ['a discount of one', ['--gamma', '1'], /--gamma 1/],
   ['a confidence that nothing reaches', ['--min-confidence', '1.5'], /recognised as Noun cat/],
 ])('%s ends with exit code 2', async (_, words, message) => {
-  const bad = join(folder, 'bad.yaml');
-  writeFileSync(bad, 'productions:\n  S: Nuon\n');
-  const given = words.map((word) => (word === 'BAD' ? bad : word));
+  const grammars: Record<string, string> = {
+    BAD: 'productions:\n  S: Nuon\n',
+    LEFT: 'productions:\n  S: S Noun | Noun\n  Noun: [cat, dog]\n',
+    EMPTY: 'productions:\n  S: Noun\n  Noun: { none: "", cat: a cat }\n',
+  };
+  const given = words.map((word) => {
+    if (grammars[word] === undefined) return word;
+    const file = join(folder, `${word.toLowerCase()}.yaml`);
+    writeFileSync(file, grammars[word]);
+    return file;
+  });
   const { code, err } = await search('--steps', '1', '--output', join(folder, 'bad'), ...given);
   expect(err).toMatch(message);
   expect(code).toBe(2);

@@ -12,10 +12,12 @@ export function describeSearch(result: SearchReport): string {
   );
   const axes = Object.entries(world.axes).map(([axis, values]) => `${values.length} ${axis}`);
   const shown = path.length <= longestPath ? path : [...path.slice(0, 12), undefined, ...path.slice(-8)];
+  const until =
+    cost.untilGoal === null ? '' : `, ${cost.untilGoal.drawn} drawn, ${cost.untilGoal.seconds.toFixed(1)} s`;
   const hit =
     measures.firstHit === null
       ? `the goal was not reached in ${measures.steps} steps`
-      : `goal reached after ${measures.firstHit} steps, ${measures.distinctPictures} distinct pictures looked at`;
+      : `goal reached after ${measures.firstHit} steps, ${measures.distinctPictures} distinct pictures looked at${until}`;
   const lines = [
     `recognised   ${seen.join(', ')}`,
     `world        ${world.states} states: ${axes.join(' x ')}`,
@@ -38,6 +40,7 @@ export function describeSearch(result: SearchReport): string {
     ),
     `pictures     with controls: ${measured(finals.diverse)}`,
     `             plain re-seeding: ${measured(finals.reseeded)}`,
+    ...styleLines(result),
     ...result.slides.map(
       ({ axis, moved, held }) =>
         `slide        ${axis}: recognised as asked in ${percent(moved)}, the other axes held in ${percent(held)}`,
@@ -45,6 +48,13 @@ export function describeSearch(result: SearchReport): string {
     `files        ${result.files.join(', ')}`,
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** Concept ablation: the found sentence names no style, so the input's is not kept. */
+function styleLines({ finals: { inputStyle, reseeded } }: SearchReport): string[] {
+  if (inputStyle === null || reseeded.judged === undefined) return [];
+  const styles = Object.entries(reseeded.judged.styles).map(([style, count]) => `${style} ${count}`);
+  return [`style        of the input: ${inputStyle}; of re-seeded pictures: ${styles.join(', ')}`];
 }
 
 function measured({ consistency, diversity, judged }: SetMeasures): string {

@@ -98,7 +98,7 @@ export function endpointSource(address: string, options: EndpointOptions = {}): 
         if (!failure.again || attempt >= retries) {
           const tries = attempt === 0 ? '' : `, ${attempt + 1} times`;
           throw new UserError(
-            `${where}: ${failure.message}${tries}, for "${request.sentence}" — the pictures so far are kept. Look at the server, then give the same command with --resume`,
+            `${where}: ${failure.message}${tries}, for "${request.sentence}" — the pictures so far are kept. Look at the server, then give the same command again; rldf search goes on with --resume`,
             { cause: error },
           );
         }

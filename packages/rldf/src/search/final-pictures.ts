@@ -5,7 +5,7 @@ import { UserError } from '../errors.js';
 import { meanPairwiseDistance } from '../eval/diversity.js';
 import type { Picture } from '../picture.js';
 import { mean } from '../stats.js';
-import type { Encoding, State } from './encoding.js';
+import type { Axis, Encoding, State } from './encoding.js';
 import type { DrawRequest } from './image-source.js';
 import type { PictureMemory } from './memory.js';
 import type { Observation } from './rewards.js';
@@ -136,6 +136,14 @@ export function countsOf(values: readonly string[]): Record<string, number> {
   return counts;
 }
 
+/** The axis or control to slide along. @throws UserError if the grammar has none of this name */
+export function axisNamed(encoding: Encoding, name: string): Axis {
+  const axis = encoding.choices.find((choice) => choice.name === name);
+  if (axis !== undefined) return axis;
+  const names = encoding.choices.map((choice) => choice.name).join(', ');
+  throw new UserError(`--slide ${name}: the grammar has no such axis — it has ${names}`);
+}
+
 export interface Slide extends PictureSet {
   axis: string;
   /** Meaning of the axis in each picture. */
@@ -159,11 +167,7 @@ export async function slide(
   memory: PictureMemory,
   { judge, signal }: { judge?: SearchJudge; signal?: AbortSignal } = {},
 ): Promise<Slide> {
-  const axis = encoding.choices.find((choice) => choice.name === name);
-  if (axis === undefined) {
-    const names = encoding.choices.map((choice) => choice.name).join(', ');
-    throw new UserError(`--slide ${name}: the grammar has no such axis — it has ${names}`);
-  }
+  const axis = axisNamed(encoding, name);
   const found = encoding.meaningsOf(state);
   const values = axis.wholeOrder.map((alternative) => axis.meanings[alternative]!);
   const requests = values.map((value) => ({

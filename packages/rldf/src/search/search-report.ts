@@ -1,7 +1,7 @@
 /** What a search found, in numbers and pictures. */
 
 import { join } from 'node:path';
-import { contactSheet } from '../report/grid.js';
+import { contactSheet, type GridCell } from '../report/grid.js';
 import { replaceFile } from '../run/files.js';
 import { actionValues, policyPath, tablePolicy } from './agents/tabular.js';
 import { changeLabel, type StripStep, shownSteps, trajectoryStrip, valueMap } from './drawings.js';
@@ -39,8 +39,15 @@ export interface SearchReport {
   /** Distinct pictures that (number of states + 1)/2 of enumeration take on average. */
   enumerationPictures: number;
   plateaus: number;
-  /** Of the search alone, without what the report draws. `visited`: distinct states that the agent looked at. */
-  cost: MemoryCost & { seconds: number; visited: number };
+  /**
+   * Of the search alone, without what the report draws. `visited`: distinct states that the agent looked at. `untilGoal`: up to
+   * the first look at the goal; null where this call did not find it.
+   */
+  cost: MemoryCost & {
+    seconds: number;
+    visited: number;
+    untilGoal: { drawn: number; seconds: number } | null;
+  };
   /** Drawing what was recognised, or a caption, at once. */
   zeroSearch: {
     arm: 'recognised' | 'caption';
@@ -71,7 +78,7 @@ export interface Finished {
   cost: SearchReport['cost'];
 }
 
-/** Draws and writes trajectory.png, q-values.png, pictures.png, slide-AXIS.png and search.json. */
+/** Draws and writes world.png, trajectory.png, q-values.png, pictures.png, slide-AXIS.png and search.json. */
 export async function reportSearch(
   options: SearchOptions & { pictureSeed: number },
   { prepared, world, followed, start, cost }: Finished,
@@ -111,6 +118,7 @@ export async function reportSearch(
     steps.push({ picture, label: changeLabel(before, after), reward: rewards[index]!, distance });
     before = after;
   }
+  write('world.png', await worldSheet(world, memory));
   const title = `${agent}: from "${world.sentence(path[0]!)}" in ${path.length - 1} steps`;
   write('trajectory.png', await trajectoryStrip(options.input, steps, title));
   if (greedy !== undefined)
@@ -222,6 +230,23 @@ export async function reportSearch(
   };
   replaceFile(numbers, `${JSON.stringify(result, null, 2)}\n`);
   return result;
+}
+
+/** The goal and the states one step from it, as far as they are drawn: pictures may cost money. */
+async function worldSheet(world: GridWorld, memory: PictureMemory): Promise<Buffer> {
+  const meaningsOf = (state: number) => world.encoding.meaningsOf(world.encoding.stateOf(state));
+  const cells: GridCell[] = [];
+  for (const state of [world.goal, ...world.grid.neighbours(world.goal)]) {
+    const request = world.request(state);
+    if (state !== world.goal && !memory.knows(request)) continue;
+    const label = state === world.goal ? 'the goal' : changeLabel(meaningsOf(world.goal), meaningsOf(state));
+    cells.push({ pictures: [await memory.picture(request)], label });
+  }
+  return contactSheet(cells, {
+    title: 'The goal and the states one step from it',
+    columns: 8,
+    pictureSize: 128,
+  });
 }
 
 /** The part of a walk from its episode's beginning to a look. */

@@ -1,10 +1,8 @@
 import { appendFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { Encoding } from './encoding.js';
-import { diverseRequests, type SearchJudge, slide } from './final-pictures.js';
 import { agentNames, follow, measureTrace, newSearch } from './follow.js';
 import { parseGrammar } from './grammar.js';
 import { stateSeed } from './grid-world.js';
@@ -374,6 +372,8 @@ describe('a whole search', () => {
     expect(result.enumerationPictures).toBe(12.5);
     expect(result.cost.drawn).toBeLessThanOrEqual(24);
     expect(result.cost.visited).toBeGreaterThanOrEqual(result.measures.distinctPictures);
+    expect(result.cost.untilGoal!.drawn).toBeGreaterThanOrEqual(result.measures.distinctPictures);
+    expect(result.cost.untilGoal!.seconds).toBeLessThanOrEqual(result.cost.seconds);
     expect(result.zeroSearch.map(({ arm, matches }) => [arm, matches])).toEqual([
       ['recognised', true],
       ['caption', false],
@@ -381,6 +381,8 @@ describe('a whole search', () => {
     expect(result.finals.diverse.consistency).toBe(1);
     expect(result.slides[0]).toMatchObject({ axis: 'Scene', moved: 1, held: 1 });
     expect(result.slides[0]!.values.toSorted()).toEqual(['grass', 'sea', 'snow', 'white']);
+    const names = ['world', 'trajectory', 'q-values', 'pictures', 'slide-Scene'].map((name) => `${name}.png`);
+    expect(result.files.map((file) => basename(file))).toEqual([...names, 'search.json']);
     for (const file of result.files) expect(existsSync(file), file).toBe(true);
     expect(JSON.parse(readFileSync(join(all.output, 'search.json'), 'utf8')).goal).toEqual(result.goal);
     const { width } = await sharp(join(all.output, 'trajectory.png')).metadata();
@@ -425,6 +427,22 @@ describe('a whole search', () => {
     );
   });
 
+  test('a damaged agent is told, not resumed', async () => {
+    const all = options();
+    await search(all);
+    writeFileSync(join(all.output, 'agent.json'), '{"identity":');
+    await expect(search({ ...all, resume: true })).rejects.toMatchObject({
+      name: 'UserError',
+      message: expect.stringMatching(/agent.json: is damaged .*Leave --resume out/),
+    });
+  });
+
+  test('a slider along no axis is refused before anything is drawn', async () => {
+    const all = options({ slides: ['Scene', 'Colour'] });
+    await expect(search(all)).rejects.toThrow(/--slide Colour: .* Frequency, Noun, Scene/);
+    expect(all.source.drawn).toHaveLength(0);
+  });
+
   test('an input below the confidence is refused, with what was seen', async () => {
     await expect(search(options({ recogniser: toyRecogniser(0.2) }))).rejects.toThrow(
       /input.png: recognised as Noun cat \(0.20\), Scene snow \(0.20\) — Noun and Scene below --min-confidence 0.3/,
@@ -444,49 +462,6 @@ describe('a whole search', () => {
     await search(all);
     expect(other.drawn.filter((sentence) => sentence === goalSentence)).toHaveLength(3);
   });
-});
-
-test('controls come equally often, and the balance is told', () => {
-  const grammar = parseGrammar(
-    'controls: [Style, Time]\nproductions:\n  S: Noun Time Style\n  Noun: [cat, dog]\n  Style: { plain: "", oil: ", oil painting" }\n  Time: { day: "", night: at night, noon: at noon }',
-    'c.yaml',
-  );
-  const { requests, balance } = diverseRequests(new Encoding(grammar), [1], 12, 0);
-  expect(balance).toEqual({ Style: { plain: 6, oil: 6 }, Time: { day: 4, night: 4, noon: 4 } });
-  expect(requests.filter(({ sentence }) => sentence.includes('night'))).toHaveLength(4);
-  expect(requests.every(({ sentence }) => sentence.startsWith('dog'))).toBe(true);
-  expect(new Set(requests.map(({ seed }) => seed)).size).toBe(12);
-  const uneven = diverseRequests(new Encoding(grammar), [0], 5, 0).balance;
-  expect(Object.values(uneven.Time!).sort()).toEqual([1, 2, 2]);
-});
-
-test('sliders hold the seed and refuse axes that are not there', async () => {
-  const { encoding, memory } = await world();
-  const moved = await slide(encoding, [0, 1, 2], 'Noun', 7, memory);
-  expect(moved.requests.map(({ sentence }) => sentence)).toHaveLength(3);
-  expect(new Set(moved.requests.map(({ seed }) => seed)).size).toBe(1);
-  expect(moved).toMatchObject({ moved: 1, held: 1 });
-  await expect(slide(encoding, [0, 1, 2], 'Colour', 7, memory)).rejects.toThrow(
-    /--slide Colour: .* Frequency, Noun, Scene/,
-  );
-});
-
-test('sliding along a control is judged by the judge of styles, or not at all', async () => {
-  const grammar = parseGrammar(
-    'objects: [Noun]\ncontrols: [Look]\nproductions:\n  S: Noun Look\n  Noun: [ant, cat]\n  Look: { plain: "", oil: in oil }',
-    'l.yaml',
-  );
-  const memory = new PictureMemory(fresh(), toySource(), toyRecogniser());
-  const judge: SearchJudge = {
-    name: 'judge',
-    styleLabels: ['plain', 'oil'],
-    nouns: async () => [],
-    features: async () => [],
-    styles: async (pictures) => pictures.map(() => 'plain'),
-  };
-  const encoding = new Encoding(grammar);
-  expect((await slide(encoding, [0], 'Look', 7, memory)).moved).toBeNull();
-  expect((await slide(encoding, [0], 'Look', 7, memory, { judge })).moved).toBe(0.5);
 });
 
 test('pictures that cannot be read are refused', async () => {

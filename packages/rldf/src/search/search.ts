@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
 import { makeFolder, readTextIfThere, replaceFile } from '../run/files.js';
-import type { SearchJudge } from './final-pictures.js';
+import { Encoding } from './encoding.js';
+import { axisNamed, type SearchJudge } from './final-pictures.js';
 import { type Followed, type FollowOptions, follow, isTabular, newSearch, startState } from './follow.js';
 import type { GridWorld } from './grid-world.js';
 import type { ImageSource } from './image-source.js';
@@ -50,6 +51,7 @@ export async function search(options: SearchOptions): Promise<SearchReport> {
   const { output, signal, onProgress } = options;
   const { seed, agent } = options.follow;
   const pictureSeed = options.pictureSeed ?? seed;
+  for (const name of options.slides ?? []) axisNamed(new Encoding(options.grammar), name); // before anything is drawn
   makeFolder(output);
   const prepared = await prepareWorld({
     ...options,
@@ -80,9 +82,14 @@ export async function search(options: SearchOptions): Promise<SearchReport> {
   const followed =
     (options.resume === true ? savedSearch(file, identity) : undefined) ?? newSearch(world, options.follow);
   const save = () => replaceFile(file, `${JSON.stringify({ identity, ...followed })}\n`);
+  const secondsSoFar = () => (performance.now() - begun) / 1000;
+  const foundBefore = followed.trace.firstHit >= 0;
+  let untilGoal: SearchReport['cost']['untilGoal'] = null;
   try {
     for await (const { trace } of follow(world, { ...options.follow, start }, followed)) {
       const step = trace.states.length;
+      if (trace.firstHit >= 0 && !foundBefore)
+        untilGoal ??= { drawn: memory.cost.drawn, seconds: secondsSoFar() };
       onProgress?.({ step, drawn: memory.cost.drawn, states: world.states, found: trace.firstHit >= 0 });
       if (step % saveEvery === 0) {
         save();
@@ -93,8 +100,7 @@ export async function search(options: SearchOptions): Promise<SearchReport> {
   } finally {
     save();
   }
-  const seconds = (performance.now() - begun) / 1000;
-  const cost = { ...memory.cost, visited: world.visited.size, seconds };
+  const cost = { ...memory.cost, visited: world.visited.size, seconds: secondsSoFar(), untilGoal };
   return reportSearch({ ...options, pictureSeed }, { prepared, world, followed, start, cost });
 }
 
@@ -112,7 +118,7 @@ function stateSaying(world: GridWorld, sentence: string): number {
 function savedSearch(file: string, identity: object): Followed | undefined {
   const text = readTextIfThere(file);
   if (text === undefined) return undefined;
-  const saved = JSON.parse(text) as Followed & { identity: Record<string, unknown> };
+  const saved = parsed(file, text);
   const different = Object.entries(identity)
     .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(saved.identity?.[key]))
     .map(([key]) => key);
@@ -122,4 +128,15 @@ function savedSearch(file: string, identity: object): Followed | undefined {
     );
   }
   return { trace: saved.trace, ...(saved.table === undefined ? {} : { table: saved.table }) };
+}
+
+function parsed(file: string, text: string): Followed & { identity: Record<string, unknown> } {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new UserError(
+      `${file}: is damaged — it holds the agent that --resume goes on with. Leave --resume out to begin anew; the pictures are kept`,
+      { cause },
+    );
+  }
 }
