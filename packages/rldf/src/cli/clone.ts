@@ -23,6 +23,9 @@ interface Options {
   denoisingSteps?: string;
   guidance?: string;
   batchSize?: string;
+  size?: string;
+  timeout: string;
+  retries: string;
   device: string;
   json?: boolean;
 }
@@ -76,6 +79,9 @@ export function cloneCommand(): Command {
     .option('--denoising-steps <n>', 'of the model; default: its own')
     .option('--guidance <scale>', 'of the model; default: its own')
     .option('--batch-size <n>', 'pictures drawn at once; default 16')
+    .option('--size <WxH>', 'pictures asked of an endpoint, such as 512x512')
+    .option('--timeout <seconds>', 'for one answer of an endpoint', '120')
+    .option('--retries <n>', 'further tries of an endpoint', '4')
     .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
     .option('--json', 'print what was done, one class after the other')
     .addHelpText(
@@ -120,6 +126,9 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
           grammar,
           source: openSource(options.model, {
             device: options.device as 'cpu',
+            timeoutSeconds: number('timeout', options.timeout, 0.001, false),
+            retries: number('retries', options.retries),
+            ...(options.size === undefined ? {} : { size: options.size }),
             ...(options.denoisingSteps === undefined
               ? {}
               : { steps: number('denoising-steps', options.denoisingSteps, 1) }),
