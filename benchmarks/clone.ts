@@ -27,16 +27,35 @@ const TRIES = 6;
 const root = fileURLToPath(new URL('../runs/clone', import.meta.url));
 const page = fileURLToPath(new URL('../docs/results/clone', import.meta.url));
 
+interface Cloning extends Pick<Options, 'say'> {
+  folder: string;
+  /** Where the clone goes. */
+  clone: string;
+  perClass: number;
+  redraw: number;
+  device: Device;
+}
+
 interface Inputs {
   /** Classes whose search found the sentence of the class's own noun. */
   ownNoun: number;
   classes: number;
   /** Classes whose first scenes were not recognised, and which scene was. */
   tried: Record<string, number>;
+  /** Of the clone's pictures: drawn again at least once, and left although the object is not recognised; null without redraws. */
+  redrawn: { again: number; unrecognised: number } | null;
 }
 
 export async function run(options: Options): Promise<Result> {
-  const { nouns: count = 100, pictures = 10_000, epochs = 8, seeds = '0-2', device = 'cpu', say } = options;
+  const {
+    nouns: count = 100,
+    pictures = 10_000,
+    epochs = 8,
+    seeds = '0-2',
+    redraw = 4,
+    device = 'cpu',
+    say,
+  } = options;
   if (count > nouns.length - 1 || pictures < 4 * count)
     throw new UserError(
       `bench clone: ${count} nouns, ${pictures} pictures — at most ${nouns.length - 1} nouns, and at least 4 pictures of each`,
@@ -44,9 +63,11 @@ export async function run(options: Options): Promise<Result> {
   const [first, last = first] = seeds.split('-').map(Number) as [number, number?];
   const folder = join(root, `nouns-${count}-pictures-${pictures}`);
   const progress = new Progress();
-  const inputs = await cloned(folder, chosenNouns(count), Math.floor(pictures / count), device, say);
+  const clone = join(folder, redraw === 0 ? 'clone' : `clone-redraw-${redraw}`);
+  const perClass = Math.floor(pictures / count);
+  const inputs = await cloned({ folder, clone, perClass, redraw, device, say }, chosenNouns(count));
   const { evaluation, text } = await evaluateAndWrite({
-    clone: join(folder, 'clone'),
+    clone,
     real: 'world',
     arms: armNames,
     pictures,
@@ -64,8 +85,8 @@ export async function run(options: Options): Promise<Result> {
   const markdown = document(
     data,
     text,
-    device,
-    `--nouns ${count} --pictures ${pictures} --epochs ${epochs} --seeds ${seeds}${device === 'cpu' ? '' : ` --device ${device}`}`,
+    { pictures, redraw, device },
+    `--nouns ${count} --pictures ${pictures} --epochs ${epochs} --seeds ${seeds}${redraw === 4 ? '' : ` --redraw ${redraw}`}${device === 'cpu' ? '' : ` --device ${device}`}`,
   );
   if (options.page) {
     replaceFile(`${page}.json`, `${JSON.stringify(data, null, 2)}\n`);
@@ -89,11 +110,8 @@ function chosenNouns(count: number): string[] {
 
 /** One real scene a class, and the clone drawn from it. */
 async function cloned(
-  folder: string,
+  { folder, clone: output, perClass, redraw, device, say }: Cloning,
   classes: readonly string[],
-  perClass: number,
-  device: Device,
-  say: Options['say'],
 ): Promise<Inputs> {
   const images = join(folder, 'images');
   const { train } = await worldSets(classes, { perClass: TRIES, testPerClass: 1 });
@@ -111,7 +129,6 @@ async function cloned(
     if (!existsSync(join(images, name)) || readdirSync(join(images, name)).length !== 1)
       await input(label, 0);
   const grammar = readGrammar(grammarPath('objects'));
-  const output = join(folder, 'clone');
   const options = {
     images,
     perClass,
@@ -122,6 +139,7 @@ async function cloned(
     ...openRecogniser(grammar),
     reward: 'multi',
     pictureSeed: 0,
+    redraws: redraw,
     follow: { agent: 'q', seed: 0, steps: 20_000, epsilon: '1-0.5/1000' },
     minConfidence: 0.3,
     memory: join(root, 'memory'),
@@ -149,19 +167,28 @@ async function cloned(
 }
 
 function inputsOf(output: string, images: string, classes: readonly string[]): Inputs {
-  const nounOf = (name: string) => {
-    const [line] = readTextIfThere(join(output, `${name}.jsonl`))!.split('\n');
-    return (JSON.parse(line!) as ClonedPicture).state.Noun;
-  };
+  const drawn = classes.map((name) => {
+    const lines = readTextIfThere(join(output, `${name}.jsonl`))!
+      .trimEnd()
+      .split('\n');
+    return lines.map((line) => JSON.parse(line) as ClonedPicture);
+  });
+  const all = drawn.flat();
   const attempts = classes.map(
     (name) => [name, Number.parseInt(readdirSync(join(images, name))[0]!, 10)] as const,
   );
   return {
-    ownNoun: classes.filter((name) => nounOf(name) === name).length,
+    ownNoun: classes.filter((name, i) => drawn[i]![0]!.state.Noun === name).length,
     classes: classes.length,
     tried: Object.fromEntries(
       attempts.filter(([, attempt]) => attempt > 0).map(([name, n]) => [name, n + 1]),
     ),
+    redrawn: all.some(({ redrawn }) => redrawn !== undefined)
+      ? {
+          again: all.filter(({ redrawn = 0 }) => redrawn > 0).length,
+          unrecognised: all.filter(({ recognised }) => recognised === false).length,
+        }
+      : null,
   };
 }
 
@@ -182,7 +209,12 @@ function summaryOf({ accuracy, distances }: CloneEvaluation) {
   };
 }
 
-function document({ inputs }: { inputs: Inputs }, tables: string, device: Device, flags: string): string {
+function document(
+  { inputs }: { inputs: Inputs },
+  tables: string,
+  { pictures, redraw, device }: { pictures: number; redraw: number; device: Device },
+  flags: string,
+): string {
   const tried = Object.entries(inputs.tried).map(([name, which]) => `${name} (scene ${which})`);
   return `# Cloning a data set
 
@@ -198,6 +230,12 @@ The search found the class's own noun in ${inputs.ownNoun} of ${inputs.classes} 
       ? 'Every first scene was recognised.'
       : `Where the first scene was not recognised, the next was taken: ${tried.join(', ')}.`
   }
+${
+  inputs.redrawn === null
+    ? 'Nothing was drawn again.'
+    : `Pictures in which the search's recogniser does not find the object were drawn again, at most ${redraw} times: ${inputs.redrawn.again} of ${pictures};
+${inputs.redrawn.unrecognised} are left that it does not recognise. \`--redraw 0\` leaves all as first drawn.`
+}
 
 ${tables}`;
 }

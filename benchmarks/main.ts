@@ -1,4 +1,4 @@
-// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone | search | device | stable-diffusion [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--device DEVICE] [--size sd15|tiny] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate] [--smoke]
+// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone | search | device | stable-diffusion [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--redraw N] [--device DEVICE] [--size sd15|tiny] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate] [--smoke]
 import { parseArgs } from 'node:util';
 import { type Device, UserError } from '@rldf/torch';
 import { rowsTable, writeSection } from './page.js';
@@ -35,6 +35,7 @@ try {
       pictures: { type: 'string' },
       nouns: { type: 'string' },
       epochs: { type: 'string' },
+      redraw: { type: 'string' },
       device: { type: 'string' },
       size: { type: 'string' },
       batches: { type: 'string' },
@@ -57,6 +58,7 @@ try {
     ...(values.nouns === undefined ? {} : { nouns: Number(values.nouns) }),
     ...(values.epochs === undefined ? {} : { epochs: Number(values.epochs) }),
     ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
+    ...(values.redraw === undefined ? {} : { redraw: Number(values.redraw) }),
     ...(values.device === undefined ? {} : { device: values.device as Device }),
     ...(values.size === undefined ? {} : { size: values.size }),
     calibrate: values.calibrate,

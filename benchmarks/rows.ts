@@ -35,6 +35,8 @@ export interface Options {
   /** clone: how many classes, and passes over their pictures. search: how many inputs. */
   nouns?: number;
   epochs?: number;
+  /** clone: how often a picture that does not show its object is drawn again. */
+  redraw?: number;
   /** Where ours runs; default: cpu. */
   device?: Device;
   /** stable-diffusion: sd15 or tiny. */
