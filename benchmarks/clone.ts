@@ -13,6 +13,7 @@ import { featureNetworks } from '../packages/rldf/src/eval/judges.js';
 import { encodePng } from '../packages/rldf/src/report/png.js';
 import { readTextIfThere, replaceFile } from '../packages/rldf/src/run/files.js';
 import { type ClonedClass, type ClonedPicture, cloneDataset } from '../packages/rldf/src/search/clone.js';
+import { defaultLearner } from '../packages/rldf/src/search/default-learner.js';
 import { armNames } from '../packages/rldf/src/search/evaluate/arms.js';
 import { defaultRecipe } from '../packages/rldf/src/search/evaluate/classifier.js';
 import { type CloneEvaluation, evaluateAndWrite } from '../packages/rldf/src/search/evaluate/evaluate.js';
@@ -140,7 +141,7 @@ async function cloned(
     reward: 'multi',
     pictureSeed: 0,
     redraws: redraw,
-    follow: { agent: 'q', seed: 0, steps: 20_000, epsilon: '1-0.5/1000' },
+    follow: { ...defaultLearner, agent: 'q', seed: 0, steps: 20_000 },
     minConfidence: 0.3,
     memory: join(root, 'memory'),
   } as const;

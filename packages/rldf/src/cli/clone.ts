@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { defaultLearner } from '../search/default-learner.js';
 import { cloneEvaluateCommand } from './clone-evaluate.js';
 import { Progress } from './progress.js';
 import { grammarPath, interruption, numberOption, printJson } from './shared.js';
@@ -61,7 +62,7 @@ export function cloneCommand(): Command {
         .choices(['multi', 'partial', 'clip'])
         .default('multi'),
     )
-    .option('--epsilon <schedule>', 'share of random actions', '1-0.5/1000')
+    .option('--epsilon <schedule>', 'share of random actions', defaultLearner.epsilon)
     .option('--steps <n>', 'most steps of a search', '20000')
     .option('--seed <n>', 'of agents and pictures', '0')
     .option(
@@ -144,6 +145,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
           reward: options.reward as 'multi',
           pictureSeed: seed,
           follow: {
+            ...defaultLearner,
             agent: options.agent as 'q',
             seed,
             steps: number('steps', options.steps, 1),

@@ -1,5 +1,6 @@
 import { basename, join } from 'node:path';
 import { Command, Option } from 'commander';
+import { defaultLearner } from '../search/default-learner.js';
 import { Progress } from './progress.js';
 import { collect, grammarPath, interruption, numberOption, printJson } from './shared.js';
 
@@ -75,21 +76,23 @@ export function searchCommand(): Command {
     .option(
       '--epsilon <schedule>',
       'share of random actions: 0.1 or 0.01 as in the paper, 1/n, or from-to/steps',
-      '0.1',
+      defaultLearner.epsilon,
     )
-    .option('--alpha <schedule>', 'step size: 1, 0.5, or 1/n^0.7 (Robbins-Monro)', '1')
+    .option('--alpha <schedule>', 'step size: 1, 0.5, or 1/n^0.7 (Robbins-Monro)', defaultLearner.alpha)
     .option('--gamma <x>', 'discount, below 1', '0.9')
     .option('--bonus <x>', 'added at the goal; default: the least with which loitering never pays')
     .option('--object-reward <x>', 'C of the multi-semantic reward', '1')
     .option('--scene-reward <x>', 'C_s of the semantic rewards', '1')
     .option('--unrealistic-penalty <x>', 'for states whose objects are not recognised', '0')
     .addOption(
-      new Option('--table <kind>', 'what Q has entries for').choices(tableKinds).default('afterstates'),
+      new Option('--table <kind>', 'what Q has entries for')
+        .choices(tableKinds)
+        .default(defaultLearner.table),
     )
     .addOption(
       new Option('--initial-q <how>', 'Q at the beginning; axes is for afterstates')
         .choices(initialQs)
-        .default('axes'),
+        .default(defaultLearner.initialQ),
     )
     .option('--rate <x>', 'step of the noisy diffusion gradient', '1')
     .option('--continue-after-goal', 'go on seeking rewards at the goal, up to --steps')
