@@ -33,7 +33,7 @@ export function tableMarkdown(
       ['goal', 'value', 'reached'],
       goals(protocol, numbers).map(({ goal, value, reached }) => [goal, value, reached]),
     ),
-    `\`cloneTop1\` ${summary.cloneTop1 ?? 'null (no clone.json beside this page)'}, \`ceilingTop1\` ${summary.ceilingTop1 ?? 'null'}.`,
+    cloneWords(summary),
     '',
     '## What was searched',
     '',
@@ -99,6 +99,15 @@ export function tableMarkdown(
 }
 
 /** The goals of the table, with verdicts; also those that were missed. */
+/** Of the classifiers in clone.json. */
+function cloneWords({ cloneTop1, cloneTop1Ci95, ceilingTop1 }: SearchTableNumbers['summary']): string {
+  const percent = (share: number | null) => (share === null ? 'null' : `${(100 * share).toFixed(1)} %`);
+  if (cloneTop1 === null) return '`cloneTop1` null (no clone.json beside this page), `ceilingTop1` null.';
+  const interval =
+    cloneTop1Ci95 === null ? '' : ` [${cloneTop1Ci95.map((one) => (100 * one).toFixed(1)).join(', ')}]`;
+  return `\`cloneTop1\` ${percent(cloneTop1)}${interval}, \`ceilingTop1\` ${percent(ceilingTop1)}, on real held-out scenes: [the clone's table](clone.md).`;
+}
+
 export function goals(
   protocol: SearchProtocol,
   { arms, summary }: SearchTableNumbers,

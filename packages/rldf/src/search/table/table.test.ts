@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { tableNames } from '../../cli/shared.js';
 import { recipesFolder } from '../../recipes-folder.js';
@@ -88,7 +88,12 @@ async function run(
     events.push(event);
   const last = events.at(-1)!;
   if (last.kind !== 'table') throw new Error('no table');
-  return { events, numbers: last.numbers, page: readFileSync(last.path, 'utf8') };
+  return {
+    events,
+    numbers: last.numbers,
+    page: readFileSync(last.path, 'utf8'),
+    folder: dirname(last.path),
+  };
 }
 
 test('draws every state once a seed, searches in all of them, and regenerates the page from the recordings alone', async () => {
@@ -116,6 +121,13 @@ test('draws every state once a seed, searches in all of them, and regenerates th
   };
   const again = await run(repo, source, { instruments: broken });
   expect(again.page).toBe(page);
+
+  const cloneTop1 = { mean: 0.62, ci95: [0.57, 0.671] };
+  const summary = { cloneTop1, ceilingTop1: { mean: 0.75, ci95: null } };
+  writeFileSync(join(again.folder, 'clone.json'), JSON.stringify({ summary }));
+  const cloned = await run(repo, source, { instruments: broken });
+  expect(cloned.numbers.summary).toMatchObject({ cloneTop1: 0.62, ceilingTop1: 0.75 });
+  expect(cloned.page).toContain('`cloneTop1` 62.0 % [57.0, 67.1], `ceilingTop1` 75.0 %, on real');
 
   repo.write(PROTOCOL.replace('Does it work?', 'Did it work?'));
   repo.commit();

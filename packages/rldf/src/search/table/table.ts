@@ -58,6 +58,7 @@ export interface Summary {
   medianFirstHit480Axes: number | null;
   /** From clone.json beside the page; null while there is none. */
   cloneTop1: number | null;
+  cloneTop1Ci95: [number, number] | null;
   ceilingTop1: number | null;
 }
 
@@ -186,15 +187,18 @@ function summaryOf(protocol: SearchProtocol, arms: readonly ArmNumbers[], clone:
     arms.find((one) => one.world === world && one.arm === armName({ agent, ...protocol.primary, setting }));
   const [small, large] = [worlds[0]!, worlds.at(-1)!];
   const ci = (value: Estimate | null | undefined) => value?.ci95 ?? null;
-  const cloned = JSON.parse(readTextIfThere(clone) ?? '{}') as { summary?: Partial<Summary> };
+  const cloned = JSON.parse(readTextIfThere(clone) ?? '{}') as {
+    summary?: Record<'cloneTop1' | 'ceilingTop1', { mean: number; ci95: [number, number] | null }>;
+  };
   return {
     qBeatsRandomCi95: ci(of(large, 'q')?.reachedMinusRandom),
     sarsaBeatsRandomCi95: ci(of(large, 'sarsa')?.reachedMinusRandom),
     medianFirstHit480: of(small, 'q')?.firstHit.median ?? null,
     bestFirstHit480: of(small, 'q')?.firstHit.best ?? null,
     medianFirstHit480Axes: of(small, 'q', 'axes')?.firstHit.median ?? null,
-    cloneTop1: cloned.summary?.cloneTop1 ?? null,
-    ceilingTop1: cloned.summary?.ceilingTop1 ?? null,
+    cloneTop1: cloned.summary?.cloneTop1.mean ?? null,
+    cloneTop1Ci95: cloned.summary?.cloneTop1.ci95 ?? null,
+    ceilingTop1: cloned.summary?.ceilingTop1.mean ?? null,
   };
 }
 
