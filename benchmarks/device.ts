@@ -1,6 +1,6 @@
 // Whether all that runs on the CPU runs on a GPU, and how far apart the two end; how fast and with how much memory.
 // npm run bench -- device [--device cuda] [--page] [--output FOLDER] [--smoke]
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
@@ -77,7 +77,7 @@ export async function run(options: Options): Promise<Result> {
   const { device = 'cuda', smoke = false, page, output, say } = options;
   deviceName(device as Device);
   const rows: DeviceRow[] = [];
-  const machine = `${device === 'cpu' ? '' : `${gpu()}; `}${provenance(cpus().length)}`;
+  const machine = provenance(cpus().length, device as Device);
   const receive = (row: DeviceRow) => {
     rows.push(row);
     say(line(row));
@@ -186,14 +186,4 @@ export function pageOf(machine: string, rows: readonly DeviceRow[]): string {
       : [`- ${check}, ${what}: ${problem.split('\n').slice(0, 3).join(' ').slice(0, 500)}`],
   );
   return `${['# On a GPU', '`npm run bench -- device --page` writes this page.', machine, ...sections, ...(problems.length === 0 ? [] : ['## What failed', problems.join('\n')])].join('\n\n')}\n`;
-}
-
-/** Name, driver and memory. */
-function gpu(): string {
-  try {
-    const words = ['--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'];
-    return execFileSync('nvidia-smi', words, { encoding: 'utf8' }).trim();
-  } catch {
-    return 'unknown GPU';
-  }
 }

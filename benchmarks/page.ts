@@ -16,12 +16,11 @@ export function provenance(threads: number, device: Device = 'cpu'): string {
   return `${gpu}${processor?.model.trim() ?? 'unknown processor'}, ${cpus().length} logical CPUs, ${threads} threads; Node ${process.versions.node}, libtorch ${torchVersion()}; ${date}.`;
 }
 
-/** What the driver calls the first GPU. */
-export function gpuName(): string {
-  const query = ['--query-gpu=name,driver_version', '--format=csv,noheader'];
+/** Name, driver and memory of the first GPU. */
+function gpuName(): string {
+  const query = ['--query-gpu=name,driver_version,memory.total', '--format=csv,noheader'];
   const { status, stdout } = spawnSync('nvidia-smi', query, { encoding: 'utf8' });
-  const [name, driver] = status === 0 ? (stdout.split('\n')[0] ?? '').split(', ') : [];
-  return name === undefined ? 'unknown GPU' : `${name}, driver ${driver}`;
+  return status === 0 ? (stdout.split('\n')[0] as string) : 'unknown GPU';
 }
 
 /** @throws UserError when the page has no such section */

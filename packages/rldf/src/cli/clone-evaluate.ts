@@ -99,7 +99,6 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
         number('denoising-steps', options.denoisingSteps),
         number('guidance', options.guidance, 0, false),
       ];
-      await requireHeldOut(options.real, clone, nouns);
       const progress = new Progress();
       const { signal, release } = interruption(() => progress.print('saving a checkpoint ...'));
       try {
@@ -141,30 +140,6 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
       }
     });
 }
-
-/**
- * Of a folder of classes every fifth picture is held out for testing: fewer than five of a class would leave none.
- * @throws UserError naming the class
- */
-async function requireHeldOut(real: string, clone: string, nouns: number | undefined): Promise<void> {
-  const { existsSync } = await import('node:fs');
-  const { join } = await import('node:path');
-  if (real === 'world' || existsSync(join(real, 'train'))) return;
-  const { UserError } = await import('../errors.js');
-  const { classesIn, countsIn } = await import('../search/evaluate/labelled-set.js');
-  const there = classesIn(real);
-  const classes = classesIn(clone)
-    .slice(0, nouns)
-    .filter((name) => there.includes(name));
-  const counts = countsIn(real, classes);
-  const short = counts.findIndex((count) => count < leastReal);
-  if (short >= 0)
-    throw new UserError(
-      `--real ${real}: ${counts[short]} pictures of ${classes[short]} — without train/ and test/ every fifth picture of a class is held out, so each needs ${leastReal} or more. Add pictures, or make train/ and test/ with a folder a class`,
-    );
-}
-
-const leastReal = 5;
 
 type Event = import('../search/evaluate/evaluate.js').EvaluationProgress;
 

@@ -124,7 +124,7 @@ export async function loadJudges(
 }
 
 /** @throws UserError when the instrument may also train */
-function judgeOnly<Name extends string>(name: Name): Name {
+export function judgeOnly<Name extends string>(name: Name): Name {
   const { role } = instrumentCard(name);
   if (role === 'judge') return name;
   throw new UserError(

@@ -194,13 +194,14 @@ async function realSets(
   }
   const parts = ['test', 'val'].map((name) => join(real, name)).filter(isFolder);
   const heldOut = (place: number) => place % HELD_OUT === HELD_OUT - 1;
-  const [training, test] =
-    parts[0] !== undefined && isFolder(join(real, 'train'))
-      ? [{ folder: join(real, 'train') }, { folder: parts[0] }]
-      : [
-          { folder: real, wanted: (place: number) => !heldOut(place) },
-          { folder: real, wanted: heldOut },
-        ];
+  const split = parts[0] !== undefined && isFolder(join(real, 'train'));
+  if (!split) requireHeldOut(real, classes);
+  const [training, test] = split
+    ? [{ folder: join(real, 'train') }, { folder: parts[0]! }]
+    : [
+        { folder: real, wanted: (place: number) => !heldOut(place) },
+        { folder: real, wanted: heldOut },
+      ];
   return {
     train: arms.includes('real')
       ? await readSet(training.folder, { ...read, ...training, perClass })
@@ -208,6 +209,18 @@ async function realSets(
     test: await readSet(test.folder, { ...read, ...test }),
     shifts,
   };
+}
+
+/** @throws UserError for a class with too few pictures to hold one out; classes that are not there are told when they are read */
+function requireHeldOut(real: string, wanted: readonly string[]): void {
+  const there = classesIn(real);
+  const classes = wanted.filter((name) => there.includes(name));
+  const counts = countsIn(real, classes);
+  const short = counts.findIndex((count) => count < HELD_OUT);
+  if (short >= 0)
+    throw new UserError(
+      `--real ${real}: ${counts[short]} pictures of ${classes[short]} — without train/ and test/ every fifth picture of a class is held out, so each needs ${HELD_OUT} or more. Add pictures, or make train/ and test/ with a folder a class`,
+    );
 }
 
 const isFolder = (path: string) => existsSync(path) && statSync(path).isDirectory();
