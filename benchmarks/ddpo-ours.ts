@@ -2,9 +2,9 @@
 // one JSON answer a line, as peers/ddpo_peer.py.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { loadPipeline } from '@rldf/models';
 import { setThreads } from '@rldf/torch';
-import { findModel, loadPrompts, loadRecipe, loadReward, methodOf, scorePictures, type Training } from 'rldf';
+import { loadRecipe, type Training } from 'rldf';
+import { openTraining } from './open-training.js';
 
 interface Question {
   ask: 'prepare' | 'epoch' | 'memory';
@@ -18,16 +18,7 @@ let epochs = 0;
 async function prepare({ recipe: file, threads }: Question): Promise<void> {
   setThreads(threads);
   const recipe = loadRecipe(file, ['epochs=1000']);
-  const reward = await loadReward(recipe.reward);
-  const training = methodOf(recipe).create(recipe, loadPipeline(findModel(recipe.model).path), {
-    prompts: loadPrompts(recipe.prompts),
-    score: (images, drawn) =>
-      scorePictures(
-        reward,
-        { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
-        'training',
-      ),
-  });
+  const training = await openTraining(recipe);
   events = training.run(0);
 }
 

@@ -25,9 +25,10 @@ import {
   writeSafetensors,
   zeros,
 } from '@rldf/torch';
-import { findModel, loadPrompts, loadRecipe, loadReward, methodOf, scorePictures } from 'rldf';
+import { loadRecipe } from 'rldf';
 import { guidedConditioning } from '../packages/rldf/src/rollout.js';
 import { followed, plain } from './memory.js';
+import { openTraining } from './open-training.js';
 
 interface Question {
   ask: 'load' | 'draw' | 'adapter' | 'depth' | 'context' | 'train' | 'used';
@@ -123,18 +124,7 @@ async function train({ recipe: file, overrides, folder }: Question): Promise<obj
   const recipe = loadRecipe(file, overrides);
   const device = recipe.device as Device;
   const began = seconds();
-  const reward = await loadReward(recipe.reward, device);
-  const model = loadPipeline(findModel(recipe.model).path, { device });
-  const training = methodOf(recipe).create(recipe, model, {
-    prompts: loadPrompts(recipe.prompts),
-    score: (images, drawn) =>
-      scorePictures(
-        reward,
-        { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
-        'training',
-      ),
-    ...(reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) }),
-  });
+  const training = await openTraining(recipe);
   const loading = seconds() - began;
   let phases: Record<string, number> = {};
   let metrics = {};
