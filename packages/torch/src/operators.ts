@@ -82,6 +82,7 @@ export const op = {
   sqrt: operator('sqrt'),
   square: operator('square'),
   squeeze: operator('squeeze', 'dim'),
+  stride: operator('stride', 'int'),
   subScalar: operator('sub', 'Scalar'),
   subTensor: operator('sub', 'Tensor'),
   sum: operator('sum'),

@@ -115,6 +115,21 @@ export class Tensor implements Disposable {
   clone(): Tensor {
     return wrap(call(op.clone, this.handle));
   }
+  /** Elements between neighbours along each dimension; views, and what kernels return, need not be row-major. */
+  strides(): number[] {
+    return this.shape.map((_, dim) => call(op.stride, this.handle, dim) as number);
+  }
+  /** Whether the elements lie row by row without gaps: what kernels that walk raw memory rely on. */
+  isContiguous(): boolean {
+    const { shape } = this;
+    const strides = this.strides();
+    let expected = 1;
+    for (let dim = shape.length - 1; dim >= 0; dim--) {
+      if (shape[dim] !== 1 && strides[dim] !== expected) return shape.includes(0);
+      expected *= shape[dim] as number;
+    }
+    return true;
+  }
   contiguous(): Tensor {
     return wrap(call(op.contiguous, this.handle));
   }

@@ -18,7 +18,12 @@ export interface AdamWOptions {
 const fused = native.resolve('_fused_adamw_', '');
 const increment = native.resolve('_foreach_add_', 'Scalar');
 
-/** AdamW (Loshchilov & Hutter 2019, algorithm 2) with libtorch's fused kernel: one call updates all parameters. */
+/**
+ * AdamW (Loshchilov & Hutter 2019, algorithm 2) with libtorch's fused kernel: one call updates all parameters.
+ *
+ * On CPUs that kernel walks raw memory and does not look at strides: parameter, gradient and moments must lie in one
+ * order. Parameters that are not contiguous are refused; gradients are brought into order by `step`.
+ */
 export class AdamW {
   readonly #first: Tensor[];
   readonly #second: Tensor[];
@@ -30,6 +35,7 @@ export class AdamW {
     options: AdamWOptions,
   ) {
     this.#options = { betas: [0.9, 0.999], weightDecay: 1e-2, epsilon: 1e-8, ...options };
+    parameters.forEach(refuseStrided);
     const like = (p: Tensor) => keep(zeros(p.shape, { dtype: p.dtype, device: p.device }));
     this.#first = parameters.map(like);
     this.#second = parameters.map(like);
@@ -47,11 +53,13 @@ export class AdamW {
     const { betas, weightDecay, epsilon } = this.#options;
     const handles = (list: readonly Tensor[]) => list.map((t) => t.handle);
     noGrad(() => {
+      // a convolution's comes channels last: `contiguous` copies it, and hands back what is in order already
+      const ordered = grads.map((gradient) => gradient.contiguous());
       native.call(increment, handles(this.#steps), 1);
       native.call(
         fused,
         handles(this.parameters),
-        handles(grads),
+        handles(ordered),
         handles(this.#first),
         handles(this.#second),
         [],
@@ -81,4 +89,12 @@ export class AdamW {
   free(): void {
     free([this.#first, this.#second, this.#steps]);
   }
+}
+
+function refuseStrided(parameter: Tensor, index: number): void {
+  if (parameter.isContiguous()) return;
+  throw new UserError(
+    `AdamW: parameter ${index} of shape [${parameter.shape}] has strides [${parameter.strides()}] — the fused kernel updates memory in ` +
+      'row-major order. Give its contiguous() instead.',
+  );
 }

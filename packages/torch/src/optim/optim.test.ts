@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import {
   AdamW,
+  cat,
   clipGradNorm,
   constant,
   cosine,
@@ -10,6 +11,9 @@ import {
   liveBytes,
   liveTensors,
   noGrad,
+  noiseKey,
+  normal,
+  ones,
   type StateTree,
   scope,
   type Tensor,
@@ -65,6 +69,35 @@ test('AdamW equals torch.optim.AdamW (PyTorch 2.13.0, not fused, same gradients)
         [0.41914835572242737, -0.31357240676879883],
       ],
       6,
+    );
+  });
+});
+
+test('gradients in any memory order step the same weights; parameters of another order are refused', () => {
+  scope(() => {
+    const shape = [4, 3, 2, 2];
+    const dense = normal([noiseKey(1, 'gradient')], shape).squeeze(0); // [4, 3, 2, 2]
+    const orders: Record<string, Tensor> = {
+      'channels last': dense.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+      transposed: dense.transpose(0, 1).contiguous().transpose(0, 1),
+      sliced: cat([dense, dense], 1).narrow(1, 0, 3),
+    };
+    const stepped = (gradient: Tensor) => {
+      const w = ones(shape);
+      const optimiser = new AdamW([w], { learningRate: 0.1 });
+      for (let t = 0; t < 3; t++) optimiser.step([gradient]);
+      optimiser.free();
+      return w.toNumbers();
+    };
+    const expected = stepped(dense);
+    for (const [name, gradient] of Object.entries(orders)) {
+      expect(gradient.isContiguous(), name).toBe(false);
+      expect(stepped(gradient), name).toEqual(expected);
+    }
+    expect(stepped(ones([1]).expand(shape)), 'expanded').toEqual(stepped(ones(shape)));
+    const { transposed } = orders as { transposed: Tensor };
+    expect(() => new AdamW([transposed], { learningRate: 1 })).toThrow(
+      'AdamW: parameter 0 of shape [4,3,2,2] has strides [4,16,2,1]',
     );
   });
 });

@@ -137,6 +137,7 @@ export function shapesNative(): ShapesNative {
         return give({ storage, shape, strides: contiguousStrides(shape), dtype });
       });
     },
+    'stride.int': (handle: Handle, dim: number) => valueAt(handle).strides[dim],
     requires_grad_(handle: Handle, on: boolean) {
       const value = valueAt(handle);
       if (on && value.origin === undefined) value.origin = { index: 0 };
