@@ -1,0 +1,1 @@
+# Cases of the command line, runs and rewards. Sourced by run.sh, which says how a case is written.
