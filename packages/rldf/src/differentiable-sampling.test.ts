@@ -76,11 +76,11 @@ beforeEach(() => {
   );
 });
 
-afterEach(() => {
+afterEach(({ task }) => {
   adapter.remove();
   for (const weights of Object.values(pipeline.parameters)) weights.free();
   text.free();
-  expect(liveTensors()).toBe(before);
+  if (task.result?.state !== 'fail') expect(liveTensors()).toBe(before);
 });
 
 async function finish<T>(generator: AsyncGenerator<unknown, T>): Promise<T> {
@@ -220,10 +220,17 @@ test('fewer steps give another gradient: the window is not ignored', async () =>
   expect(apart(one.values, all.values)).toBeGreaterThan(0.01);
 });
 
-/** dr/dh along random directions of the parameters, by Richardson's differences, beside what was found. */
+/**
+ * dr/dh along random directions of the parameters, by Richardson's differences, beside what was found.
+ *
+ * The bound of 1e-6 follows from the step h and float64. Cut-off: the differences' error is of fourth order in h, and at
+ * this h below 2.1e-7 of the most curved derivative here, on every processor. Rounding: a reward R carries a few eps |R|,
+ * of which the differences make 1.5 / h. The flattest derivative, 4.1e-4 at R = 406, gets 1.7e-7 of itself per eps |R|:
+ * the bound has room for five, and the sums need about one. A step of 1e-4 would have room for a third of one.
+ */
 async function directions(values: readonly number[][], reward: () => Promise<number>): Promise<void> {
   const targets = [...parameters, text];
-  const step = 1e-4;
+  const step = 2e-3;
   // one random direction in each of a few tensors, and in all together
   for (const [which, chosen] of [[0], [1], [targets.length - 1], [...targets.keys()]].entries()) {
     const along = noGrad(() =>
