@@ -180,7 +180,7 @@ test('weights that do not fit are named with both shapes', () => {
   expect(damaged((state) => state.delete('conv_in.bias'))).toThrow(/"conv_in.bias" \[8\] is missing/);
   expect(damaged((state) => state.set('controlnet.bias', tensor([1])))).toThrow(/controlnet.bias/);
   expect(damaged((state) => state.set('conv_in.bias', tensor(Array(8).fill(Number.NaN))))).toThrow(
-    /tensor conv_in.bias \[8\] holds NaN or infinity/,
+    /tensor "conv_in.bias" \[8\] holds NaN or infinity/,
   );
 });
 

@@ -3,6 +3,7 @@ export * from './device.js';
 export { type DType, isFloating, itemSize } from './dtype.js';
 export * from './errors.js';
 export * from './factories.js';
+export * from './finite.js';
 export * as F from './functional.js';
 export * from './nn/layers.js';
 export * from './nn/parameters.js';

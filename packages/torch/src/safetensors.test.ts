@@ -127,6 +127,11 @@ const malformed: [string, () => string, RegExp][] = [
   ['missing', () => file('nowhere.safetensors'), /nowhere\.safetensors: there is no such file/],
   ['a folder', () => folder, /there is no such file/],
   [
+    'below a file',
+    () => join(craft('x.bin', ''), 'adapter.safetensors'),
+    /adapter\.safetensors: there is no such file/,
+  ],
+  [
     'too short',
     () => {
       writeFileSync(file('m'), 'abc');

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   openSync,
   readFileSync,
@@ -126,12 +127,12 @@ export function readHeader(path: string): {
   dataStart: number;
 } {
   const where = `safetensors file ${path}`;
-  const status = statSync(path, { throwIfNoEntry: false });
+  const status = existsSync(path) ? statSync(path) : undefined;
   if (!status?.isFile()) throw new UserError(`${where}: there is no such file — check the path.`);
   const { size } = status;
   if (size < 8)
     throw new UserError(`${where}: ${size} bytes are too few — the file is truncated or of another format.`);
-  const file = openSync(path, 'r');
+  const file = opened(path, where);
   let json: string;
   let length: number;
   try {
@@ -161,6 +162,16 @@ export function readHeader(path: string): {
   );
   checkOverlaps(where, entries, size - dataStart);
   return { entries, metadata: metadata as Record<string, string>, dataStart };
+}
+
+function opened(path: string, where: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw new UserError(
+      `${where}: cannot be opened (${(error as NodeJS.ErrnoException).code}) — the file must be readable. Check its permissions.`,
+    );
+  }
 }
 
 function parseJson(text: string, where: string): unknown {

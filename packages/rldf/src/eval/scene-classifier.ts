@@ -63,7 +63,10 @@ export class SceneClassifier {
 
   static load(file: string): SceneClassifier {
     const { tensors } = readSafetensors(file);
-    return new SceneClassifier(Parameters.from(tensors, { dtype: 'float32', where: file }).at());
+    const parameters = Parameters.from(tensors, { dtype: 'float32', where: file });
+    const classifier = new SceneClassifier(parameters.at());
+    parameters.assertAllUsed();
+    return classifier;
   }
 
   /** images [B, 3, 64, 64] in [-1, 1] -> [B, 128] */

@@ -38,7 +38,10 @@ export class NounClassifier {
 
   static load(file: string): NounClassifier {
     const { tensors } = readSafetensors(file);
-    return new NounClassifier(Parameters.from(tensors, { dtype: 'float32', where: file }).at());
+    const parameters = Parameters.from(tensors, { dtype: 'float32', where: file });
+    const classifier = new NounClassifier(parameters.at());
+    parameters.assertAllUsed();
+    return classifier;
   }
 
   /** images [B, 3, 64, 64] in [-1, 1] -> logits [B, nouns] */

@@ -10,6 +10,7 @@ import {
   type ParameterPath,
   Parameters,
   scope,
+  type Tensor,
   tensor,
   UserError,
   zeros,
@@ -100,6 +101,34 @@ test('from a state dict: copies, converted; missing, misshapen and unused names 
     new Linear(twice.at('a'), 1, 1);
     expect(() => new Linear(twice.at('a'), 1, 1)).toThrow(/parameter "a\.weight" is asked for twice/);
     for (const owner of [source, loaded, twice]) owner.free();
+  });
+});
+
+test('whole numbers are no weights, and neither are NaN and infinity', () => {
+  scope(() => {
+    const load = (weight: Tensor) => {
+      const parameters = Parameters.from(new Map([['a.weight', weight]]), {
+        dtype: 'float32',
+        where: 'a.safetensors',
+      });
+      try {
+        new Linear(parameters.at('a'), 2, 1, { bias: false });
+        parameters.assertAllUsed();
+      } finally {
+        parameters.free();
+      }
+    };
+    for (const dtype of ['int64', 'int32', 'uint8', 'bool'] as const) {
+      expect(() => load(tensor([[1, 0]], { dtype }))).toThrow(
+        `a.safetensors: tensor "a.weight" is ${dtype} — weights are floating-point numbers`,
+      );
+    }
+    for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => load(tensor([[1, wrong]]))).toThrow(
+        'a.safetensors: tensor "a.weight" [1, 2] holds NaN or infinity — the training that wrote it had diverged',
+      );
+    }
+    load(tensor([[1, 0]], { dtype: 'bfloat16' }));
   });
 });
 

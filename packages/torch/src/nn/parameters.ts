@@ -1,7 +1,8 @@
 import type { Device } from '../device.js';
-import type { DType } from '../dtype.js';
+import { type DType, isFloating } from '../dtype.js';
 import { UserError } from '../errors.js';
 import { full, zeros } from '../factories.js';
+import { firstNonFinite } from '../finite.js';
 import { noiseKey, normal, uniform } from '../random.js';
 import { free, keep } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -63,7 +64,7 @@ export class Parameters {
    * Parameters out of a state dict: shapes are checked, dtype and device converted, memory copied (so that kernels do
    * not depend on a mapped file's alignment).
    * @param where names the origin in errors, such as the file
-   * @throws UserError for a missing name or another shape
+   * @throws UserError for a missing name, another shape, or whole numbers in place of weights
    */
   static from(
     state: StateDict,
@@ -81,6 +82,11 @@ export class Parameters {
       if (foundShape.length !== shape.length || foundShape.some((size, i) => size !== shape[i])) {
         throw new UserError(
           `${where}: tensor "${name}" has shape [${foundShape.join(', ')}], the config asks for [${shape.join(', ')}] — config and weights do not belong together.`,
+        );
+      }
+      if (!isFloating(found.dtype)) {
+        throw new UserError(
+          `${where}: tensor "${name}" is ${found.dtype} — weights are floating-point numbers; whole ones are of a quantised or damaged file. Use the model in float32, float16 or bfloat16.`,
         );
       }
       used.add(name);
@@ -123,7 +129,7 @@ export class Parameters {
     return list;
   }
 
-  /** @throws UserError if the state dict held names that no layer asked for */
+  /** @throws UserError if the state dict held names that no layer asked for, or a parameter holds NaN or infinity */
   assertAllUsed(): void {
     const left = this.#unused();
     if (left.length > 0) {
@@ -132,6 +138,11 @@ export class Parameters {
         `${this.#where}: ${left.length} tensors belong to no layer of this config: ${shown}${left.length > 5 ? ', ...' : ''} — config and weights do not belong together.`,
       );
     }
+    const broken = firstNonFinite(this.entries);
+    if (broken === undefined) return;
+    throw new UserError(
+      `${this.#where}: tensor "${broken}" [${this.entries.get(broken)?.shape.join(', ')}] holds NaN or infinity — the training that wrote it had diverged, or the file is damaged. Use an earlier checkpoint.`,
+    );
   }
 
   /** Number of scalars. */

@@ -90,7 +90,9 @@ export class Classifier {
   static load(file: string, classes: number, width: number, device: Device = 'cpu'): Classifier {
     const { tensors } = readSafetensors(file);
     const parameters = Parameters.from(tensors, { dtype: 'float32', device, where: file });
-    return new Classifier(parameters, classes, width);
+    const classifier = new Classifier(parameters, classes, width);
+    parameters.assertAllUsed();
+    return classifier;
   }
 
   /** @param images uint8 [B, H, W, 3], on any device @returns logits [B, classes], where the weights lie */
