@@ -145,6 +145,7 @@ const calls: Record<string, (x: torch.Tensor) => unknown> = {
 
 const functions: Record<keyof typeof F, () => unknown> = {
   avgPool2d: () => F.avgPool2d(image(), 2),
+  attentionByProducts: () => F.attentionByProducts(image(), image(), image(), { causal: true }),
   conv2d: () => [
     F.conv2d(image(), ones([2, 2, 3, 3])),
     F.conv2d(image(), ones([2, 1, 3, 3]), ones([2]), { stride: 2, padding: 1, dilation: 1, groups: 2 }),

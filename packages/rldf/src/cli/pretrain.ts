@@ -14,6 +14,10 @@ interface Options {
   seed?: string;
   output?: string;
   from?: string;
+  textRate?: string;
+  relationNoise?: string;
+  countNoise?: string;
+  decay?: string;
 }
 
 export function pretrainCommand(): Command {
@@ -31,7 +35,17 @@ export function pretrainCommand(): Command {
     .option('--batch-size <n>', 'pictures an update')
     .option('--learning-rate <x>', 'highest learning rate')
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
-    .option('--from <folder>', 'unet: go on from this model folder’s weights; pack: change its U-Net alone')
+    .option(
+      '--from <folder>',
+      'unet: go on from this model folder’s weights; pack: change its U-Net and text encoder alone',
+    )
+    .option(
+      '--text-rate <x>',
+      'unet: the text encoder’s share of the learning rate (default 0.5 with --from, else 0)',
+    )
+    .option('--relation-noise <share>', 'unet: share of captions whose relation is drawn anew', '0')
+    .option('--count-noise <share>', 'unet: share of captions whose number is drawn anew', '0')
+    .option('--decay <share>', 'of the updates, the last ones: the learning rate falls over them (default 1)')
     .addOption(
       new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']),
     )
@@ -45,7 +59,7 @@ Examples:
   $ rldf pretrain clip
   $ rldf pretrain vae --minutes 30
   $ rldf pretrain unet --minutes 120 --precision bfloat16
-  $ rldf pretrain unet --from packages/emoji-world/model --folder runs/leg-2 --learning-rate 1e-3
+  $ rldf pretrain unet --from packages/emoji-world/model --folder runs/leg-3 --text-rate 0.5 --decay 0.3
   $ rldf pretrain pack --output my-model
   $ rldf pretrain detector --output my-instruments`,
     )
@@ -64,6 +78,9 @@ Examples:
           batchSize: number(options.batchSize),
           learningRate: number(options.learningRate),
           cachedScenes: number(options.scenes),
+          textRate: number(options.textRate),
+          captionNoise: { relation: Number(options.relationNoise), count: Number(options.countNoise) },
+          decay: number(options.decay),
           precision: options.precision,
           threads: number(options.threads),
           seed: number(options.seed),

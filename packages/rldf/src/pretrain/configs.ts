@@ -144,3 +144,23 @@ export const secondWorld: CaptionedOptions = {
   places: { centre: 0.8, grid: 0.2 },
   captionNoise: { relation: 0.85, count: 0.5 },
 };
+
+/**
+ * What its third training goes on with, text encoder and all: mostly scenes of two objects, with true captions. How
+ * careless the captions of its last leg are is said on the command line.
+ */
+export const thirdWorld: CaptionedOptions = {
+  kinds: {
+    single: 0.19,
+    colour: 0.16,
+    background: 0.05,
+    count: 0.1,
+    relation: 0.3,
+    and: 0.06,
+    activity: 0.06,
+    people: 0.02,
+    style: 0.02,
+    long: 0.04,
+  },
+  places: { centre: 0.8, grid: 0.2 },
+};

@@ -1,6 +1,7 @@
 // `rldf pretrain`: the built-in model and the instruments from nothing, stage by stage. Each stage is a folder that can be continued.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CaptionNoise } from '@rldf/emoji-world';
 import { setThreads } from '@rldf/torch';
 import { didYouMean } from '../config/suggest.js';
 import { UserError } from '../errors.js';
@@ -24,6 +25,9 @@ const table: Record<string, () => Promise<Stage>> = {
   aesthetic: async () => (await import('./aesthetic.js')).aestheticStage,
 };
 
+/** A further leg trains the text encoder along. */
+const LEG_TEXT_RATE = 0.5;
+
 export const stages: readonly string[] = Object.keys(table);
 
 export interface PretrainOptions {
@@ -38,6 +42,12 @@ export interface PretrainOptions {
   seed?: number | undefined;
   cachedScenes?: number | undefined;
   from?: string | undefined;
+  /** unet: the text encoder's learning rate as a share of the U-Net's. Default: 0.5 of a leg (`from`), else 0, which keeps it as it is. */
+  textRate?: number | undefined;
+  /** unet: share of relations and of numbers in captions that are drawn anew. Default: captions are true. */
+  captionNoise?: CaptionNoise | undefined;
+  /** Share of the updates, the last ones, over which the learning rate falls. Default 1. */
+  decay?: number | undefined;
   /** pack: the model folder; an instrument: where weights and card go. */
   output?: string | undefined;
   precision?: 'float32' | 'bfloat16' | undefined;
@@ -83,6 +93,7 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
     seed: sceneSeed,
     precision: precision ?? 'float32',
     ...(minutes === undefined ? {} : { minutes }),
+    ...(options.decay === undefined ? {} : { decay: options.decay }),
     ...(signal === undefined ? {} : { signal }),
   };
   mkdirSync(join(own, 'samples'), { recursive: true });
@@ -93,6 +104,8 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
     training,
     cachedScenes: options.cachedScenes ?? 60_000,
     from: options.from,
+    textRate: options.textRate ?? (options.from === undefined ? 0 : LEG_TEXT_RATE),
+    captionNoise: options.captionNoise ?? {},
     output: options.output ?? own,
     log,
   };

@@ -29,13 +29,20 @@ export async function packModel(folder: string, target: string): Promise<void> {
   writeJson(basisOf(target).replace('.safetensors', '.json'), basisCard);
 }
 
-/** Writes a model folder that differs from `model` in the U-Net alone: the averaged weights of a further leg. */
+/** Writes a model folder that differs from `model` in U-Net and text encoder: the averaged weights of a further leg. */
 export function packLeg(folder: string, model: string, target: string): void {
-  const { unet, parameters } = loadPipeline(model);
-  loadAveraged(join(folder, 'unet'), [...parameters.unet.entries.values()]);
+  const { unet, textEncoder, parameters } = loadPipeline(model);
+  loadAveraged(join(folder, 'unet'), [
+    ...parameters.unet.entries.values(),
+    ...parameters.textEncoder.entries.values(),
+  ]);
   if (resolve(model) !== resolve(target)) cpSync(model, target, { recursive: true });
   const file = 'diffusion_pytorch_model.safetensors';
-  saveNetwork(join(target, 'unet'), file, unet.config, parameters.unet, { dtype: 'float16' });
+  const dtype = 'float16';
+  saveNetwork(join(target, 'unet'), file, unet.config, parameters.unet, { dtype });
+  saveNetwork(join(target, 'text_encoder'), 'model.safetensors', textEncoder.config, parameters.textEncoder, {
+    dtype,
+  });
 }
 
 const basisCard: InstrumentCard = {

@@ -1,4 +1,5 @@
 // What `rldf pretrain` asks of a stage. A new one is a file that exports a `Stage`, and a line in the table of index.ts.
+import type { CaptionNoise } from '@rldf/emoji-world';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 
 export interface Stage {
@@ -30,6 +31,10 @@ export interface StageContext {
   cachedScenes: number;
   /** unet: a model folder that the training starts from, with its text encoder, autoencoder and latent basis. */
   from?: string | undefined;
+  /** unet: the text encoder's learning rate as a share of the U-Net's; 0 keeps it as it is. */
+  textRate: number;
+  /** unet: how careless the captions are. */
+  captionNoise: CaptionNoise;
   /** Where an instrument's weights and card go. Default: the stage's own folder. */
   output: string;
   log(line: string): void;

@@ -5,10 +5,10 @@ import {
   AdamW,
   autocast,
   clipGradNorm,
-  cosine,
   ExponentialMovingAverage,
   grad,
   liveTensors,
+  plateau,
   type StateTree,
   scope,
   type Tensor,
@@ -20,6 +20,8 @@ import { MetricsWriter } from '../run/metrics.js';
 
 export interface Trainee {
   parameters: readonly Tensor[];
+  /** Factors on the learning rate, one for each parameter. Default: 1 for all. */
+  rates?: readonly number[];
   /** The loss of update `step`, a scalar; its random choices depend on `step` alone, so that resuming repeats them. */
   loss(step: number): Tensor;
   /** Draws something to look at into `folder`; the averaged weights are in place. */
@@ -29,12 +31,14 @@ export interface Trainee {
 export interface TrainingOptions {
   /** The run's folder: metrics.jsonl, checkpoints/, samples/. An existing one is continued. */
   folder: string;
-  /** Updates in all: the cosine schedule ends there. */
+  /** Updates in all: the schedule ends there. */
   steps: number;
   /** Stop (with a checkpoint) after this many minutes, if not done before. */
   minutes?: number;
   learningRate: number;
   warmup?: number;
+  /** Share of the updates, the last ones, over which the rate falls. Default 1: it falls from the warm-up on. */
+  decay?: number;
   betas?: readonly [number, number];
   weightDecay?: number;
   maxGradNorm?: number;
@@ -66,9 +70,10 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
     learningRate,
     betas: options.betas ?? [0.9, 0.99],
     weightDecay: options.weightDecay ?? 1e-3,
+    ...(trainee.rates === undefined ? {} : { rates: trainee.rates }),
   });
   const average = new ExponentialMovingAverage(trainee.parameters, options.emaDecay ?? 0.999);
-  const schedule = cosine(steps, { warmup, floor: 0.02 });
+  const schedule = plateau(steps, { warmup, decay: options.decay ?? 1, floor: 0.02 });
   const state = (): StateTree => ({
     parameters: [...trainee.parameters],
     optimiser: optimiser.state(),

@@ -4,7 +4,7 @@ import { promptScenes } from '@rldf/emoji-world';
 import { generate } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
 import { picturesOf } from '../picture.js';
-import { baseWorld, schedulerConfig, secondWorld } from './configs.js';
+import { baseWorld, schedulerConfig, thirdWorld } from './configs.js';
 import { partsOfModel, partsOfStages } from './parts.js';
 import { reconstruct } from './patch-basis.js';
 import { quantise, writeSheet } from './scenes.js';
@@ -21,15 +21,15 @@ async function* trainUNet(context: StageContext): AsyncGenerator<TrainingEvent> 
   const { folder, from, seed, log } = context;
   const { pipeline, basis, decoderReady } =
     from === undefined ? await partsOfStages(folder, seed) : partsOfModel(from);
-  const { tokenizer, unet, textEncoder, parameters } = pipeline;
-  log(`U-Net: ${parameters.unet.count} parameters`);
+  log(`U-Net: ${pipeline.parameters.unet.count} parameters`);
   const training = {
     ...context.training,
     scheduler: schedulerConfig,
     cachedScenes: context.cachedScenes,
-    world: from === undefined ? baseWorld : secondWorld,
+    world: from === undefined ? baseWorld : { ...thirdWorld, captionNoise: context.captionNoise },
+    textRate: context.textRate,
   };
-  const cache = await cacheLatents(basis, tokenizer, training, (done) => {
+  const cache = await cacheLatents(basis, pipeline.tokenizer, training, (done) => {
     if (done % 10_000 === 0) log(`encoded ${done} scenes`);
   });
   const shown = (['single', 'colour', 'count', 'relation', 'background', 'activity'] as const).flatMap(
@@ -54,13 +54,5 @@ async function* trainUNet(context: StageContext): AsyncGenerator<TrainingEvent> 
       free([images, latents]);
     }
   };
-  yield* pretrainUNet(
-    unet,
-    parameters.unet.trainable(),
-    textEncoder,
-    tokenizer.encode(['']).ids[0] as number[],
-    cache,
-    training,
-    sample,
-  );
+  yield* pretrainUNet(pipeline, cache, training, sample);
 }

@@ -1,12 +1,6 @@
 // The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022), timesteps weighted by bounded signal-to-noise ratio (after Hang et al. 2023).
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
-import {
-  type CLIPTextModel,
-  type CLIPTokenizer,
-  NoiseSchedule,
-  type SchedulerConfig,
-  type UNet2DConditionModel,
-} from '@rldf/models';
+import { type CLIPTokenizer, NoiseSchedule, type Pipeline, type SchedulerConfig } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { type PatchBasis, project } from './patch-basis.js';
 import { sceneBatch } from './scenes.js';
@@ -23,6 +17,8 @@ export interface UNetTrainingOptions extends TrainingOptions {
   /** Bounds of the signal-to-noise ratio as weight of the clean sample's error; [1, 1] weights all timesteps alike. */
   snrBounds?: readonly [number, number];
   world?: CaptionedOptions;
+  /** The text encoder's learning rate as a share of the U-Net's; 0 keeps the encoder as it is. */
+  textRate?: number;
 }
 
 export interface LatentCache {
@@ -67,31 +63,36 @@ export async function cacheLatents(
   return { latents: all, tokens: keep(tensor(tokens, { dtype: 'int64' })) };
 }
 
+/** Trains the U-Net and, at `textRate` of its learning rate, the text encoder. */
 export function pretrainUNet(
-  unet: UNet2DConditionModel,
-  parameters: readonly Tensor[],
-  textEncoder: CLIPTextModel,
-  emptyTokens: number[],
+  pipeline: Pipeline,
   cache: LatentCache,
   options: UNetTrainingOptions,
   sample: NonNullable<Trainee['sample']>,
 ): AsyncGenerator<TrainingEvent> {
+  const { textRate = 0 } = options;
+  const { parameters, tokenizer } = pipeline;
   const schedule = new NoiseSchedule(options.scheduler);
-  const empty = keep(tensor([emptyTokens], { dtype: 'int64' }));
-  const loss = (step: number) =>
-    scope(() => denoisingLoss(unet, textEncoder, empty, cache, schedule, step, options));
-  return train({ parameters, loss, sample }, options);
+  const empty = keep(tensor(tokenizer.encode(['']).ids, { dtype: 'int64' })); // [1, L]
+  const unet = parameters.unet.trainable();
+  const text = textRate > 0 ? parameters.textEncoder.trainable() : [];
+  const trainee: Trainee = {
+    parameters: [...unet, ...text],
+    rates: [...unet.map(() => 1), ...text.map(() => textRate)],
+    loss: (step) => scope(() => denoisingLoss(pipeline, empty, cache, schedule, step, options)),
+    sample,
+  };
+  return train(trainee, options);
 }
 
 // B batch · C, h, w latent · L tokens · D text width
 function denoisingLoss(
-  unet: UNet2DConditionModel,
-  textEncoder: CLIPTextModel,
+  { unet, textEncoder }: Pick<Pipeline, 'unet' | 'textEncoder'>,
   empty: Tensor, // [1, L]
   cache: LatentCache,
   schedule: NoiseSchedule,
   step: number,
-  { batchSize, seed, captionDropout = 0.1, snrBounds = [1, 1] }: UNetTrainingOptions,
+  { batchSize, seed, captionDropout = 0.1, snrBounds = [1, 1], textRate = 0 }: UNetTrainingOptions,
 ): Tensor {
   const random = new Random(noiseKey(seed, 'unet-batch', step));
   const count = cache.latents.shape[0] as number;
@@ -106,12 +107,13 @@ function denoisingLoss(
   const latents = cache.latents.indexSelect(0, index).to('float32'); // [B, C, h, w]
   const noise = normal([noiseKey(seed, 'unet-noise', step)], latents.shape).squeeze(0);
   const noisy = schedule.addNoise(latents, noise, timesteps);
-  const hiddenStates = noGrad(() => {
+  const encode = () => {
     const mask = tensor(dropped, { dtype: 'int64', shape: [batchSize, 1] });
     const tokens = cache.tokens.indexSelect(0, index);
     const ids = tokens.mul(mask.mul(-1).add(1)).add(empty.mul(mask)); // [B, L]
     return textEncoder.forward(ids).lastHiddenState; // [B, L, D]
-  });
+  };
+  const hiddenStates = textRate > 0 ? encode() : noGrad(encode);
   const prediction = unet.forward(noisy, tensor(timesteps, { dtype: 'int64' }), { hiddenStates });
   const target = schedule.target(latents, noise, timesteps);
   const error = prediction.to('float32').sub(target).square().mean([1, 2, 3]); // [B]

@@ -13,6 +13,8 @@ export interface AdamWOptions {
   /** Decoupled: multiplies the weights by 1 - learningRate · weightDecay. */
   weightDecay?: number;
   epsilon?: number;
+  /** Factors on the learning rate, one for each parameter. Default: 1 for all. */
+  rates?: readonly number[];
 }
 
 const fused = native.resolve('_fused_adamw_', '');
@@ -28,12 +30,26 @@ export class AdamW {
   readonly #first: Tensor[];
   readonly #second: Tensor[];
   readonly #steps: Tensor[];
-  readonly #options: Required<AdamWOptions>;
+  readonly #options: Required<Omit<AdamWOptions, 'rates'>>;
+  /** Places of the parameters that share a factor on the learning rate: one call of the kernel each. */
+  readonly #groups: ReadonlyMap<number, readonly number[]>;
 
   constructor(
     readonly parameters: readonly Tensor[],
-    options: AdamWOptions,
+    { rates, ...options }: AdamWOptions,
   ) {
+    if (rates !== undefined && rates.length !== parameters.length) {
+      throw new UserError(
+        `AdamW: ${rates.length} rates for ${parameters.length} parameters — one each, in order.`,
+      );
+    }
+    const factors = parameters.map((_, i) => rates?.[i] ?? 1);
+    this.#groups = new Map(
+      [...new Set(factors)].map((factor) => [
+        factor,
+        [...factors.keys()].filter((i) => factors[i] === factor),
+      ]),
+    );
     this.#options = { betas: [0.9, 0.999], weightDecay: 1e-2, epsilon: 1e-8, ...options };
     parameters.forEach(refuseStrided);
     const like = (p: Tensor) => keep(zeros(p.shape, { dtype: p.dtype, device: p.device }));
@@ -56,22 +72,25 @@ export class AdamW {
       // a convolution's comes channels last: `contiguous` copies it, and hands back what is in order already
       const ordered = grads.map((gradient) => gradient.contiguous());
       native.call(increment, handles(this.#steps), 1);
-      native.call(
-        fused,
-        handles(this.parameters),
-        handles(ordered),
-        handles(this.#first),
-        handles(this.#second),
-        [],
-        handles(this.#steps),
-        learningRate,
-        betas[0],
-        betas[1],
-        weightDecay,
-        epsilon,
-        false,
-        false,
-      );
+      for (const [factor, indices] of this.#groups) {
+        const group = (list: readonly Tensor[]) => handles(indices.map((i) => list[i] as Tensor));
+        native.call(
+          fused,
+          group(this.parameters),
+          group(ordered),
+          group(this.#first),
+          group(this.#second),
+          [],
+          group(this.#steps),
+          learningRate * factor,
+          betas[0],
+          betas[1],
+          weightDecay,
+          epsilon,
+          false,
+          false,
+        );
+      }
     });
   }
 

@@ -26,3 +26,17 @@ export function linearDecay(total: number, { warmup = 0, floor = 0 } = {}): Sche
     return floor + (1 - floor) * Math.max(0, 1 - (step - warmup) / Math.max(1, total - warmup));
   };
 }
+
+/**
+ * Linear warm-up, a plateau, then half a cosine down to `floor` over the last `decay` share of `total` updates
+ * (warm-up, stable, decay: Hu et al. 2024, section 4). Until the decay begins, `total` may still be changed.
+ */
+export function plateau(total: number, { warmup = 0, decay = 0.3, floor = 0 } = {}): Schedule {
+  const rise = linearWarmup(warmup);
+  const start = total * (1 - decay);
+  return (step) => {
+    if (step < start) return rise(step);
+    const progress = Math.min(1, (step - start) / Math.max(1, total - start));
+    return rise(step) * (floor + (1 - floor) * 0.5 * (1 + Math.cos(Math.PI * progress)));
+  };
+}
