@@ -2,7 +2,7 @@ import { noGrad } from '../autograd.js';
 import { UserError } from '../errors.js';
 import { zeros } from '../factories.js';
 import { native } from '../native.js';
-import { free, keep } from '../scope.js';
+import { free, keep, scope } from '../scope.js';
 import type { StateTree } from '../state-tree.js';
 import type { Tensor } from '../tensor.js';
 import { loadTensors } from './load.js';
@@ -68,30 +68,32 @@ export class AdamW {
     if (grads.length === 0) return;
     const { betas, weightDecay, epsilon } = this.#options;
     const handles = (list: readonly Tensor[]) => list.map((t) => t.handle);
-    noGrad(() => {
-      // a convolution's comes channels last: `contiguous` copies it, and hands back what is in order already
-      const ordered = grads.map((gradient) => gradient.contiguous());
-      native.call(increment, handles(this.#steps), 1);
-      for (const [factor, indices] of this.#groups) {
-        const group = (list: readonly Tensor[]) => handles(indices.map((i) => list[i] as Tensor));
-        native.call(
-          fused,
-          group(this.parameters),
-          group(ordered),
-          group(this.#first),
-          group(this.#second),
-          [],
-          group(this.#steps),
-          learningRate * factor,
-          betas[0],
-          betas[1],
-          weightDecay,
-          epsilon,
-          false,
-          false,
-        );
-      }
-    });
+    noGrad(() =>
+      scope(() => {
+        // a convolution's comes channels last: `contiguous` copies it, and hands back what is in order already
+        const ordered = grads.map((gradient) => gradient.contiguous());
+        native.call(increment, handles(this.#steps), 1);
+        for (const [factor, indices] of this.#groups) {
+          const group = (list: readonly Tensor[]) => handles(indices.map((i) => list[i] as Tensor));
+          native.call(
+            fused,
+            group(this.parameters),
+            group(ordered),
+            group(this.#first),
+            group(this.#second),
+            [],
+            group(this.#steps),
+            learningRate * factor,
+            betas[0],
+            betas[1],
+            weightDecay,
+            epsilon,
+            false,
+            false,
+          );
+        }
+      }),
+    );
   }
 
   state(): StateTree {
