@@ -6,7 +6,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['rldf-source'] } },
   test: {
     include: ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
-    setupFiles: ['test/without-collection.setup.ts'],
+    setupFiles: ['test/without-collection.setup.ts', 'test/closeness.setup.ts'],
     pool: 'forks',
     maxWorkers: 1,
     testTimeout: 120_000,
