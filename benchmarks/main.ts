@@ -1,27 +1,27 @@
 // npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone | search | device | stable-diffusion [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--redraw N] [--device DEVICE] [--size sd15|tiny] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate] [--smoke]
 import { parseArgs } from 'node:util';
 import { type Device, UserError } from '@rldf/torch';
-import { rowsTable, writeSection } from './page.js';
-import { type Options, type Result, table } from './rows.js';
+import { rowsTable, writeSection } from './shared/page.js';
+import { type Options, type Result, table } from './shared/rows.js';
 
 const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<Result> }>> = {
-  torch: () => import('./torch.js'),
-  sample: () => import('./sample.js'),
-  growth: () => import('./growth.js'),
-  ddpo: () => import('./ddpo.js'),
-  'base-model': () => import('./base-model.js'),
-  quickstart: () => import('./quickstart.js'),
-  memory: () => import('./memory.js'),
-  instruments: () => import('./instruments.js'),
-  feedback: () => import('./feedback.js'),
-  rewards: () => import('./rewards.js'),
-  'hand-check': () => import('./hand-check.js'),
-  'hack-watch': () => import('./hack-watch.js'),
-  diffexp: () => import('./diffexp-mechanism.js'),
-  clone: () => import('./clone.js'),
-  search: () => import('./search.js'),
-  device: () => import('./device.js'),
-  'stable-diffusion': () => import('./stable-diffusion.js'),
+  torch: () => import('./torch/index.js'),
+  sample: () => import('./sample/index.js'),
+  growth: () => import('./growth/index.js'),
+  ddpo: () => import('./ddpo/index.js'),
+  'base-model': () => import('./base-model/index.js'),
+  quickstart: () => import('./quickstart/index.js'),
+  memory: () => import('./memory/index.js'),
+  instruments: () => import('./instruments/index.js'),
+  feedback: () => import('./feedback/index.js'),
+  rewards: () => import('./rewards/index.js'),
+  'hand-check': () => import('./hand-check/index.js'),
+  'hack-watch': () => import('./hack-watch/index.js'),
+  diffexp: () => import('./diffexp/index.js'),
+  clone: () => import('./clone/index.js'),
+  search: () => import('./search/index.js'),
+  device: () => import('./device/index.js'),
+  'stable-diffusion': () => import('./stable-diffusion/index.js'),
 };
 
 try {

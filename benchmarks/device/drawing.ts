@@ -3,7 +3,7 @@ import { nounOf, paperAnimals } from '@rldf/emoji-world';
 import { generate, loadPipeline, type Pipeline } from '@rldf/models';
 import { type Device, type DType, free, threads } from '@rldf/torch';
 import { findModel } from 'rldf';
-import { median } from '../rows.js';
+import { median } from '../shared/rows.js';
 import { type CheckOptions, differences, type Found } from './row.js';
 
 const guidance = 3;

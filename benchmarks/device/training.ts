@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { threads, zeros } from '@rldf/torch';
 import { loadRecipe, openRun, readMetrics, train } from 'rldf';
 import { plan } from '../../packages/rldf/src/plan/plan.js';
-import { median } from '../rows.js';
+import { median } from '../shared/rows.js';
 import type { CheckOptions, Found } from './row.js';
 
 const recipe = fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url));

@@ -3,7 +3,7 @@ import { noiseKey, Random } from '@rldf/torch';
 import type { Grammar } from '../../packages/rldf/src/search/grammar.js';
 import { type AxisOrder, axisOrders } from '../../packages/rldf/src/search/locality.js';
 import { bootstrapMean, bootstrapSeedsAndPrompts, mean, quantile } from '../../packages/rldf/src/stats.js';
-import { markdownTable, provenance } from '../page.js';
+import { markdownTable, provenance } from '../shared/page.js';
 import { type Input, kindOf } from './inputs.js';
 import {
   ablationMeasures,

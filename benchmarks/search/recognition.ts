@@ -1,6 +1,6 @@
 // Whether the goal of a search is the picture's: recognised among many inputs, without a search.
 import type { Recogniser } from '../../packages/rldf/src/search/recogniser.js';
-import { wilson } from '../statistics.js';
+import { wilson } from '../shared/statistics.js';
 import type { Input } from './inputs.js';
 
 const BATCH = 32;

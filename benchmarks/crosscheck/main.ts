@@ -1,0 +1,79 @@
+// npm run crosscheck [-- --json] [--only GROUP,...] [--plant FAULT,...] [--python FILE]
+// Whatever rldf writes is used by the real clients, and whatever they write by rldf; the results must be the same.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { UserError } from '@rldf/torch';
+import { findModel } from '../../packages/rldf/src/models.js';
+import { pythonEnvironment } from '../shared/environments.js';
+import { Peer } from '../shared/peer.js';
+import { adapterChecks } from './adapters.js';
+import { ask, type Check, type Context, checkTable, type Plant, plants, same } from './checks.js';
+import { pictureChecks } from './pictures.js';
+import { tensorBoardChecks } from './tensorboard.js';
+import { theirFileChecks } from './their-files.js';
+import { towerChecks } from './towers.js';
+
+const groups: Record<string, (context: Context) => Promise<Check[]>> = {
+  pictures: pictureChecks,
+  adapters: async (context) => [...(await adapterChecks(context)), ...(await tensorBoardChecks(context))],
+  'their-files': theirFileChecks,
+  towers: towerChecks,
+};
+
+function chosen<Name extends string>(option: string, name: string, names: readonly Name[]): Name {
+  const found = names.find((candidate) => candidate === name);
+  if (found !== undefined) return found;
+  throw new UserError(`--${option} ${name}: there is no such — one of ${names.join(', ')}.`);
+}
+
+/** A side that cannot load what the other wrote is a difference too, and other groups go on. */
+function failure(group: string, error: unknown): Check {
+  process.stderr.write(`${(error as Error).stack}\n`);
+  return same(`${group} came to an end`, Number.POSITIVE_INFINITY, 0, '', (error as Error).message);
+}
+
+try {
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      plant: { type: 'string' },
+      python: { type: 'string' },
+    },
+  });
+  const names = values.only?.split(',') ?? Object.keys(groups);
+  const wanted = names.map((name) => chosen('only', name, Object.keys(groups)));
+  const faults = values.plant?.split(',') ?? [];
+  const planted = new Set(faults.map((name) => chosen('plant', name, Object.keys(plants) as Plant[])));
+  const say = (text: string) => process.stderr.write(`crosscheck: ${text}\n`);
+  const python = pythonEnvironment('diffusers', { python: values.python });
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-crosscheck-'));
+  const peer = new Peer(python, 'crosscheck_peer.py');
+  try {
+    const context: Context = { peer, folder, model: findModel('emoji').path, planted, say };
+    const clients = await ask(context, { ask: 'hello' });
+    say(Object.entries(clients).map(([name, version]) => `${name} ${version}`).join(', ')); // biome-ignore format: one thought
+    for (const fault of planted) say(`planted: ${plants[fault]}`);
+    const checks: Check[] = [];
+    for (const name of wanted) {
+      say(name);
+      checks.push(...(await groups[name]!(context).catch((error) => [failure(name, error)])));
+    }
+    process.stdout.write(
+      values.json ? `${JSON.stringify({ clients, checks }, null, 2)}\n` : checkTable(checks),
+    );
+    const failed = checks.filter(({ pass }) => !pass).length;
+    say(failed === 0 ? `all ${checks.length} checks passed` : `${failed} of ${checks.length} checks FAILED`);
+    process.exitCode = failed === 0 ? 0 : 1;
+  } finally {
+    peer.end();
+    rmSync(folder, { recursive: true, force: true });
+  }
+} catch (error) {
+  const mistake =
+    error instanceof UserError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');
+  process.stderr.write(`${mistake ? (error as Error).message : (error as Error).stack}\n`);
+  process.exitCode = mistake ? 2 : 1;
+}
