@@ -1,5 +1,6 @@
 import type { Device } from '@rldf/torch';
 import { Command, Option } from 'commander';
+import { print } from './output.js';
 import { Progress } from './progress.js';
 import { collect, interruption, numberOption, printJson } from './shared.js';
 
@@ -133,7 +134,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
         });
         progress.clear();
         if (options.json) printJson(evaluation);
-        else process.stdout.write(text);
+        else print(text);
       } finally {
         progress.clear();
         release();

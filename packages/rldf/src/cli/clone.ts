@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { defaultLearner } from '../search/default-learner.js';
 import { cloneEvaluateCommand } from './clone-evaluate.js';
+import { print } from './output.js';
 import { Progress } from './progress.js';
 import { grammarPath, interruption, numberOption, printJson } from './shared.js';
 
@@ -167,7 +168,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
           const what =
             failed ??
             `"${sentence}"${reachedGoal ? '' : ' (goal not reached)'}, ${pictures} pictures${kept ? ', done before' : ''}`;
-          process.stdout.write(`${label}: ${what}\n`);
+          print(`${label}: ${what}\n`);
         }
         progress.clear();
         if (options.json) printJson(classes);

@@ -1,5 +1,6 @@
 import { arch, cpus, platform, totalmem } from 'node:os';
 import { Command } from 'commander';
+import { print } from './output.js';
 import { byteWords, printJson, table } from './shared.js';
 
 interface Finding {
@@ -24,9 +25,7 @@ Examples:
       if (options.json)
         printJson(Object.fromEntries(findings.map(({ what, value, good }) => [what, { value, good }])));
       else
-        process.stdout.write(
-          `${table(findings.map(({ what, value, good }) => [good ? 'ok' : 'PROBLEM', what, value]))}\n`,
-        );
+        print(`${table(findings.map(({ what, value, good }) => [good ? 'ok' : 'PROBLEM', what, value]))}\n`);
       if (findings.some(({ good }) => !good)) process.exitCode = 2;
     });
 }

@@ -8,6 +8,7 @@ import { methodOf } from '../methods/index.js';
 import { findModel } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
 import { loadReward } from '../rewards/index.js';
+import { print } from './output.js';
 import { duration } from './progress.js';
 import { printJson } from './shared.js';
 
@@ -50,7 +51,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     `evaluation ${evaluated} pictures`,
     `time       about ${duration(seconds)} on this machine`,
   ];
-  process.stdout.write(`${lines.join('\n')}\n`);
+  print(`${lines.join('\n')}\n`);
 }
 
 /** Seconds of one U-Net forward of one picture, and of decoding one picture. */

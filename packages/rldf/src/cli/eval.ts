@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
 import { collect, interruption, numberOption, printJson, table } from './shared.js';
 
@@ -144,7 +145,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
             interval(ci95),
           ]);
           const head = ['', 'difference', `95 % interval over ${numbers.seeds} seeds`];
-          process.stdout.write(`${table([head, ...rows])}\n${options.output}\n`);
+          print(`${table([head, ...rows])}\n${options.output}\n`);
           return;
         }
         const evaluation = await evaluate({ ...settled, arms: compared ? [arm, against] : [arm] });
@@ -169,7 +170,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
           ? ['', 'model', 'against', 'difference', '95 % interval', 'win rate']
           : ['', 'value', '95 % interval', 'values'];
         const skipped = Object.entries(numbers.skipped).map(([name, why]) => `left out: ${name} (${why})\n`);
-        process.stdout.write(`${table([head, ...rows])}\n${skipped.join('')}${page}\n`);
+        print(`${table([head, ...rows])}\n${skipped.join('')}${page}\n`);
       } finally {
         progress.clear();
         release();

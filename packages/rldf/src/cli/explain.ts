@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { printJson } from './shared.js';
 
 export function explainCommand(): Command {
@@ -21,6 +22,6 @@ Examples:
       const { explainRun, explanationText } = await import('../report/explain.js');
       const explanation = explainRun(openRun(run, options.runs));
       if (options.json) printJson(explanation);
-      else process.stdout.write(explanationText(explanation));
+      else print(explanationText(explanation));
     });
 }

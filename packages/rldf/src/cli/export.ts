@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { print } from './output.js';
 import { printJson } from './shared.js';
 
 interface Options {
@@ -31,8 +32,6 @@ Examples:
       const written = exportAdapterFiles(adapters, options.output, options.format);
       if (options.json) return printJson(written);
       const { unet, textEncoder } = written.layers;
-      process.stdout.write(
-        `${written.file}: ${unet} layers of the U-Net, ${textEncoder} of the text encoder\n`,
-      );
+      print(`${written.file}: ${unet} layers of the U-Net, ${textEncoder} of the text encoder\n`);
     });
 }

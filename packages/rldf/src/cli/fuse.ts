@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { FusedAdapters } from '../fuse.js';
 import type { AdapterFile } from '../generate-files.js';
+import { print } from './output.js';
 import { Progress } from './progress.js';
 import { numberOption, printJson, table } from './shared.js';
 
@@ -64,7 +65,7 @@ Examples:
       if (options.grid === undefined) {
         const fused = fuseAdapters(parsed, options.output);
         if (options.json) printJson(fused);
-        else process.stdout.write(`${words(fused)}\n`);
+        else print(`${words(fused)}\n`);
         return;
       }
       const { fused, files, points } = await grid(parsed, options.grid, strengths, options);
@@ -79,7 +80,7 @@ Examples:
         reward.interval.map((end) => end.toFixed(4)).join(' to '),
       ]);
       const head = ['text encoder', 'U-Net', options.reward, '95 % interval over pictures'];
-      process.stdout.write(`${[words(fused), table([head, ...rows]), ...files].join('\n')}\n`);
+      print(`${[words(fused), table([head, ...rows]), ...files].join('\n')}\n`);
     });
 }
 

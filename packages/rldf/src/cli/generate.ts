@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
 import { collect, interruption, numberOption, printJson } from './shared.js';
 
@@ -129,10 +130,7 @@ Examples:
         });
         progress.clear();
         if (options.json) printJson(written);
-        else
-          process.stdout.write(
-            `${written.pictures.length} pictures in ${options.output}, all in ${written.sheet}\n`,
-          );
+        else print(`${written.pictures.length} pictures in ${options.output}, all in ${written.sheet}\n`);
       } finally {
         progress.clear();
         release();

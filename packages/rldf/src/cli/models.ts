@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { byteWords, printJson, table } from './shared.js';
 
 export function modelsCommand(): Command {
@@ -19,7 +20,7 @@ Examples:
         const { rewards } = await import('../rewards/index.js');
         const rows = Object.entries(rewards).map(([name, { load: _load, ...about }]) => ({ name, ...about }));
         if (options.json) return printJson(rows);
-        process.stdout.write(`${table(rows.map((row) => [row.name, row.unit, row.description]))}\n`);
+        print(`${table(rows.map((row) => [row.name, row.unit, row.description]))}\n`);
         return;
       }
       const { listModels } = await import('../models.js');
@@ -32,6 +33,6 @@ Examples:
         licence,
         path,
       ]);
-      process.stdout.write(rows.length === 0 ? 'no models are here\n' : `${table(rows)}\n`);
+      print(rows.length === 0 ? 'no models are here\n' : `${table(rows)}\n`);
     });
 }

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { Plan } from '../plan/plan.js';
+import { print } from './output.js';
 import { byteWords, collect, printJson, recipePath, setOption, table } from './shared.js';
 
 interface Options {
@@ -38,7 +39,7 @@ Examples:
         ...(options.calibration ? {} : { calibration: 0 }),
       });
       if (options.json) printJson(planned);
-      else process.stdout.write(`${await describe(planned, checked)}\n`);
+      else print(`${await describe(planned, checked)}\n`);
       if (!planned.fits) process.exitCode = 2;
     });
 }

@@ -18,7 +18,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import { readTexts } from '../report/png.js';
 import { openRun } from '../run/run.js';
 import { rldf } from './command-line.fixture.js';
-import { exitCodeOf } from './program.js';
+import { exitCodeOf } from './exit-code.js';
 import { freeRunName, table } from './shared.js';
 
 setThreads(1);

@@ -1,15 +1,17 @@
 /** The commands of `rldf`. Each is one file; what it computes with is loaded only when it runs. */
 
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { version } from '../version.js';
 import { cloneCommand } from './clone.js';
 import { doctorCommand } from './doctor.js';
 import { evalCommand } from './eval.js';
+import { exitCodeOf } from './exit-code.js';
 import { explainCommand } from './explain.js';
 import { exportCommand } from './export.js';
 import { fuseCommand } from './fuse.js';
 import { generateCommand } from './generate.js';
 import { modelsCommand } from './models.js';
+import { print } from './output.js';
 import { planCommand } from './plan.js';
 import { pretrainCommand } from './pretrain.js';
 import { promptsCommand } from './prompts.js';
@@ -26,9 +28,6 @@ import { validateCommand } from './validate.js';
 import { verifyResumeCommand } from './verify-resume.js';
 import { verifySeedCommand } from './verify-seed.js';
 import { worldCommand } from './world.js';
-
-/** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
-const exitCodes = { user: 2, ours: 1 } as const;
 
 function program(): Command {
   const root = new Command('rldf')
@@ -74,34 +73,9 @@ Each command explains itself: rldf train --help`,
     doctorCommand(),
   ];
   for (const command of commands) root.addCommand(command);
-  for (const command of [root, ...commands])
-    command.exitOverride().configureOutput({ outputError: () => {} });
+  for (const command of [root, ...commands, ...commands.flatMap((command) => command.commands)])
+    command.exitOverride().configureOutput({ writeOut: print, outputError: () => {} });
   return root;
-}
-
-/** Prints one clear message on stderr and gives the exit code. */
-export function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return 0;
-    process.stderr.write(`rldf: ${error.message.replace(/^error: /, '')}. See rldf --help\n`);
-    return exitCodes.user;
-  }
-  const { name, message, stack } =
-    error instanceof Error ? error : { name: 'Error', message: String(error), stack: undefined };
-  if (name === 'UserError') {
-    process.stderr.write(`rldf: ${message}\n`);
-    if (process.env.RLDF_DEBUG) process.stderr.write(`${stack}\n`);
-    return exitCodes.user;
-  }
-  if (name === 'AbortError') {
-    process.stderr.write('rldf: interrupted\n');
-    return exitCodes.user;
-  }
-  const text = name === 'InternalError' ? message : `internal: ${name}: ${message}`;
-  process.stderr.write(
-    `rldf: ${text}\nThis is a fault of rldf, not of yours. Please report it with the lines below.\n${stack}\n`,
-  );
-  return exitCodes.ours;
 }
 
 /**

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { printJson, table } from './shared.js';
 
 export function promptsCommand(): Command {
@@ -25,7 +26,7 @@ In a recipe: prompts: { set: texforce-seen, group: colour }`,
       if (name !== undefined) {
         const { prompts } = namedSet(name);
         if (options.json) printJson(prompts.map(({ prompt, group }) => ({ prompt, group })));
-        else process.stdout.write(`${prompts.map(({ prompt }) => prompt).join('\n')}\n`);
+        else print(`${prompts.map(({ prompt }) => prompt).join('\n')}\n`);
         return;
       }
       const rows = promptSetNames.map(promptSet).map(({ hash, purpose, description, prompts, ...set }) => ({
@@ -45,6 +46,6 @@ In a recipe: prompts: { set: texforce-seen, group: colour }`,
         row.example,
         row.description,
       ]);
-      process.stdout.write(`${table([['set', 'prompts', 'hash', 'purpose', 'such as', ''], ...lines])}\n`);
+      print(`${table([['set', 'prompts', 'hash', 'purpose', 'such as', ''], ...lines])}\n`);
     });
 }

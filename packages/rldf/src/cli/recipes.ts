@@ -1,6 +1,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { Command } from 'commander';
+import { print } from './output.js';
 import { printJson, recipeNames, recipePath, recipesFolder, table } from './shared.js';
 
 /** Folders of recipes, in the order they are listed; `''` holds those without a folder. */
@@ -35,7 +36,7 @@ Examples:
       if (names.length > 0) {
         const rows = names.map(describe);
         if (options.json) return printJson(rows);
-        process.stdout.write(listing(rows));
+        print(listing(rows));
         return;
       }
       const { UserError } = await import('../errors.js');
@@ -47,7 +48,7 @@ Examples:
         );
       }
       if (options.copy === undefined) {
-        process.stdout.write(readFileSync(path, 'utf8'));
+        print(readFileSync(path, 'utf8'));
         return;
       }
       const copies = [{ from: path, to: options.copy }, ...(await filesOf(path, options.copy))];
@@ -58,7 +59,7 @@ Examples:
       for (const { from, to } of copies) {
         mkdirSync(dirname(to), { recursive: true });
         copyFileSync(from, to);
-        process.stdout.write(`${to}\n`);
+        print(`${to}\n`);
       }
     });
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { print } from './output.js';
 import { printJson, table } from './shared.js';
 
 interface Options {
@@ -32,7 +33,7 @@ Runs whose recipes differ in their seed only become one line with a band.`,
         const { redrawReport } = await import('../report/report.js');
         const numbers = await redrawReport(first);
         if (options.json) return printJson(numbers);
-        process.stdout.write(`${describeResult(numbers)}\n${join(first.reportFolder, 'index.html')}\n`);
+        print(`${describeResult(numbers)}\n${join(first.reportFolder, 'index.html')}\n`);
         return;
       }
       const { writeOverlay } = await import('../report/overlay.js');
@@ -46,9 +47,7 @@ Runs whose recipes differ in their seed only become one line with a band.`,
           ? own.map((run) => shown(run.difference)).join(' ')
           : `${shown(difference.mean)} [${difference.ci95.map(shown).join(', ')}] over ${difference.seeds} seeds`,
       ]);
-      process.stdout.write(
-        `${table([['recipe', 'runs', 'difference'], ...rows])}\n${join(options.output, 'index.html')}\n`,
-      );
+      print(`${table([['recipe', 'runs', 'difference'], ...rows])}\n${join(options.output, 'index.html')}\n`);
     });
 }
 

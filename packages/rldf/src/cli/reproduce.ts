@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import type { ProtocolFile } from '../reproduce/protocol.js';
+import { print } from './output.js';
 import { bar, Progress } from './progress.js';
 import { interruption, printJson, recipePath, recipesFolder, tableNames } from './shared.js';
 
@@ -48,7 +49,7 @@ Examples:
     .action(async (table: string | undefined, options: Options) => {
       const tables = join(recipesFolder, 'reproduce');
       if (table === undefined) {
-        process.stdout.write(`${tableNames().join('\n')}\n`);
+        print(`${tableNames().join('\n')}\n`);
         return;
       }
       const { loadProtocol, readProtocol } = await import('../reproduce/protocol.js');
@@ -126,5 +127,5 @@ function showTable(
 ): void {
   progress.clear();
   if (json) printJson(numbers);
-  else process.stdout.write(`${path}\n`);
+  else print(`${path}\n`);
 }

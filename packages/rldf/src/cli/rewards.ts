@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { printJson, table } from './shared.js';
 
 export function rewardsCommand(): Command {
@@ -31,12 +32,12 @@ Examples:
           card.differentiable ? 'gradient' : '',
           card.description,
         ]);
-        process.stdout.write(`${table(rows)}\n`);
+        print(`${table(rows)}\n`);
         return;
       }
       const card = cardOf(await rewardName(name));
       if (options.json) return printJson(card);
-      process.stdout.write(`${cardText(card)}\n`);
+      print(`${cardText(card)}\n`);
     });
   command.addCommand(tortureCommand());
   return command;
@@ -67,7 +68,7 @@ function tortureCommand(): Command {
       const good = await drawGoodPictures(pipeline, detector, count, form);
       const tortures = await tortureReward(reward, good);
       if (options.json) return printJson({ reward: reward.name, model: options.model, tortures });
-      process.stdout.write(`${tortureText(reward.name, tortures)}\n`);
+      print(`${tortureText(reward.name, tortures)}\n`);
     });
 }
 

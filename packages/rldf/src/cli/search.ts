@@ -1,6 +1,7 @@
 import { basename, join } from 'node:path';
 import { Command, Option } from 'commander';
 import { defaultLearner } from '../search/default-learner.js';
+import { print } from './output.js';
 import { Progress } from './progress.js';
 import { collect, grammarPath, interruption, numberOption, printJson } from './shared.js';
 
@@ -219,7 +220,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         progress.clear();
         if (options.json) return printJson(result);
         const { describeSearch } = await import('../search/describe.js');
-        process.stdout.write(describeSearch(result));
+        print(describeSearch(result));
       } finally {
         progress.clear();
         release();

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 
 interface Options {
   torch?: string;
@@ -22,7 +23,7 @@ Examples:
       const { buildAddon, checkNode, findLibtorch, installTorch, testedTorch, versionOf } = await import(
         '@rldf/torch/setup'
       );
-      const say = (text: string) => process.stdout.write(`setup: ${text}\n`);
+      const say = (text: string) => print(`setup: ${text}\n`);
       checkNode();
       const libtorch =
         torch === undefined ? findLibtorch(process.cwd(), say) : installTorch('.venv', torch, say);

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { UserError } from '../errors.js';
 import { recipesFolder } from '../recipes-folder.js';
+import { print } from './output.js';
 
 export { recipesFolder };
 
@@ -77,7 +78,7 @@ export const setOption = [
 ] as const;
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+  print(`${JSON.stringify(value, null, 2)}\n`);
 }
 
 /** Numbers of bytes in words. */

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { collect, printJson, recipePath, setOption } from './shared.js';
 
 export function validateCommand(): Command {
@@ -37,7 +38,7 @@ Examples:
         }
         if (JSON.stringify(checked.reward).includes('"module"')) await loadReward(checked.reward);
         resolved.push(checked);
-        if (!options.json) process.stdout.write(`${recipe}: good\n`);
+        if (!options.json) print(`${recipe}: good\n`);
       }
       if (options.json) printJson(resolved.length === 1 ? resolved[0] : resolved);
     });

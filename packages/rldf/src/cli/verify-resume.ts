@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 import { collect, printJson, recipePath, setOption, table } from './shared.js';
 
 interface Options {
@@ -57,6 +58,6 @@ Examples:
       const verdict = result.equal
         ? `equal: ${steps} straight steps end in the same bytes as ${at}, a kill and ${steps - at} resumed`
         : `NOT equal: ${difference}`;
-      process.stdout.write(`${table([['', 'straight', '', 'resumed'], ...rows])}\n${verdict}\n`);
+      print(`${table([['', 'straight', '', 'resumed'], ...rows])}\n${verdict}\n`);
     });
 }

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { print } from './output.js';
 import { printJson } from './shared.js';
 
 interface Options {
@@ -62,6 +63,6 @@ Examples:
           ? 'equal: a picture drawn alone is that drawn in a batch of four'
           : 'NOT equal: see the first difference above',
       ];
-      process.stdout.write(`${lines.join('\n')}\n`);
+      print(`${lines.join('\n')}\n`);
     });
 }

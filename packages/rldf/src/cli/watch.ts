@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Recipe } from '../config/recipe.js';
 import type { ReportNumbers } from '../report/report.js';
 import type { RunEvent } from '../run/train.js';
+import { print } from './output.js';
 import { bar, duration, Estimate, type Progress } from './progress.js';
 import { describeResult } from './report.js';
 import { printJson } from './shared.js';
@@ -78,7 +79,7 @@ export async function watch(
             `saved   ${event.adapters.join(', ')} (${options.unit} ${event.bestStep}, best by validation)`,
             `report  ${join(options.folder, 'report', 'index.html')}`,
           ];
-          process.stdout.write(`${lines.join('\n')}\n`);
+          print(`${lines.join('\n')}\n`);
         }
       }
     }

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { print } from './output.js';
 
 interface Options {
   grid?: string;
@@ -32,7 +33,7 @@ Examples:
       const split = oneOf(UserError, '--split', options.split, world.splits);
       if (options.prompts !== undefined) {
         const kind = oneOf(UserError, '--prompts', options.prompts, world.sceneKinds);
-        process.stdout.write(`${world.prompts(split, kind).join('\n')}\n`);
+        print(`${world.prompts(split, kind).join('\n')}\n`);
         return;
       }
       if (options.grid === undefined)
@@ -53,7 +54,7 @@ Examples:
       await sharp(rgb, { raw: { width, height, channels: 3 } })
         .png()
         .toFile(options.grid);
-      process.stdout.write(`${options.grid}\n`);
+      print(`${options.grid}\n`);
     });
 }
 

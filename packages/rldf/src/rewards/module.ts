@@ -7,6 +7,8 @@ import { readJson } from '@rldf/models';
 import { Tensor } from '@rldf/torch';
 import { UserError } from '../errors.js';
 import { type Picture, picturesOf } from '../picture.js';
+import { howToContinue } from '../run/underway.js';
+import { noteUserModule } from '../user-modules.js';
 import { checkScores, type Reward } from './reward.js';
 
 /**
@@ -61,6 +63,7 @@ export async function loadRewardModule(path: string, folder = process.cwd()): Pr
   }
   if (!existsSync(file))
     throw new UserError(`${where}: there is no file ${file} — the path is taken from ${folder}`);
+  noteUserModule(file);
   let exported: Record<string, unknown>;
   try {
     exported = await importModule(file, kind);
@@ -103,7 +106,7 @@ export function rewardFromFunction(
         scores = await reward({ images, prompts: [...batch.prompts], meta: [...batch.meta] });
       } catch (error) {
         throw new UserError(
-          `reward ${name}: threw ${firstLines(error)} — fix it, then continue with \`rldf resume\``,
+          `reward ${name}: threw ${firstLines(error)} — a reward must give a number for every picture. Mend it, then ${howToContinue() || 'run the command again'}`,
           { cause: error },
         );
       }
@@ -126,7 +129,7 @@ function checkedRewards(
     rewards = differentiable(images01, prompts);
   } catch (error) {
     throw new UserError(
-      `reward ${name}: its \`differentiable\` threw ${firstLines(error)} — fix it, then continue with \`rldf resume\``,
+      `reward ${name}: its \`differentiable\` threw ${firstLines(error)} — it must give a reward for every picture. Mend it, then ${howToContinue() || 'run the command again'}`,
       { cause: error },
     );
   }

@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { UserError } from '../errors.js';
+import { howToContinue } from './underway.js';
 
 /** Called before each operation with its name and path; may throw (a test's full disk). */
 export type FileHook = (operation: string, path: string) => void;
@@ -164,9 +165,7 @@ function explained(error: unknown, operation: string, path: string): unknown {
   const because = (reason: string) =>
     new UserError(`${path}: cannot ${operation} — ${reason}`, { cause: error });
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return because(
-      'the disk is full. Free some space, then continue with `rldf resume`; the last finished checkpoint is intact',
-    );
+    return because(`the disk is full. Free some space, then ${howToContinue() || 'try again'}`);
   }
   if (code === 'EACCES' || code === 'EPERM') {
     return because('no permission. Choose a folder you may write to, or change its rights');

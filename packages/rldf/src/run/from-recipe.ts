@@ -75,10 +75,15 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
       `--set ${refused}: only epochs may change in a run that is resumed, or it would not continue but become another. Start a new run with \`rldf train\``,
     );
   }
-  const recipe = loadRecipe(opened.recipePath, overrides);
-  const prepared = await prepare(recipe, options);
-  if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
-  yield* drive(prepared, { run: opened, resume: true, fallback: options.fallback ?? false });
+  opened.take(); // before the model is loaded: a refusal comes at once
+  try {
+    const recipe = loadRecipe(opened.recipePath, overrides);
+    const prepared = await prepare(recipe, options);
+    if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
+    yield* drive(prepared, { run: opened, resume: true, fallback: options.fallback ?? false });
+  } finally {
+    opened.release();
+  }
 }
 
 type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & { release: () => void };

@@ -19,6 +19,7 @@ import {
 } from './checkpoint.js';
 import { describeEnvironment } from './environment.js';
 import { listFolder, makeFolder, replaceFile } from './files.js';
+import { lockRun, type RunLock } from './lock.js';
 import { MetricsWriter, truncateMetrics } from './metrics.js';
 
 /** The paths of a run and what is done with them. */
@@ -33,6 +34,8 @@ export class Run {
   /** Where adapters are exported to. */
   readonly adaptersFolder: string;
   readonly tensorBoardFolder: string;
+  #lock: RunLock | undefined;
+  #taken = 0;
 
   constructor(readonly folder: string) {
     this.name = basename(folder);
@@ -46,12 +49,32 @@ export class Run {
     this.tensorBoardFolder = join(folder, 'tensorboard');
   }
 
-  /** @throws UserError when the folder was removed or moved while the run was using it */
+  /** @throws UserError when the folder was removed or moved while the run was using it, or another process took it over */
   assertThere(): void {
-    if (existsSync(this.recipePath)) return;
-    throw new UserError(
-      `${this.folder}: the run's folder is gone — it was removed or moved while the run was using it. Move it back and continue with \`rldf resume\`, or train again`,
-    );
+    if (!existsSync(this.recipePath)) {
+      throw new UserError(
+        `${this.folder}: the run's folder is gone — it was removed or moved while the run was using it. Move it back and continue with \`rldf resume\`, or train again`,
+      );
+    }
+    this.#lock?.assertHeld();
+  }
+
+  /**
+   * Takes the folder for this process, which then writes in it, until as many `release` as `take`.
+   * @throws UserError when another process has it
+   */
+  take(): void {
+    if (this.#lock === undefined) {
+      this.#lock = lockRun(this.folder);
+      removeLeftovers(this.checkpointsFolder);
+    }
+    this.#taken++;
+  }
+
+  release(): void {
+    if (--this.#taken > 0) return;
+    this.#lock?.release();
+    this.#lock = undefined;
   }
 
   checkpoints(): CheckpointInfo[] {
@@ -116,10 +139,7 @@ export function createRun({ root = 'runs', name, recipe }: CreateOptions): Run {
 export function openRun(pathOrName: string, root = 'runs'): Run {
   for (const folder of [resolve(pathOrName), resolve(root, pathOrName)]) {
     const run = new Run(folder);
-    if (existsSync(run.recipePath)) {
-      removeLeftovers(run.checkpointsFolder);
-      return run;
-    }
+    if (existsSync(run.recipePath)) return run;
   }
   const names = listRuns(root).map((run) => run.name);
   throw new UserError(

@@ -24,6 +24,7 @@ import type { Run } from './run.js';
 import { tensorsOf } from './state-tree.js';
 import { TensorBoardWriter } from './tensorboard.js';
 import type { ProgressEvent, Training } from './training.js';
+import { beginRun, endRun, noteCheckpoint } from './underway.js';
 
 export interface TrainRunOptions {
   run: Run;
@@ -67,6 +68,18 @@ const firstSeed = { validation: 1_000_000, test: 2_000_000 } as const;
  * machine, threads and libtorch; names under `time/` and `memory/` excepted).
  */
 export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEvent> {
+  const { run } = options;
+  run.take();
+  beginRun(run);
+  try {
+    yield* trainTaken(options);
+  } finally {
+    endRun();
+    run.release();
+  }
+}
+
+async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
   const { run, training, validation, test, signal } = options;
   if (validation.prompts.length === 0 || test.prompts.length === 0)
     throw new InternalError('trainRun: no prompts to evaluate');
@@ -85,6 +98,7 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
     freeTensors(loaded.state);
     step = loaded.step;
     pruneCheckpoints(run.checkpointsFolder, options.checkpoint.keep);
+    noteCheckpoint(loaded);
     yield { kind: 'resumed', step, skipped: loaded.skipped };
   }
   const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
@@ -112,6 +126,7 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
     run.assertThere(); // or the folder would be made anew, with nothing else in it
     const info = run.saveCheckpoint(at, state(), { keep: options.checkpoint.keep, score });
     saved = at;
+    noteCheckpoint(info);
     return { kind: 'checkpoint', step: at, path: info.path, score } as const;
   };
 

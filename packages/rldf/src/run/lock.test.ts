@@ -1,0 +1,110 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { UserError } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import { describeSelf, giveSignsOfLife, type Holder, lockName, lockRun, silenceMs, startOf } from './lock.js';
+
+const newFolder = () => mkdtempSync(join(tmpdir(), 'rldf-lock-'));
+const lockOf = (folder: string) => join(folder, lockName);
+
+/** A folder with the lock of another process, `silent` milliseconds old. */
+function lockedBy(change: Partial<Holder> | string, silent = 0): string {
+  const folder = newFolder();
+  const text =
+    typeof change === 'string' ? change : JSON.stringify({ ...describeSelf(), id: 'other', ...change });
+  writeFileSync(lockOf(folder), text);
+  const then = (Date.now() - silent) / 1000;
+  utimesSync(lockOf(folder), then, then);
+  return folder;
+}
+
+function expectTaken(folder: string): void {
+  const lock = lockRun(folder);
+  expect(JSON.parse(readFileSync(lockOf(folder), 'utf8')).pid).toBe(process.pid);
+  lock.assertHeld();
+  lock.release();
+  expect(readdirSync(folder)).toEqual([]);
+}
+
+test('a folder is taken once, also within one process; nothing stays behind', () => {
+  const folder = newFolder();
+  const lock = lockRun(folder);
+  expect(() => lockRun(folder)).toThrow(UserError);
+  expect(() => lockRun(folder)).toThrow(
+    `process ${process.pid} on ${describeSelf().host} trains here since 20`,
+  );
+  expect(readdirSync(folder)).toEqual([lockName]);
+  lock.release();
+  lock.release();
+  expectTaken(folder);
+});
+
+const living = { pid: process.ppid, started: startOf(process.ppid) };
+test.each<[string, Partial<Holder> | string, number]>([
+  ['a living process, however long it was silent', living, 10 * silenceMs],
+  ['a process in another container', { namespace: 'pid:[1]', pid: 1 }, silenceMs / 2],
+  ['a process on another machine', { host: 'elsewhere', boot: 'another' }, silenceMs / 2],
+  ['a file that cannot be read, written just now', '{"pid"', 0],
+])('refused: %s', (_, holder, silent) => {
+  const folder = lockedBy(holder, silent);
+  expect(() => lockRun(folder)).toThrow(/trains here.* — one process a run/);
+  expect(readdirSync(folder)).toEqual([lockName]);
+});
+
+const dead = spawnSync(process.execPath, ['-e', '']).pid;
+test.each<[string, Partial<Holder> | string, number]>([
+  ['a process that was killed', { pid: dead, started: '1' }, 0],
+  ['a number that another process has now', { pid: process.ppid, started: '1' }, 0],
+  ['this process, which holds it no more', {}, 0],
+  ['a silent process in another container', { namespace: 'pid:[1]', pid: 1 }, silenceMs + 5000],
+  ['a silent process on another machine', { host: 'elsewhere' }, silenceMs + 5000],
+  ['a machine that was started again', { boot: 'before' }, silenceMs + 5000],
+  ['an old file that cannot be read', '', silenceMs + 5000],
+])('no obstacle: %s', (_, holder, silent) => expectTaken(lockedBy(holder, silent)));
+
+test('of several processes that find a dead lock at once, one gets the folder', async () => {
+  const folder = lockedBy({ pid: dead, started: '1' });
+  const code = `
+    const { lockRun } = await import(${JSON.stringify(fileURLToPath(new URL('lock.ts', import.meta.url)))});
+    let answer = 'got';
+    try { lockRun(${JSON.stringify(folder)}) } catch (error) { answer = error.name }
+    process.stdout.write(answer);
+    process.stdin.resume();`;
+  const words = ['--conditions=rldf-source', '--import', 'tsx', '--input-type=module', '-e', code];
+  const children = Array.from({ length: 3 }, () =>
+    spawn(process.execPath, words, { stdio: ['pipe', 'pipe', 'inherit'] }),
+  );
+  const answers = await Promise.all(
+    children.map((child) => new Promise((resolve) => child.stdout.on('data', (data) => resolve(`${data}`)))),
+  );
+  for (const child of children) child.kill('SIGKILL');
+  expect(answers.sort()).toEqual(['UserError', 'UserError', 'got']);
+  await Promise.all(
+    children.map((child) => child.exitCode ?? new Promise((resolve) => child.on('close', resolve))),
+  );
+  expectTaken(folder); // by SIGKILL nothing is left that counts
+});
+
+test('a run that another process took over is not written to', () => {
+  const folder = newFolder();
+  const lock = lockRun(folder);
+  const other = JSON.stringify({ ...describeSelf(), id: 'other' });
+  writeFileSync(lockOf(folder), other);
+  expect(() => lock.assertHeld()).toThrow('another process has taken the run over');
+  lock.release();
+  expect(readFileSync(lockOf(folder), 'utf8')).toBe(other);
+  rmSync(folder, { recursive: true });
+});
+
+test('signs of life come from a thread of their own, and only into our lock', async () => {
+  const folder = lockedBy('mine', silenceMs);
+  const path = lockOf(folder);
+  const stop = giveSignsOfLife(path, 'mine', 10);
+  while (Date.now() - statSync(path).mtimeMs > silenceMs / 2)
+    await new Promise((done) => setTimeout(done, 5));
+  expect(readFileSync(path, 'utf8')).toBe('mine');
+  stop();
+});
