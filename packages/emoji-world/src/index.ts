@@ -12,4 +12,5 @@ export * from './random.js';
 export * from './render.js';
 export * from './sample.js';
 export * from './scene.js';
+export * from './sibling.js';
 export * from './split.js';

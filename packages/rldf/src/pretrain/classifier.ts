@@ -118,7 +118,7 @@ export async function measureClassifier(
 }
 
 export const judgeStage: Stage = {
-  defaults: { steps: 800, batchSize: 64, learningRate: 2e-3, seed: 104, sceneSeed: 1104 },
+  defaults: { steps: 2000, batchSize: 64, learningRate: 2e-3, seed: 104, sceneSeed: 1104 },
   async *run({ seed, sceneSeed, training, output, log }) {
     const parameters = Parameters.random(seed);
     const classifier = new NounClassifier(parameters.at());

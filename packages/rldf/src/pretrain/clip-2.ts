@@ -4,7 +4,7 @@ import type { SampleOptions } from '@rldf/emoji-world';
 import { type CLIPConfig, CLIPModel, CLIPTokenizer } from '@rldf/models';
 import { Parameters } from '@rldf/torch';
 import { writeInstrument } from '../instruments.js';
-import { measureClip, pretrainClip } from './clip.js';
+import { measureClip, measureSiblings, pretrainClip } from './clip.js';
 import { clipConfig } from './configs.js';
 import { tokenizerFolder } from './parts.js';
 import type { Stage } from './stage.js';
@@ -40,13 +40,16 @@ export const secondClipWorld: SampleOptions = {
 };
 
 export const secondClipStage: Stage = {
-  defaults: { steps: 700, batchSize: 64, learningRate: 2e-3, seed: 105 },
+  defaults: { steps: 3000, batchSize: 128, learningRate: 2e-3, seed: 105 },
   async *run({ seed, sceneSeed, training, output, log }) {
     const tokenizer = CLIPTokenizer.load(tokenizerFolder);
     const parameters = Parameters.random(seed);
     const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
     yield* pretrainClip(clip, parameters, tokenizer, { warmup: 100, ...training, world: secondClipWorld });
-    const metrics = { ownCaptionOf128: await measureClip(clip, tokenizer, sceneSeed) };
+    const metrics = {
+      ownCaptionOf128: await measureClip(clip, tokenizer, sceneSeed),
+      siblings: await measureSiblings(clip, tokenizer, sceneSeed),
+    };
     log(JSON.stringify(metrics));
     const card = {
       name: 'clip-2',

@@ -59,7 +59,7 @@ export const judgeDetectorStage = stageOf(
     description: 'Patches at one resolution that vote for the object covering them. For evaluation only.',
     cellsOf: cellsCovered,
   },
-  { steps: 1100, batchSize: 32, learningRate: 2e-3, seed: 101, sceneSeed: 1101 },
+  { steps: 2500, batchSize: 48, learningRate: 2e-3, seed: 101, sceneSeed: 1101 },
 );
 
 /** FCOS's centre sampling: the cells whose centre lies less than a cell's side from the box's, in x and in y. */

@@ -15,7 +15,7 @@ const styleWorld: SampleOptions = {
 };
 
 export const styleStage: Stage = {
-  defaults: { steps: 900, batchSize: 64, learningRate: 2e-3, seed: 103, sceneSeed: 1103 },
+  defaults: { steps: 1500, batchSize: 64, learningRate: 2e-3, seed: 103, sceneSeed: 1103 },
   async *run({ seed, sceneSeed, training, output, log }) {
     const parameters = Parameters.random(seed);
     const network = new SceneClassifier(parameters.at());

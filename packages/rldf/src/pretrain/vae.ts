@@ -143,11 +143,11 @@ async function* trainHalf(
 }
 
 export const decoderStage: Stage = {
-  defaults: { steps: 4600, batchSize: 16, learningRate: 2e-3, seed: 0 },
+  defaults: { steps: 6000, batchSize: 16, learningRate: 2e-3, seed: 0 },
   run: (context) => trainHalf('decoder', context),
 };
 
 export const encoderStage: Stage = {
-  defaults: { steps: 900, batchSize: 16, learningRate: 2e-3, seed: 0 },
+  defaults: { steps: 1500, batchSize: 16, learningRate: 2e-3, seed: 0 },
   run: (context) => trainHalf('encoder', context),
 };
