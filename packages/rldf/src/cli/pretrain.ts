@@ -15,6 +15,7 @@ interface Options {
   output?: string;
   from?: string;
   textRate?: string;
+  layoutWeight?: string;
   relationNoise?: string;
   countNoise?: string;
   decay?: string;
@@ -43,6 +44,7 @@ export function pretrainCommand(): Command {
       '--text-rate <x>',
       'unet: the text encoder’s share of the learning rate (default 0.5 with --from, else 0)',
     )
+    .option('--layout-weight <x>', 'unet: weight of telling places and numbers at the last noun’s token', '0')
     .option('--relation-noise <share>', 'unet: share of captions whose relation is drawn anew', '0')
     .option('--count-noise <share>', 'unet: share of captions whose number is drawn anew', '0')
     .option('--decay <share>', 'of the updates, the last ones: the learning rate falls over them (default 1)')
@@ -79,6 +81,7 @@ Examples:
           learningRate: number(options.learningRate),
           cachedScenes: number(options.scenes),
           textRate: number(options.textRate),
+          layoutWeight: Number(options.layoutWeight),
           captionNoise: { relation: Number(options.relationNoise), count: Number(options.countNoise) },
           decay: number(options.decay),
           precision: options.precision,

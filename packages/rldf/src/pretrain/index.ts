@@ -44,6 +44,8 @@ export interface PretrainOptions {
   from?: string | undefined;
   /** unet: the text encoder's learning rate as a share of the U-Net's. Default: 0.5 of a leg (`from`), else 0, which keeps it as it is. */
   textRate?: number | undefined;
+  /** unet: weight of the text encoder's auxiliary task (layout.ts). Default 0. */
+  layoutWeight?: number | undefined;
   /** unet: share of relations and of numbers in captions that are drawn anew. Default: captions are true. */
   captionNoise?: CaptionNoise | undefined;
   /** Share of the updates, the last ones, over which the learning rate falls. Default 1. */
@@ -105,6 +107,7 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
     cachedScenes: options.cachedScenes ?? 60_000,
     from: options.from,
     textRate: options.textRate ?? (options.from === undefined ? 0 : LEG_TEXT_RATE),
+    layoutWeight: options.layoutWeight ?? 0,
     captionNoise: options.captionNoise ?? {},
     output: options.output ?? own,
     log,

@@ -12,7 +12,7 @@ export async function packModel(folder: string, target: string): Promise<void> {
   const { pipeline, basis, clip } = await partsOfStages(folder, 0);
   const { vae, unet } = pipeline.parameters;
   loadAveraged(join(folder, 'decoder'), parametersOf(vae, 'decoder'));
-  loadAveraged(join(folder, 'encoder'), parametersOf(vae, 'encoder'), true);
+  loadAveraged(join(folder, 'encoder'), parametersOf(vae, 'encoder'), { optional: true });
   loadAveraged(join(folder, 'unet'), [...unet.entries.values()]);
   pipeline.defaults = { steps: 14, guidanceScale: 3 };
   // the tokenizer is not trained here: its files stay as the world made them
@@ -32,10 +32,8 @@ export async function packModel(folder: string, target: string): Promise<void> {
 /** Writes a model folder that differs from `model` in U-Net and text encoder: the averaged weights of a further leg. */
 export function packLeg(folder: string, model: string, target: string): void {
   const { unet, textEncoder, parameters } = loadPipeline(model);
-  loadAveraged(join(folder, 'unet'), [
-    ...parameters.unet.entries.values(),
-    ...parameters.textEncoder.entries.values(),
-  ]);
+  const trained = [...parameters.unet.entries.values(), ...parameters.textEncoder.entries.values()];
+  loadAveraged(join(folder, 'unet'), trained, { more: true }); // the auxiliary head stays behind
   if (resolve(model) !== resolve(target)) cpSync(model, target, { recursive: true });
   const file = 'diffusion_pytorch_model.safetensors';
   const dtype = 'float16';

@@ -32,11 +32,9 @@ export async function partsOfStages(folder: string, seed: number): Promise<Parts
   const tokenizer = CLIPTokenizer.load(tokenizerFolder);
   const text = buildTextEncoder(folder, tokenizer);
   const decoder = buildVae(seed);
-  const decoderReady = loadAveraged(
-    join(folder, 'decoder'),
-    parametersOf(decoder.parameters, 'decoder'),
-    true,
-  );
+  const decoderReady = loadAveraged(join(folder, 'decoder'), parametersOf(decoder.parameters, 'decoder'), {
+    optional: true,
+  });
   const unet = Parameters.random(seed);
   const pipeline: Pipeline = {
     unet: new UNet2DConditionModel(unetConfig, unet.at()),
@@ -89,8 +87,16 @@ function buildTextEncoder(
 export const parametersOf = (parameters: Parameters, half: string) =>
   [...parameters.entries].filter(([name]) => name.startsWith(`${half}.`)).map(([, tensor]) => tensor);
 
-/** Copies the averaged weights of a stage's newest checkpoint into `parameters`; false (or an error) when there is none. */
-export function loadAveraged(stageFolder: string, parameters: readonly Tensor[], optional = false): boolean {
+/**
+ * Copies the averaged weights of a stage's newest checkpoint into `parameters`.
+ * @param options.optional false is returned, and nothing thrown, when there is none
+ * @param options.more the checkpoint may hold further tensors behind these
+ */
+export function loadAveraged(
+  stageFolder: string,
+  parameters: readonly Tensor[],
+  { optional = false, more = false } = {},
+): boolean {
   const checkpoints = join(stageFolder, 'checkpoints');
   if (!existsSync(checkpoints) || listCheckpoints(checkpoints).length === 0) {
     if (optional) return false;
@@ -100,7 +106,7 @@ export function loadAveraged(stageFolder: string, parameters: readonly Tensor[],
   }
   const { state } = loadCheckpoint(checkpoints);
   const { averaged } = (state as { average: { averaged: Tensor[] } }).average;
-  if (averaged.length !== parameters.length) {
+  if (more ? averaged.length < parameters.length : averaged.length !== parameters.length) {
     throw new UserError(
       `${stageFolder}: the checkpoint holds ${averaged.length} tensors, the network has ${parameters.length} — it was trained with another config. Use another folder.`,
     );

@@ -33,6 +33,8 @@ export interface StageContext {
   from?: string | undefined;
   /** unet: the text encoder's learning rate as a share of the U-Net's; 0 keeps it as it is. */
   textRate: number;
+  /** unet: weight of the text encoder's auxiliary task (layout.ts). */
+  layoutWeight: number;
   /** unet: how careless the captions are. */
   captionNoise: CaptionNoise;
   /** Where an instrument's weights and card go. Default: the stage's own folder. */

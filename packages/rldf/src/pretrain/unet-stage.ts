@@ -28,6 +28,7 @@ async function* trainUNet(context: StageContext): AsyncGenerator<TrainingEvent> 
     cachedScenes: context.cachedScenes,
     world: from === undefined ? baseWorld : { ...thirdWorld, captionNoise: context.captionNoise },
     textRate: context.textRate,
+    layoutWeight: context.layoutWeight,
   };
   const cache = await cacheLatents(basis, pipeline.tokenizer, training, (done) => {
     if (done % 10_000 === 0) log(`encoded ${done} scenes`);

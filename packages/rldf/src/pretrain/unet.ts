@@ -2,6 +2,7 @@
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import { type CLIPTokenizer, NoiseSchedule, type Pipeline, type SchedulerConfig } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { type Layout, LayoutHead, type LayoutTable, layoutOf, layoutTable } from './layout.js';
 import { type PatchBasis, project } from './patch-basis.js';
 import { sceneBatch } from './scenes.js';
 import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';
@@ -19,6 +20,8 @@ export interface UNetTrainingOptions extends TrainingOptions {
   world?: CaptionedOptions;
   /** The text encoder's learning rate as a share of the U-Net's; 0 keeps the encoder as it is. */
   textRate?: number;
+  /** Weight of the text encoder's auxiliary task (layout.ts). */
+  layoutWeight?: number;
 }
 
 export interface LatentCache {
@@ -26,6 +29,7 @@ export interface LatentCache {
   latents: Tensor;
   /** int64 [N, L] */
   tokens: Tensor;
+  layouts: LayoutTable;
 }
 
 /** Encodes scenes 0 to `count` of the training split once; calls `onProgress` with the number done. */
@@ -38,11 +42,12 @@ export async function cacheLatents(
   const art = await loadArt('noto');
   const latents: Tensor[] = [];
   const tokens: number[][] = [];
+  const layouts: (Layout | undefined)[] = [];
   const chunk = 250;
   for (let start = 0; start < cachedScenes; start += chunk) {
     const encoded = noGrad(() =>
       scope(() => {
-        const { images, captions } = sceneBatch(
+        const { images, captions, scenes } = sceneBatch(
           art,
           'train',
           seed,
@@ -50,7 +55,9 @@ export async function cacheLatents(
           Math.min(chunk, cachedScenes - start),
           world,
         );
-        tokens.push(...tokenizer.encode(captions).ids);
+        const { ids } = tokenizer.encode(captions);
+        tokens.push(...ids);
+        layouts.push(...scenes.map((scene, i) => layoutOf(scene, ids[i] as number[], tokenizer)));
         return project(basis, images).to('float16');
       }),
     );
@@ -60,7 +67,11 @@ export async function cacheLatents(
   }
   const all = keep(cat(latents));
   free(latents);
-  return { latents: all, tokens: keep(tensor(tokens, { dtype: 'int64' })) };
+  return {
+    latents: all,
+    tokens: keep(tensor(tokens, { dtype: 'int64' })),
+    layouts: keep(layoutTable(layouts)),
+  };
 }
 
 /** Trains the U-Net and, at `textRate` of its learning rate, the text encoder. */
@@ -70,16 +81,19 @@ export function pretrainUNet(
   options: UNetTrainingOptions,
   sample: NonNullable<Trainee['sample']>,
 ): AsyncGenerator<TrainingEvent> {
-  const { textRate = 0 } = options;
+  const { textRate = 0, layoutWeight = 0 } = options;
   const { parameters, tokenizer } = pipeline;
   const schedule = new NoiseSchedule(options.scheduler);
   const empty = keep(tensor(tokenizer.encode(['']).ids, { dtype: 'int64' })); // [1, L]
   const unet = parameters.unet.trainable();
   const text = textRate > 0 ? parameters.textEncoder.trainable() : [];
+  const width = pipeline.textEncoder.config.hidden_size ?? 512;
+  const head = layoutWeight > 0 ? new LayoutHead(width, options.seed) : undefined;
+  const aside = head?.parameters.trainable() ?? [];
   const trainee: Trainee = {
-    parameters: [...unet, ...text],
-    rates: [...unet.map(() => 1), ...text.map(() => textRate)],
-    loss: (step) => scope(() => denoisingLoss(pipeline, empty, cache, schedule, step, options)),
+    parameters: [...unet, ...text, ...aside],
+    rates: [...unet.map(() => 1), ...text.map(() => textRate), ...aside.map(() => 1)],
+    loss: (step) => scope(() => denoisingLoss(pipeline, empty, cache, schedule, step, options, head)),
     sample,
   };
   return train(trainee, options);
@@ -92,7 +106,15 @@ function denoisingLoss(
   cache: LatentCache,
   schedule: NoiseSchedule,
   step: number,
-  { batchSize, seed, captionDropout = 0.1, snrBounds = [1, 1], textRate = 0 }: UNetTrainingOptions,
+  {
+    batchSize,
+    seed,
+    captionDropout = 0.1,
+    snrBounds = [1, 1],
+    textRate = 0,
+    layoutWeight = 0,
+  }: UNetTrainingOptions,
+  head?: LayoutHead,
 ): Tensor {
   const random = new Random(noiseKey(seed, 'unet-batch', step));
   const count = cache.latents.shape[0] as number;
@@ -107,8 +129,8 @@ function denoisingLoss(
   const latents = cache.latents.indexSelect(0, index).to('float32'); // [B, C, h, w]
   const noise = normal([noiseKey(seed, 'unet-noise', step)], latents.shape).squeeze(0);
   const noisy = schedule.addNoise(latents, noise, timesteps);
+  const mask = tensor(dropped, { dtype: 'int64', shape: [batchSize, 1] });
   const encode = () => {
-    const mask = tensor(dropped, { dtype: 'int64', shape: [batchSize, 1] });
     const tokens = cache.tokens.indexSelect(0, index);
     const ids = tokens.mul(mask.mul(-1).add(1)).add(empty.mul(mask)); // [B, L]
     return textEncoder.forward(ids).lastHiddenState; // [B, L, D]
@@ -117,7 +139,10 @@ function denoisingLoss(
   const prediction = unet.forward(noisy, tensor(timesteps, { dtype: 'int64' }), { hiddenStates });
   const target = schedule.target(latents, noise, timesteps);
   const error = prediction.to('float32').sub(target).square().mean([1, 2, 3]); // [B]
-  return error.mul(tensor(timesteps.map((t) => snrWeight(schedule, t, snrBounds)))).mean();
+  const loss = error.mul(tensor(timesteps.map((t) => snrWeight(schedule, t, snrBounds)))).mean();
+  if (head === undefined) return loss;
+  const heard = mask.mul(-1).add(1).to('float32');
+  return loss.add(head.loss(hiddenStates, cache.layouts, index, heard), layoutWeight);
 }
 
 /** Weight of timestep t in terms of what is predicted: the clean sample's error counts clamp(SNR, low, high) (min-SNR, Hang et al. 2023, equations 6 to 8, with a floor). */

@@ -137,7 +137,7 @@ async function* trainHalf(
   const { vae, parameters } = buildVae(seed);
   const basis = await patchBasis(folder, seed);
   const other = half === 'encoder' ? 'decoder' : 'encoder';
-  loadAveraged(join(folder, other), parametersOf(parameters, other), true);
+  loadAveraged(join(folder, other), parametersOf(parameters, other), { optional: true });
   yield* pretrainVae(vae, parameters, basis, { ...training, half });
   log(JSON.stringify(await measureVae(vae, basis, training.seed)));
 }
