@@ -286,6 +286,7 @@ napi_value invoke(Environment& e, const Operator& op, size_t count, const napi_v
     stack.push_back(given ? convert(e, *argument.type(), values[i], stack, argument.name().c_str()) : defaultOf(argument));
     const bool writes = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
     if (writes && stack.back().isTensor()) written.emplace_back(stack.back().unsafeToTensorImpl(), values[i]);
+    if (writes && stack.back().isTensorList()) for (const at::Tensor& t : stack.back().toTensorVector()) t.unsafeGetTensorImpl()->bump_version();
   }
   {
     const auto wanted = [](const c10::TensorImpl& tensor) { return tensor.requires_grad(); };

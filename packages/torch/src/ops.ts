@@ -50,6 +50,9 @@ const endless: Readonly<Record<string, (args: readonly unknown[]) => boolean>> =
   matrix_power: ([, power]) => power === -(2n ** 63n),
 };
 
+/** The kernels of fused optimisers walk raw memory of CPUs: with other strides they step an element by another one's gradient. */
+const walksMemory = /^_fused_(adam|adamw|adagrad|sgd)_?$/;
+
 /** Changing a tensor's storage or metadata under its other handles is not supported. */
 const reshaping = new Set([
   'resize_',
@@ -105,6 +108,12 @@ export function aten(name: string, overload = ''): (...args: unknown[]) => Opera
     }
     const inputs: Tensor[] = [];
     const converted = args.map((value, i) => toNative(full, kinds[i] ?? '?', value, inputs));
+    const strided = walksMemory.test(name) ? inputs.find((input) => !input.isContiguous()) : undefined;
+    if (strided !== undefined) {
+      throw new UserError(
+        `ops.aten: ${full} is refused with a tensor of shape [${strided.shape}] and strides [${strided.strides()}] — its kernel does not look at strides. Give its contiguous().`,
+      );
+    }
     const value = native.call(number, ...converted);
     if (results.length === 1) return fromNative(results[0] as string, value, inputs);
     return results.map((kind, i) => fromNative(kind, value[i], inputs));

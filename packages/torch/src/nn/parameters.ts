@@ -61,8 +61,8 @@ export class Parameters {
   }
 
   /**
-   * Parameters out of a state dict: shapes are checked, dtype and device converted, memory copied (so that kernels do
-   * not depend on a mapped file's alignment).
+   * Parameters out of a state dict: shapes are checked, dtype and device converted, memory copied in row-major order (so
+   * that kernels depend neither on a mapped file's alignment nor on strides).
    * @param where names the origin in errors, such as the file
    * @throws UserError for a missing name, another shape, or whole numbers in place of weights
    */
@@ -95,7 +95,8 @@ export class Parameters {
         ...(device === undefined ? {} : { device }),
       };
       const converted = found.to(target);
-      const copy = converted.clone();
+      // `clone` keeps strides, and an optimiser's kernel walks raw memory
+      const copy = converted.isContiguous() ? converted.clone() : converted.contiguous();
       converted.free();
       return copy;
     };

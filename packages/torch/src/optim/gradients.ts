@@ -8,6 +8,7 @@ const foreachNorm = native.resolve('_foreach_norm', 'Scalar');
 const foreachMul_ = native.resolve('_foreach_mul_', 'Scalar');
 const foreachAdd_ = native.resolve('_foreach_add_', 'List');
 const stackOp = native.resolve('stack', '');
+const isSetTo = native.resolve('is_set_to', '');
 
 /**
  * Scales the gradients in place so that their total Euclidean norm is at most `maxNorm`; returns the norm before.
@@ -18,17 +19,34 @@ export function clipGradNorm(grads: readonly Tensor[], maxNorm: number): number 
   return scope(() => {
     const handles = grads.map((t) => t.handle);
     const norms = (native.call(foreachNorm, handles, 2) as number[]).map(wrap);
-    const total = wrap(
+    const all = wrap(
       native.call(
         stackOp,
         norms.map((t) => t.handle),
       ),
-    )
-      .norm()
-      .item();
-    if (Number.isFinite(total) && total > maxNorm)
-      native.call(foreachMul_, handles, maxNorm / (total + 1e-6));
+    );
+    const total = all.norm().item();
+    if (Number.isFinite(total) && total > maxNorm) {
+      const scaled = withoutShared(grads, all.toNumbers()).map((t) => t.handle);
+      native.call(foreachMul_, scaled, maxNorm / (total + 1e-6));
+    }
     return total;
+  });
+}
+
+/**
+ * Each memory once: the gradients of two parameters that are only ever added to each other are one tensor under two
+ * handles, and what is scaled in place would be scaled twice. Such have one norm.
+ */
+function withoutShared(grads: readonly Tensor[], norms: readonly number[]): Tensor[] {
+  const known = new Map<number, Tensor[]>();
+  return grads.filter((gradient, i) => {
+    const norm = norms[i] as number;
+    if (norm === 0) return true; // zeros stay zeros
+    const alike = known.get(norm) ?? [];
+    if (alike.some((other) => native.call(isSetTo, gradient.handle, other.handle))) return false;
+    known.set(norm, [...alike, gradient]);
+    return true;
   });
 }
 
