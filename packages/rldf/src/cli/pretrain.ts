@@ -38,7 +38,7 @@ export function pretrainCommand(): Command {
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
     .option(
       '--from <folder>',
-      'unet: go on from this model folder’s weights; pack: change its U-Net and text encoder alone',
+      'unet, decoder, encoder: go on from this model folder’s weights; pack: change its U-Net and text encoder alone',
     )
     .option(
       '--text-rate <x>',

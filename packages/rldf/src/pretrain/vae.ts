@@ -3,10 +3,11 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
-import type { AutoencoderKL } from '@rldf/models';
+import { AutoencoderKL, loadPipeline } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
-import { buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
-import { type PatchBasis, project } from './patch-basis.js';
+import { UserError } from '../errors.js';
+import { basisOf, buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
+import { loadPatchBasis, type PatchBasis, project } from './patch-basis.js';
 import { quantise, sceneBatch, writeSheet } from './scenes.js';
 import type { Stage, StageContext } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
@@ -129,13 +130,22 @@ export async function measureVae(
   return sums;
 }
 
+/** A further leg: the autoencoder of a model. */
+function vaeOf(model: string): { vae: AutoencoderKL; parameters: Parameters } {
+  const { vae, parameters } = loadPipeline(model);
+  if (vae instanceof AutoencoderKL) return { vae, parameters: parameters.vae };
+  throw new UserError(
+    `${model}: its vae is no AutoencoderKL — only such a one is pre-trained. Give another folder.`,
+  );
+}
+
 /** Trains one half; the other comes from its own stage, if it has been run. */
 async function* trainHalf(
   half: VaeOptions['half'],
-  { folder, seed, training, log }: StageContext,
+  { folder, from, seed, training, log }: StageContext,
 ): AsyncGenerator<TrainingEvent> {
-  const { vae, parameters } = buildVae(seed);
-  const basis = await patchBasis(folder, seed);
+  const { vae, parameters } = from === undefined ? buildVae(seed) : vaeOf(from);
+  const basis = from === undefined ? await patchBasis(folder, seed) : loadPatchBasis(basisOf(from));
   const other = half === 'encoder' ? 'decoder' : 'encoder';
   loadAveraged(join(folder, other), parametersOf(parameters, other), { optional: true });
   yield* pretrainVae(vae, parameters, basis, { ...training, half });
