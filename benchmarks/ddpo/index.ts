@@ -18,17 +18,17 @@ import {
 } from '@rldf/torch';
 import { findModel, loadPrompts, loadRecipe, type Recipe } from 'rldf';
 import { batchArithmetic } from '../../packages/rldf/src/config/batch-arithmetic.js';
-import { elementsOf, meanLogProb } from '../../packages/rldf/src/log-prob.js';
 import { type DdpoRecipe, importanceSamplingLoss } from '../../packages/rldf/src/methods/ddpo.js';
+import { createTrainables } from '../../packages/rldf/src/methods/learner.js';
+import { TextFeatures } from '../../packages/rldf/src/methods/texforce.js';
+import { elementsOf, meanLogProb } from '../../packages/rldf/src/sampling/log-prob.js';
 import {
   policyMoments,
   policyScheduler,
   type Rollout,
   rolloutBatches,
-} from '../../packages/rldf/src/rollout.js';
+} from '../../packages/rldf/src/sampling/rollout.js';
 import { mean } from '../../packages/rldf/src/stats.js';
-import { TextFeatures } from '../../packages/rldf/src/text-features.js';
-import { createTrainables } from '../../packages/rldf/src/trainables.js';
 import { pythonEnvironment } from '../shared/environments.js';
 import { type Answer, Peer } from '../shared/peer.js';
 import { median, type Options, type Row, speedRatio } from '../shared/rows.js';

@@ -28,15 +28,15 @@ import {
   type Tensor,
 } from '@rldf/torch';
 import { findModel, loadRecipe } from 'rldf';
+import { plan } from '../../packages/rldf/src/plan/plan.js';
+import { curveSvg } from '../../packages/rldf/src/report/curve.js';
 import {
   DifferentiableSampler,
   type Drawing,
   lastSteps,
-} from '../../packages/rldf/src/differentiable-sampling.js';
-import { networkGradient } from '../../packages/rldf/src/network-gradient.js';
-import { plan } from '../../packages/rldf/src/plan/plan.js';
-import { curveSvg } from '../../packages/rldf/src/report/curve.js';
-import { guidedConditioning, policyMoments } from '../../packages/rldf/src/rollout.js';
+} from '../../packages/rldf/src/sampling/differentiable-sampling.js';
+import { networkGradient } from '../../packages/rldf/src/sampling/network-gradient.js';
+import { guidedConditioning, policyMoments } from '../../packages/rldf/src/sampling/rollout.js';
 import type { Options, Result } from '../shared/rows.js';
 
 export interface MemoryRow {

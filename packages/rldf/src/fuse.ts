@@ -8,12 +8,12 @@ import { cat, noiseKey, Random, scope, type Tensor } from '@rldf/torch';
 import { baseKey, checkBase, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import type { AdapterFile } from './generate-files.js';
+import { drawForEvaluation } from './methods/learner.js';
 import { type Picture, picturesOf } from './picture.js';
 import type { Prompt } from './prompts.js';
 import { type CompositeReward, type Reward, scorePictures } from './rewards/reward.js';
 import { fileOperation } from './run/files.js';
 import { bootstrapMean, type Interval } from './stats.js';
-import { drawForEvaluation } from './trainables.js';
 
 // R sum of the ranks
 

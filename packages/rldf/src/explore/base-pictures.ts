@@ -2,9 +2,9 @@
 import { generate, type Pipeline } from '@rldf/models';
 import { cat, free, noGrad, type Tensor } from '@rldf/torch';
 import type { Recipe } from '../config/recipe.js';
+import { explores } from '../methods/diffexp.js';
 import { type Prompt, promptsOfEpoch } from '../prompts.js';
 import type { CompositeReward, Reward } from '../rewards/reward.js';
-import { explores } from './behaviour.js';
 
 /** Whether a reward keeps to where the model was, and the first training pictures, which would tell, explore. */
 export function needsBasePictures(recipe: Recipe, reward: Reward | CompositeReward): boolean {

@@ -8,8 +8,8 @@ import {
   rewardGradientArithmetic,
   rewardGradientMiniature,
 } from '../config/reward-gradient-schema.js';
-import { lastSteps } from '../differentiable-sampling.js';
 import type { Training, TrainingContext } from '../run/training.js';
+import { lastSteps } from '../sampling/differentiable-sampling.js';
 import type { Method } from './method.js';
 import { createRewardGradient, drawing } from './reward-gradient.js';
 

@@ -14,13 +14,13 @@ import {
 } from '@rldf/torch';
 import type { DdpoRecipe } from '../config/ddpo-schema.js';
 import type { WeightedPrompt } from '../explore/word-weights.js';
-import { elementsOf, meanKl, meanLogProb } from '../log-prob.js';
-import { type NetworkGradient, networkGradient } from '../network-gradient.js';
-import { policyMoments, type Rollout } from '../rollout.js';
-import { TextFeatures } from '../text-features.js';
-import { aligned, type Trainables, withoutAdapters } from '../trainables.js';
+import { elementsOf, meanKl, meanLogProb } from '../sampling/log-prob.js';
+import { type NetworkGradient, networkGradient } from '../sampling/network-gradient.js';
+import { policyMoments, type Rollout } from '../sampling/rollout.js';
 import { emptyReport, observe, type UpdateReport } from './ddpo-metrics.js';
+import { aligned, type Trainables, withoutAdapters } from './learner.js';
 import { optimiserStep } from './optimiser-step.js';
+import { TextFeatures } from './texforce.js';
 
 // B pictures · T denoising steps · C, h, w latent
 

@@ -2,7 +2,7 @@
 import { scope, stack, type Tensor } from '@rldf/torch';
 import { type DpoRecipe, dpoArithmetic, dpoProblems, dpoSchema } from '../config/dpo-schema.js';
 import { describeDenoising } from '../config/weighted-schema.js';
-import type { Lesson, Objective } from './denoising-update.js';
+import type { Lesson, Objective } from './denoising.js';
 import type { Method } from './method.js';
 import { createWeightedTraining, groupsOf, type ScoredPicture } from './weighted-learning.js';
 

@@ -19,7 +19,7 @@ import {
   tensor,
 } from '@rldf/torch';
 import type { DpokRecipe } from '../config/dpok-schema.js';
-import { loadParameters } from '../trainables.js';
+import { loadParameters } from './learner.js';
 import type { Scored } from './policy-gradient.js';
 
 // B pictures · T denoising steps · N = B T transitions · C, h, w latent · D text width · H hidden units

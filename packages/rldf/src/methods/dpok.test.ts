@@ -12,8 +12,8 @@ import {
 } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { crossFieldProblems } from '../config/recipe.js';
-import { noiseKlFactors, policyScheduler } from '../rollout.js';
 import type { TrainingContext } from '../run/training.js';
+import { noiseKlFactors, policyScheduler } from '../sampling/rollout.js';
 import { createDpok, cutRatioLoss, type DpokRecipe, dpokSchema } from './dpok.js';
 import { ValueFunction } from './dpok-value.js';
 

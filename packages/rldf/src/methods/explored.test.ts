@@ -3,8 +3,8 @@ import { type Behaviour, tinyPipeline } from '@rldf/models';
 import { noGrad, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
-import { rolloutBatches } from '../rollout.js';
 import type { TrainingContext } from '../run/training.js';
+import { rolloutBatches } from '../sampling/rollout.js';
 import { methodOf, methods } from './index.js';
 import { minimalRecipe } from './minimal-recipes.fixture.js';
 

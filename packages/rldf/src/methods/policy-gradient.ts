@@ -3,22 +3,22 @@ import type { Behaviour, Pipeline } from '@rldf/models';
 import { AdamW, cat, free, GradientAccumulator, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { batchArithmetic, trainedStepsOf } from '../config/batch-arithmetic.js';
 import { InternalError } from '../errors.js';
-import { behavioursOf } from '../explore/behaviour.js';
 import { mapYields } from '../generators.js';
 import { learningRateSchedule } from '../learning-rate.js';
 import { promptsOfEpoch } from '../prompts.js';
-import { balancedStepWeights, policyScheduler, type Rollout, rolloutBatches } from '../rollout.js';
 import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
+import { balancedStepWeights, policyScheduler, type Rollout, rolloutBatches } from '../sampling/rollout.js';
+import { epochMetrics, type UpdateReport } from './ddpo-metrics.js';
+import { type Learner, type PolicyRecipe, type Sample, updateOnce } from './ddpo-update.js';
+import { behavioursOf } from './diffexp.js';
+import { progress } from './events.js';
 import {
   createTrainables,
   drawForEvaluation,
   exportAdapters,
   loadTrainables,
   trainableState,
-} from '../trainables.js';
-import { epochMetrics, type UpdateReport } from './ddpo-metrics.js';
-import { type Learner, type PolicyRecipe, type Sample, updateOnce } from './ddpo-update.js';
-import { progress } from './events.js';
+} from './learner.js';
 
 // B pictures · T denoising steps
 

@@ -9,8 +9,8 @@ import {
   rewardGradientMiniature,
 } from '../config/reward-gradient-schema.js';
 import type { Training, TrainingContext } from '../run/training.js';
-import type { Trainables } from '../trainables.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
+import type { Trainables } from './learner.js';
 import type { Method } from './method.js';
 import { type Batch, createRewardGradient, drawing } from './reward-gradient.js';
 

@@ -18,17 +18,17 @@ import { expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
 import type { Recipe } from '../config/recipe.js';
 import type { AlignPropRecipe } from '../config/reward-gradient-schema.js';
-import { behavioursOf } from '../explore/behaviour.js';
 import { promptsOfEpoch } from '../prompts.js';
-import { policyMoments } from '../rollout.js';
 import { train } from '../run/from-recipe.js';
 import { readMetrics } from '../run/metrics.js';
 import { drain, saveTinyModel } from '../run/tiny-run.fixture.js';
 import type { TrainingContext } from '../run/training.js';
-import { TextFeatures } from '../text-features.js';
-import { createTrainables } from '../trainables.js';
+import { policyMoments } from '../sampling/rollout.js';
 import { followedSteps } from './alignprop.js';
+import { behavioursOf } from './diffexp.js';
 import { methodOf } from './index.js';
+import { createTrainables } from './learner.js';
+import { TextFeatures } from './texforce.js';
 
 setThreads(1);
 

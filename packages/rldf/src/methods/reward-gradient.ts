@@ -17,21 +17,21 @@ import {
 import { momentsOf } from '../advantages.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import type { RewardGradientRecipe } from '../config/reward-gradient-schema.js';
+import { UserError } from '../errors.js';
+import type { WeightedPrompt } from '../explore/word-weights.js';
+import { mapYields } from '../generators.js';
+import { learningRateSchedule } from '../learning-rate.js';
+import { type Prompt, promptsOfEpoch } from '../prompts.js';
+import { gradientMissing } from '../rewards/differentiable.js';
+import type { Training, TrainingContext, TrainingEvent } from '../run/training.js';
 import {
   type DifferentiableSample,
   DifferentiableSampler,
   type GradientSink,
-} from '../differentiable-sampling.js';
-import { UserError } from '../errors.js';
-import { behavioursOf } from '../explore/behaviour.js';
-import type { WeightedPrompt } from '../explore/word-weights.js';
-import { mapYields } from '../generators.js';
-import { learningRateSchedule } from '../learning-rate.js';
-import { networkGradient } from '../network-gradient.js';
-import { type Prompt, promptsOfEpoch } from '../prompts.js';
-import { gradientMissing } from '../rewards/differentiable.js';
-import type { Training, TrainingContext, TrainingEvent } from '../run/training.js';
-import { TextFeatures } from '../text-features.js';
+} from '../sampling/differentiable-sampling.js';
+import { networkGradient } from '../sampling/network-gradient.js';
+import { behavioursOf } from './diffexp.js';
+import { rewardMetrics } from './events.js';
 import {
   aligned,
   createTrainables,
@@ -40,10 +40,10 @@ import {
   loadTrainables,
   type Trainables,
   trainableState,
-} from '../trainables.js';
-import { rewardMetrics } from './events.js';
+} from './learner.js';
 import { optimiserStep } from './optimiser-step.js';
 import { type Judging, judge } from './reward-of-latents.js';
+import { TextFeatures } from './texforce.js';
 
 // B pictures · T denoising steps · C, h, w latent · H, W pixels
 

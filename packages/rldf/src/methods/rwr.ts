@@ -8,7 +8,7 @@ import {
   rwrProblems,
   rwrSchema,
 } from '../config/weighted-schema.js';
-import type { Objective } from './denoising-update.js';
+import type { Objective } from './denoising.js';
 import type { Method } from './method.js';
 import { createWeightedTraining, groupsOf, lessonOf, type ScoredPicture } from './weighted-learning.js';
 

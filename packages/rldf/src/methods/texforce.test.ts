@@ -3,13 +3,13 @@ import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { cat, grad, noGrad, noiseKey, normal, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
-import { meanLogProb } from '../log-prob.js';
-import { networkGradient } from '../network-gradient.js';
-import { guidedConditioning, policyMoments, policyScheduler } from '../rollout.js';
-import { TextFeatures } from '../text-features.js';
-import { createTrainables } from '../trainables.js';
+import { meanLogProb } from '../sampling/log-prob.js';
+import { networkGradient } from '../sampling/network-gradient.js';
+import { guidedConditioning, policyMoments, policyScheduler } from '../sampling/rollout.js';
 import { importanceSamplingLoss } from './ddpo.js';
 import { methodOf } from './index.js';
+import { createTrainables } from './learner.js';
+import { TextFeatures } from './texforce.js';
 
 setThreads(1);
 

@@ -3,21 +3,16 @@ import type { Pipeline } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor } from '@rldf/torch';
 import { momentsOf } from '../advantages.js';
 import { type BatchFields, batchArithmetic } from '../config/batch-arithmetic.js';
-import { behavioursOf, type DrawingFields } from '../explore/behaviour.js';
 import { mapYields } from '../generators.js';
 import { learningRateSchedule } from '../learning-rate.js';
 import { type EpochPrompt, promptsOfEpoch } from '../prompts.js';
 import type { Scores } from '../rewards/reward.js';
-import { rolloutBatches } from '../rollout.js';
 import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
-import { drawForEvaluation, exportAdapters } from '../trainables.js';
-import {
-  DenoisingLearner,
-  type DenoisingOptions,
-  type DenoisingReport,
-  type Lesson,
-} from './denoising-update.js';
+import { rolloutBatches } from '../sampling/rollout.js';
+import { DenoisingLearner, type DenoisingOptions, type DenoisingReport, type Lesson } from './denoising.js';
+import { behavioursOf, type DrawingFields } from './diffexp.js';
 import { progress, rewardMetrics } from './events.js';
+import { drawForEvaluation, exportAdapters } from './learner.js';
 
 /** A picture of the epoch. */
 export interface ScoredPicture {

@@ -23,10 +23,10 @@ import {
   type Tensor,
   zeros,
 } from '@rldf/torch';
-import { UserError } from './errors.js';
-import { mapYields } from './generators.js';
+import { UserError } from '../errors.js';
+import { mapYields } from '../generators.js';
+import { TextFeatures } from '../methods/texforce.js';
 import { meanLogProb } from './log-prob.js';
-import { TextFeatures } from './text-features.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 

@@ -11,10 +11,10 @@ import {
   UNET_ATTENTION,
 } from '@rldf/models';
 import { free, type StateTree, scope, type Tensor } from '@rldf/torch';
-import { baseFingerprint, baseKey } from './adapter-base.js';
-import { InternalError } from './errors.js';
-import { fileOperation, makeFolder } from './run/files.js';
-import type { DrawRequest } from './run/training.js';
+import { baseFingerprint, baseKey } from '../adapter-base.js';
+import { InternalError } from '../errors.js';
+import { fileOperation, makeFolder } from '../run/files.js';
+import type { DrawRequest } from '../run/training.js';
 
 export type Trained = 'none' | 'lora' | 'full';
 

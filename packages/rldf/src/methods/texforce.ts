@@ -1,7 +1,7 @@
 import { type Conditioning, type Pipeline, selectRows } from '@rldf/models';
 import { free, grad, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
-import { encodeWeighted, type WeightedPrompt } from './explore/word-weights.js';
-import { type NetworkGradient, networkGradient } from './network-gradient.js';
+import { encodeWeighted, type WeightedPrompt } from '../explore/word-weights.js';
+import { type NetworkGradient, networkGradient } from '../sampling/network-gradient.js';
 
 // P distinct prompts, or prompts with weighted words · L tokens · D text width · B pictures
 

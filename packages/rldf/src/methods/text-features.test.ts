@@ -1,8 +1,8 @@
 import { encodePrompts, LoraAdapter, tinyPipeline } from '@rldf/models';
 import { cat, grad, noGrad, noiseKey, normal, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { networkGradient } from './network-gradient.js';
-import { TextFeatures } from './text-features.js';
+import { networkGradient } from '../sampling/network-gradient.js';
+import { TextFeatures } from './texforce.js';
 
 setThreads(1);
 

@@ -2,7 +2,7 @@ import { tinyPipeline } from '@rldf/models';
 import { expect, test } from 'vitest';
 import { exploreSchema } from '../config/explore-schema.js';
 import type { EpochPrompt } from '../prompts.js';
-import { behavioursOf, type DrawingFields, explores } from './behaviour.js';
+import { behavioursOf, type DrawingFields, explores } from './diffexp.js';
 
 const { tokenizer } = tinyPipeline();
 const recipe: DrawingFields = {

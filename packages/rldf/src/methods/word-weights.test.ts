@@ -1,8 +1,8 @@
 import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { grad, noGrad, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { TextFeatures } from '../text-features.js';
-import { encodeWeighted, tokenFactors } from './word-weights.js';
+import { encodeWeighted, tokenFactors } from '../explore/word-weights.js';
+import { TextFeatures } from './texforce.js';
 
 setThreads(1);
 const pipeline = tinyPipeline(2);

@@ -1,9 +1,9 @@
 import { LoraAdapter, tinyPipeline } from '@rldf/models';
 import { grad, noGrad, noiseKey, normal, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { TextFeatures } from '../methods/texforce.js';
 import { meanKl, meanLogProb } from './log-prob.js';
 import { policyMoments, policyScheduler } from './rollout.js';
-import { TextFeatures } from './text-features.js';
 
 setThreads(1);
 

@@ -13,8 +13,8 @@ import {
   type Tensor,
   tensor,
 } from '@rldf/torch';
-import { type NetworkGradient, networkGradient } from '../network-gradient.js';
-import { TextFeatures } from '../text-features.js';
+import { type NetworkGradient, networkGradient } from '../sampling/network-gradient.js';
+import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
 import {
   aligned,
   createTrainables,
@@ -23,9 +23,9 @@ import {
   type Trainables,
   trainableState,
   withoutAdapters,
-} from '../trainables.js';
-import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
+} from './learner.js';
 import { optimiserStep } from './optimiser-step.js';
+import { TextFeatures } from './texforce.js';
 
 // B lessons · C, h, w latent
 

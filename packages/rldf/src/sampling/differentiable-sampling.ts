@@ -16,7 +16,7 @@ import {
   tensor,
   zeros,
 } from '@rldf/torch';
-import { mapYields } from './generators.js';
+import { mapYields } from '../generators.js';
 import type { NetworkGradient } from './network-gradient.js';
 import { guidedPrediction, latentShape, policyMoments } from './rollout.js';
 

@@ -1,8 +1,8 @@
 import { encodePrompts, NoiseSchedule, type Pipeline, tinyPipeline } from '@rldf/models';
 import { cat, grad, noiseKey, normal, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { DenoisingLearner, type DenoisingOptions, type Lesson, type Objective } from './denoising.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
-import { DenoisingLearner, type DenoisingOptions, type Lesson, type Objective } from './denoising-update.js';
 import { preferenceLoss } from './dpo.js';
 import { regression } from './rwr.js';
 
