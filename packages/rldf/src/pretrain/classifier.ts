@@ -66,7 +66,8 @@ export class NounClassifier {
 const SCENES: SampleOptions = { kinds: { single: 0.7, colour: 0.1, background: 0.1, style: 0.1 } };
 const index = new Map(nouns.map((noun, i) => [noun.name, i]));
 
-function labelled(
+/** Pictures of one noun, and its number. */
+export function labelled(
   art: ArtSet,
   split: 'train' | 'validation' | 'test',
   seed: number,

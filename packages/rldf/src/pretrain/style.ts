@@ -52,7 +52,7 @@ export const styleStage: Stage = {
   },
 };
 
-interface LabelledScenes {
+export interface LabelledScenes {
   images: Tensor;
   /** Each noun's share of the objects, [B * nouns] */
   nouns: Float32Array;
@@ -64,7 +64,7 @@ interface LabelledScenes {
 const nounIndex = new Map(nouns.map(({ name }, i) => [name, i]));
 
 /** Art sets take turns from picture to picture. */
-function labelledScenes(
+export function labelledScenes(
   arts: readonly ArtSet[],
   split: Split,
   seed: number,
@@ -90,7 +90,7 @@ function labelledScenes(
   };
 }
 
-function sceneLoss(network: SceneClassifier, batch: LabelledScenes): Tensor {
+export function sceneLoss(network: SceneClassifier, batch: LabelledScenes): Tensor {
   const logits = network.forward(batch.images);
   const among = (head: Tensor, labels: number[]) =>
     F.crossEntropy(head.to('float32'), tensor(labels, { dtype: 'int64' }));

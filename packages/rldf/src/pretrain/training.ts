@@ -45,6 +45,8 @@ export interface TrainingOptions {
   emaDecay?: number;
   /** Matrix products and convolutions in bfloat16: faster where the CPU has it; parameters stay float32. */
   precision?: 'float32' | 'bfloat16';
+  /** Least time between two events; 0: one for each update. Default 1. */
+  eventSeconds?: number;
   checkpointMinutes?: number;
   sampleMinutes?: number;
   /** Aborting stops with a checkpoint. */
@@ -60,7 +62,7 @@ export interface TrainingEvent {
   seconds: number;
 }
 
-/** Trains until `steps`, `minutes` or the signal; yields about one event a second. The averaged weights are in `trainee.parameters` at the end. */
+/** Trains until `steps`, `minutes` or the signal; yields an event every `eventSeconds`. The averaged weights are in `trainee.parameters` at the end. */
 export async function* train(trainee: Trainee, options: TrainingOptions): AsyncGenerator<TrainingEvent> {
   const { folder, steps, learningRate, warmup = 200, maxGradNorm = 1, precision = 'float32' } = options;
   const checkpoints = join(folder, 'checkpoints');
@@ -128,7 +130,7 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
     average.update();
     step++;
     const seconds = (Date.now() - started) / 1000;
-    if (Date.now() - lastEvent > 1000 || step === steps) {
+    if (Date.now() - lastEvent >= 1000 * (options.eventSeconds ?? 1) || step === steps) {
       lastEvent = Date.now();
       const event = { step, steps, loss, gradNorm, learningRate: rate, seconds };
       metrics.write({ ...event, liveTensors: liveTensors() });

@@ -100,41 +100,63 @@ export function pretrainUNet(
 }
 
 // B batch · C, h, w latent · L tokens · D text width
-function denoisingLoss(
-  { unet, textEncoder }: Pick<Pipeline, 'unet' | 'textEncoder'>,
-  empty: Tensor, // [1, L]
-  cache: LatentCache,
-  schedule: NoiseSchedule,
+
+/** What an update is shown. */
+export interface DenoisingBatch {
+  /** Rows of the cache, int64 [B] */
+  index: Tensor;
+  /** [B, C, h, w] */
+  latents: Tensor;
+  /** [B, C, h, w] */
+  noise: Tensor;
+  timesteps: number[];
+  /** 1 where the caption is left out, int64 [B, 1] */
+  mask: Tensor;
+  /** int64 [B, L] */
+  ids: Tensor;
+}
+
+/** @param empty the empty caption, [1, L] */
+export function denoisingBatch(
+  cache: Pick<LatentCache, 'latents' | 'tokens'>,
+  empty: Tensor,
+  trainSteps: number,
   step: number,
-  {
-    batchSize,
-    seed,
-    captionDropout = 0.1,
-    snrBounds = [1, 1],
-    textRate = 0,
-    layoutWeight = 0,
-  }: UNetTrainingOptions,
-  head?: LayoutHead,
-): Tensor {
+  options: Pick<UNetTrainingOptions, 'batchSize' | 'seed' | 'captionDropout'>,
+): DenoisingBatch {
+  const { batchSize, seed, captionDropout = 0.1 } = options;
   const random = new Random(noiseKey(seed, 'unet-batch', step));
   const count = cache.latents.shape[0] as number;
   const pick = Array.from({ length: batchSize }, () => random.integer(count));
   // one timestep from each of B equal bins: less variance than B free draws
   const timesteps = Array.from({ length: batchSize }, (_, i) =>
-    Math.floor(((i + random.uniform()) / batchSize) * schedule.trainSteps),
+    Math.floor(((i + random.uniform()) / batchSize) * trainSteps),
   );
   const dropped = Array.from({ length: batchSize }, () => (random.uniform() < captionDropout ? 1 : 0));
 
   const index = tensor(pick, { dtype: 'int64' });
   const latents = cache.latents.indexSelect(0, index).to('float32'); // [B, C, h, w]
   const noise = normal([noiseKey(seed, 'unet-noise', step)], latents.shape).squeeze(0);
-  const noisy = schedule.addNoise(latents, noise, timesteps);
   const mask = tensor(dropped, { dtype: 'int64', shape: [batchSize, 1] });
-  const encode = () => {
-    const tokens = cache.tokens.indexSelect(0, index);
-    const ids = tokens.mul(mask.mul(-1).add(1)).add(empty.mul(mask)); // [B, L]
-    return textEncoder.forward(ids).lastHiddenState; // [B, L, D]
-  };
+  const tokens = cache.tokens.indexSelect(0, index);
+  const ids = tokens.mul(mask.mul(-1).add(1)).add(empty.mul(mask)); // [B, L]
+  return { index, latents, noise, timesteps, mask, ids };
+}
+
+function denoisingLoss(
+  { unet, textEncoder }: Pick<Pipeline, 'unet' | 'textEncoder'>,
+  empty: Tensor, // [1, L]
+  cache: LatentCache,
+  schedule: NoiseSchedule,
+  step: number,
+  options: UNetTrainingOptions,
+  head?: LayoutHead,
+): Tensor {
+  const { snrBounds = [1, 1], textRate = 0, layoutWeight = 0 } = options;
+  const batch = denoisingBatch(cache, empty, schedule.trainSteps, step, options);
+  const { index, latents, noise, timesteps, mask, ids } = batch;
+  const noisy = schedule.addNoise(latents, noise, timesteps);
+  const encode = () => textEncoder.forward(ids).lastHiddenState; // [B, L, D]
   const hiddenStates = textRate > 0 ? encode() : noGrad(encode);
   const prediction = unet.forward(noisy, tensor(timesteps, { dtype: 'int64' }), { hiddenStates });
   const target = schedule.target(latents, noise, timesteps);

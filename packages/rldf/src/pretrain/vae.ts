@@ -70,19 +70,28 @@ function decoderLoss(
   basis: PatchBasis,
   images: Tensor,
   step: number,
-  { seed, latentNoise = 0.15 }: VaeOptions,
+  options: VaeOptions,
 ): Tensor {
   const latents = noGrad(() => project(basis, images)); // [B, C, h, w]
+  const error = vae
+    .decode(roughened(latents, step, options))
+    .to('float32')
+    .sub(images);
+  return error.abs().mean().add(error.square().mean());
+}
+
+/** What the decoder is shown: latents with noise, another deviation for each picture, [B, C, h, w]. */
+export function roughened(
+  latents: Tensor,
+  step: number,
+  { seed, latentNoise = 0.15 }: Pick<VaeOptions, 'seed' | 'latentNoise'>,
+): Tensor {
   const [batch = 0] = latents.shape;
   const noise = normal([noiseKey(seed, 'vae-noise', step)], latents.shape).squeeze(0);
   const amount = uniform([noiseKey(seed, 'vae-noise-amount', step)], [batch, 1, 1, 1])
     .squeeze(0)
     .mul(latentNoise);
-  const error = vae
-    .decode(latents.add(noise.mul(amount)))
-    .to('float32')
-    .sub(images);
-  return error.abs().mean().add(error.square().mean());
+  return latents.add(noise.mul(amount));
 }
 
 function encoderLoss(vae: AutoencoderKL, basis: PatchBasis, images: Tensor): Tensor {

@@ -230,7 +230,7 @@ export async function trainClassifier(
 }
 
 /** Pictures of some rows, each moved by up to an eighth of its edge and mirrored half of the time: uint8 [B, H, W, 3]. */
-function crops({ size, pixels }: LabelledSet, rows: readonly number[], random: Random): Tensor {
+export function crops({ size, pixels }: LabelledSet, rows: readonly number[], random: Random): Tensor {
   const bytes = size * size * 3;
   const batch = new Uint8Array(rows.length * bytes);
   const reach = Math.round(size * SHIFT);
