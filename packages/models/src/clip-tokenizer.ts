@@ -1,8 +1,8 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { shown, UserError } from '@rldf/torch';
-import { readJson, writeJson } from './files.js';
+import { readJson, writeJson, writeText } from './files.js';
 
 /** Where a word of the prompt lies among its tokens: [start, end), the start token being at 0. */
 export interface WordSpan {
@@ -93,7 +93,7 @@ export class CLIPTokenizer {
     writeJson(join(folder, 'tokenizer.json'), tokenizer);
     writeJson(join(folder, 'tokenizer_config.json'), { tokenizer_class: 'CLIPTokenizer', ...config });
     writeJson(join(folder, 'vocab.json'), vocab);
-    writeFileSync(join(folder, 'merges.txt'), ['#version: 0.2', ...lines, ''].join('\n'));
+    writeText(join(folder, 'merges.txt'), ['#version: 0.2', ...lines, ''].join('\n'));
   }
 
   /** Prompts longer than the model are cut, with the end token kept last. An empty prompt is start and end. */

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { UserError } from '@rldf/torch';
 
@@ -45,14 +45,25 @@ function isDeeperThan(levels: number, value: unknown): boolean {
   return level.length > 0;
 }
 
-/** Writes JSON as Python reads it, by a temporary file so that a crash leaves no half file. */
+/** Writes JSON as Python reads it. */
 export function writeJson(path: string, value: object): void {
   const marked = JSON.stringify(
     value,
     (_, item) => (typeof item === 'number' && !Number.isFinite(item) ? `bare ${item}` : item),
     2,
   );
+  writeText(path, `${marked.replace(/"bare (-?Infinity|NaN)"/g, '$1')}\n`);
+}
+
+/** Writes a text by a temporary file, so that a crash leaves no half file. */
+export function writeText(path: string, text: string): void {
+  const temporary = `${path}.tmp-${process.pid}`;
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(`${path}.tmp`, `${marked.replace(/"bare (-?Infinity|NaN)"/g, '$1')}\n`);
-  renameSync(`${path}.tmp`, path);
+  try {
+    writeFileSync(temporary, text);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
 }

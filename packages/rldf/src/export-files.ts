@@ -4,6 +4,7 @@ import { type LoraFormat, readLora, writeLora } from '@rldf/models';
 import { scope } from '@rldf/torch';
 import { baseKey, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
+import { refuseOverwriting } from './outputs.js';
 import { fileOperation } from './run/files.js';
 
 export interface ExportedAdapters {
@@ -25,6 +26,7 @@ export function exportAdapterFiles(
   if (!output.endsWith('.safetensors')) {
     throw new UserError(`--output ${output}: must end in .safetensors. Other tools look for that ending`);
   }
+  refuseOverwriting('--output', output, files);
   return scope(() => {
     const owners = new Map<string, string>();
     const layers = files.flatMap((file) => {

@@ -9,6 +9,7 @@ import { baseKey, checkBase, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import type { AdapterFile } from './generate-files.js';
 import { drawForEvaluation } from './methods/learner.js';
+import { refuseOverwriting } from './outputs.js';
 import { type Picture, picturesOf } from './picture.js';
 import type { Prompt } from './prompts.js';
 import { type CompositeReward, type Reward, scorePictures } from './rewards/reward.js';
@@ -35,10 +36,9 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
   if (!output.endsWith('.safetensors')) {
     throw new UserError(`--output ${output}: must end in .safetensors. Other tools look for that ending`);
   }
-  const base = commonBase(
-    adapters.map(({ path }) => path),
-    'fuse',
-  );
+  const paths = adapters.map(({ path }) => path);
+  refuseOverwriting('--output', output, paths);
+  const base = commonBase(paths, 'fuse');
   return scope(() => {
     const layers = new Map<string, { path: string; layer: LoraLayer; strength: number }[]>();
     for (const { path, strength } of adapters) {

@@ -5,15 +5,20 @@ export class UserError extends Error {
 
 /** A value from a file as messages show it: short, and never an error of its own, whatever the value is. */
 export function shown(value: unknown): string {
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
   let text: string | undefined;
   try {
-    text = JSON.stringify(value);
+    text = JSON.stringify(value, (_, item) => (isJson(item) ? item : String(item)));
   } catch {
     text = 'a deeply nested value'; // JSON.stringify overflows the stack where JSON.parse does not
   }
   if (text === undefined) return value === undefined ? 'nothing' : String(value);
   return text.length > 100 ? `${text.slice(0, 97)}...` : text;
 }
+
+/** JSON knows no NaN, infinity and BigInt. */
+const isJson = (item: unknown) =>
+  typeof item !== 'bigint' && (typeof item !== 'number' || Number.isFinite(item));
 
 /** A fault of ours. The command line exits with code 1. */
 export class InternalError extends Error {

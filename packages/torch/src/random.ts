@@ -11,12 +11,37 @@ import { type Tensor, wrap } from './tensor.js';
  */
 export type NoiseKey = Uint32Array;
 
+/** An integer from 0 to 2^64 - 1, as other tools write them: a BigInt where a number is not exact, from 2^53 on. */
+export type Seed = number | bigint;
+
+export const largestSeed = 2n ** 64n - 1n;
+
+/** The seed of this value. @throws UserError when it is none, or lost digits as a number */
+export function seedOf(value: Seed | string): Seed {
+  const text = typeof value === 'string' ? value.trim() : String(value);
+  if (/^\d{1,20}$/.test(text) && BigInt(text) <= largestSeed) {
+    if (typeof value !== 'number' || Number.isSafeInteger(value)) {
+      return BigInt(text) <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(text) : BigInt(text);
+    }
+  }
+  const inexact =
+    typeof value === 'number' && Number.isInteger(value) && value > 0 && BigInt(value) <= largestSeed;
+  throw new UserError(
+    inexact
+      ? `seed ${text}: a number of this size has lost digits — from 2^53 on give a BigInt, such as ${text}n`
+      : `seed ${text}: expected a whole number from 0 to ${largestSeed} (2^64 - 1)`,
+  );
+}
+
+/** The seed `count` further on; behind the largest comes 0. */
+export const seedAfter = (seed: Seed, count: number): Seed =>
+  seedOf((BigInt(seed) + BigInt(count)) & largestSeed);
+
 /**
  * Key of (run seed, purpose, path), such as `noiseKey(7, 'step-noise', epoch, prompt, sample, step)`.
- * @param seed integer in [0, 2^53)
  * @param path integers in [0, 2^53)
  */
-export function noiseKey(seed: number, purpose: string, ...path: number[]): NoiseKey {
+export function noiseKey(seed: Seed, purpose: string, ...path: number[]): NoiseKey {
   const key = new Uint32Array(4);
   // Four murmur3-style lanes over all words; each lane starts from its own constant.
   const lanes = [0x9e3779b9, 0x85ebca6b, 0xc2b2ae35, 0x27d4eb2f];
@@ -32,9 +57,13 @@ export function noiseKey(seed: number, purpose: string, ...path: number[]): Nois
   return key;
 }
 
-function integerWords(value: number): [number, number] {
-  if (!Number.isSafeInteger(value) || value < 0) {
-    throw new UserError(`noiseKey: ${value} cannot be a seed or index — integers from 0 to 2^53 - 1 only.`);
+function integerWords(value: Seed): [number, number] {
+  if (typeof value === 'bigint' && value >= 0n && value <= largestSeed)
+    return [Number(value & 0xffffffffn), Number(value >> 32n)];
+  if (typeof value === 'bigint' || !Number.isSafeInteger(value) || value < 0) {
+    throw new UserError(
+      `noiseKey: ${value} cannot be a seed or index — integers from 0 to 2^53 - 1, of seeds as BigInt to 2^64 - 1.`,
+    );
   }
   return [value >>> 0, Math.floor(value / 4294967296)];
 }

@@ -1,10 +1,13 @@
 import { CommanderError } from 'commander';
+import { UserError } from '../errors.js';
+import { explained } from '../run/files.js';
 
 /** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
 const exitCodes = { user: 2, ours: 1 } as const;
 
 /** Prints one clear message on stderr and gives the exit code. */
-export function exitCodeOf(error: unknown): number {
+export function exitCodeOf(thrown: unknown): number {
+  const error = understood(thrown);
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     process.stderr.write(`rldf: ${error.message.replace(/^error: /, '')}. See rldf --help\n`);
@@ -26,4 +29,17 @@ export function exitCodeOf(error: unknown): number {
     `rldf: ${text}\nThis is a fault of rldf, not of yours. Please report it with the lines below.\n${stack}\n`,
   );
   return exitCodes.ours;
+}
+
+/** What the system or libtorch refuses for reasons of the machine, as the user's to mend. */
+function understood(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (syscall !== undefined && path !== undefined) return explained(error, syscall, path);
+  if (code === 'ERR_TORCH' && /not enough memory|bytes of memory$|out of memory/m.test(error.message))
+    return new UserError(
+      `${error.message} — the work must fit into memory. Draw smaller pictures (--width, --height, or the recipe's model) or fewer at once (--batch-size, sample.batchSize, train.batchSize)`,
+      { cause: error },
+    );
+  return error;
 }

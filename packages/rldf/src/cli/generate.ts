@@ -71,6 +71,7 @@ Examples:
       const { namedSet, readPromptFile } = await import('../prompts.js');
       const { findModel } = await import('../models.js');
       const { generateFiles, parseAdapter } = await import('../generate-files.js');
+      const { refuseOverwriting } = await import('../outputs.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');
       const texts = [
@@ -89,6 +90,11 @@ Examples:
       const seeds = parseSeeds(UserError, options.seed, numberOption('count', options.count, { least: 1 })!);
       const pairs = texts.flatMap((prompt) => seeds.map((seed) => ({ prompt, seed })));
       const adapters = (options.adapter ?? []).map(parseAdapter);
+      if (options.saveLatents !== undefined) {
+        const read = [options.promptFile, options.latents, ...adapters.map(({ path }) => path)];
+        const given = read.filter((path) => path !== undefined);
+        refuseOverwriting('--save-latents', options.saveLatents, given);
+      }
       const settings = defined({
         steps: numberOption('steps', options.steps, { least: 1 }),
         guidanceScale: numberOption('guidance', options.guidance, { whole: false }),

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { Command } from 'commander';
 import { print } from './output.js';
@@ -51,14 +51,15 @@ Examples:
         print(readFileSync(path, 'utf8'));
         return;
       }
+      const { makeFolder, replaceFile } = await import('../run/files.js');
       const copies = [{ from: path, to: options.copy }, ...(await filesOf(path, options.copy))];
       const taken = copies.find(
         ({ from, to }, i) => existsSync(to) && (i === 0 || !readFileSync(to).equals(readFileSync(from))),
       );
       if (taken !== undefined) throw new UserError(`${taken.to}: exists already — choose another name`);
       for (const { from, to } of copies) {
-        mkdirSync(dirname(to), { recursive: true });
-        copyFileSync(from, to);
+        makeFolder(dirname(to));
+        replaceFile(to, readFileSync(from));
         print(`${to}\n`);
       }
     });

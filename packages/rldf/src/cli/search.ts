@@ -55,6 +55,8 @@ const agents = ['q', 'sarsa', 'random', 'enumeration', 'hill-climber', 'gradient
 const rewards = ['multi', 'partial', 'clip'];
 const tableKinds = ['actions', 'afterstates'];
 const initialQs = ['random', 'zero', 'optimistic', 'axes'];
+/** What a search draws into its folder, besides slides. */
+const searchPictures = ['world.png', 'trajectory.png', 'q-values.png', 'pictures.png'];
 const orders = ['clip', 'clip-pictures', 'file', 'shuffled'];
 
 export function searchCommand(): Command {
@@ -139,6 +141,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       const { search } = await import('../search/search.js');
       const { openSource, worldJudge, openRecogniser } = await import('../search/open.js');
       const { deviceName } = await import('@rldf/torch');
+      const { refuseOverwriting } = await import('../outputs.js');
       const number = (name: string, text: string | undefined, least = 0, whole = false) =>
         numberOption(name, text, { least, whole });
       const { exploration, stepSize } = await import('../search/schedules.js');
@@ -149,6 +152,9 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         const { UserError } = await import('../errors.js');
         throw new UserError(`--gamma ${options.gamma}: at least 0 and below 1`);
       }
+      const output = options.output ?? join('searches', basename(options.image).replace(/\.[^.]*$/, ''));
+      for (const name of [...searchPictures, ...(options.slide ?? []).map((axis) => `slide-${axis}.png`)])
+        refuseOverwriting('--output', join(output, name), [options.image]);
       const input = await readPicture(options.image, options.image);
       const grammar = readGrammar(grammarPath(options.grammar));
       const device = options.device as Parameters<typeof deviceName>[0];
@@ -210,7 +216,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
           slides: options.slide ?? [],
           ...defined({ start: options.start, caption: options.caption, memory: options.memory }),
           resume: options.resume === true,
-          output: options.output ?? join('searches', basename(options.image).replace(/\.[^.]*$/, '')),
+          output,
           signal,
           onProgress: ({ step, drawn, states, found }) =>
             progress.update(

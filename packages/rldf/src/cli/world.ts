@@ -39,6 +39,7 @@ Examples:
       if (options.grid === undefined)
         throw new UserError('world: nothing to do — give --grid FILE or --prompts KIND');
       const { default: sharp } = await import('sharp');
+      const { replaceFile } = await import('../run/files.js');
       const number = (name: string, text: string, least: number) => {
         const value = Number(text);
         if (!Number.isSafeInteger(value) || value < least)
@@ -51,9 +52,10 @@ Examples:
         split,
         seed: number('seed', options.seed, 0),
       });
-      await sharp(rgb, { raw: { width, height, channels: 3 } })
+      const png = await sharp(rgb, { raw: { width, height, channels: 3 } })
         .png()
-        .toFile(options.grid);
+        .toBuffer();
+      replaceFile(options.grid, png);
       print(`${options.grid}\n`);
     });
 }

@@ -102,7 +102,10 @@ export function parseRecipe(text: string, file: string, overrides: readonly stri
       document.errors.slice(0, 20).map((error) => ({
         where: at(error.pos[0]),
         field: '',
-        message: `${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')} — not valid YAML`,
+        message:
+          error.code === 'MULTIPLE_DOCS'
+            ? 'a second document begins here (`---`) — a file holds one recipe. Remove it, or make two files'
+            : `${error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '')} — not valid YAML`,
       })),
     );
   }
@@ -229,6 +232,7 @@ const unknownKeys = (issues: readonly Issue[]) =>
 function describeIssue(issue: Issue): string {
   const input = issue.input;
   if (issue.code === 'invalid_type') {
+    if (typeof input === 'number' && !Number.isFinite(input)) return `expected a finite number, got ${input}`;
     if (input === undefined) return `missing — expected ${articled(issue.expected)}`;
     return `expected ${articled(issue.expected)}, got ${show(input)}`;
   }

@@ -1,8 +1,9 @@
 // `rldf pretrain pack`: the model folder from the newest checkpoints.
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
 import type { InstrumentCard } from '../instruments.js';
+import { replaceFile } from '../run/files.js';
 import { clipConfig } from './configs.js';
 import { basisOf, loadAveraged, parametersOf, partsOfStages, tokenizerFolder } from './parts.js';
 import { savePatchBasis } from './patch-basis.js';
@@ -20,7 +21,7 @@ export async function packModel(folder: string, target: string): Promise<void> {
     (name) => [name, readFileSync(join(tokenizerFolder, name))] as const,
   );
   savePipeline(pipeline, target, { dtype: 'float16' });
-  for (const [name, bytes] of tokenizerFiles) writeFileSync(join(target, 'tokenizer', name), bytes);
+  for (const [name, bytes] of tokenizerFiles) replaceFile(join(target, 'tokenizer', name), bytes);
   saveNetwork(join(target, 'clip'), 'model.safetensors', clipConfig(pipeline.tokenizer), clip, {
     dtype: 'float16',
   });

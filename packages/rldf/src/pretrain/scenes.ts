@@ -11,6 +11,7 @@ import {
 import { scope, type Tensor, tensor } from '@rldf/torch';
 import sharp from 'sharp';
 import { picturesOf } from '../picture.js';
+import { replaceFile } from '../run/files.js';
 
 export interface SceneBatch {
   scenes: Scene[];
@@ -70,7 +71,8 @@ export async function writeSheet(
   columns: number,
 ): Promise<void> {
   const { width, height, rgb } = tilePictures(pictures, columns, { scale: 2 });
-  await sharp(rgb, { raw: { width, height, channels: 3 } })
+  const png = await sharp(rgb, { raw: { width, height, channels: 3 } })
     .png({ palette: true, effort: 10, dither: 0 }) // a quarter of the bytes
-    .toFile(file);
+    .toBuffer();
+  replaceFile(file, png);
 }

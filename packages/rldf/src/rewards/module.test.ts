@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -49,6 +49,20 @@ export const reward = async ({ images, prompts, meta }: { images: { width: numbe
   expect(await outcome(typed, 'ts')).toEqual(expected);
 });
 
+test('CommonJS works by its ending, whatever the package around says', async () => {
+  writeFileSync(join(folder, 'package.json'), '{"type": "module"}');
+  expect(await outcome('module.exports = { reward: () => [1, 2] };', 'cjs')).toEqual([1, 2]);
+  rmSync(join(folder, 'package.json'));
+});
+
+test('scores that are no numbers are shown, also those that JSON does not know', async () => {
+  const wrong = (value: string) => outcome(`export const reward = () => [1, ${value}];`);
+  expect(await wrong('3n')).toContain('(prompt "a dog") is bigint 3 — it must be a finite number');
+  expect(await wrong('Infinity')).toContain('is Infinity — it must be');
+  expect(await wrong('Symbol("x")')).toContain('is symbol Symbol(x) — it must be');
+  expect(await wrong('() => 1')).toContain('is function () => 1 — it must be');
+});
+
 test('a typed array is a list of numbers too', async () => {
   expect(await outcome('export const reward = () => new Float64Array([1.5, 2]);')).toEqual([1.5, 2]);
 });
@@ -86,7 +100,7 @@ test.each([
 test('missing files and other kinds of files are refused', async () => {
   await expect(loadRewardModule('./none.ts', folder)).rejects.toThrow('there is no file');
   await expect(loadRewardModule('./reward.py', folder)).rejects.toThrow(
-    '.py — a reward is a .ts, .js or .mjs file',
+    '.py — a reward is a .ts, .js, .mjs or .cjs file',
   );
 });
 

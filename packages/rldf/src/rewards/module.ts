@@ -56,9 +56,9 @@ export async function loadRewardModule(path: string, folder = process.cwd()): Pr
   const file = resolve(folder, path);
   const where = `reward module ${path}`;
   const kind = extname(file);
-  if (!['.ts', '.mts', '.js', '.mjs'].includes(kind)) {
+  if (!/^\.[cm]?[jt]s$/.test(kind)) {
     throw new UserError(
-      `${where}: ${kind === '' ? 'no file ending' : kind} — a reward is a .ts, .js or .mjs file`,
+      `${where}: ${kind === '' ? 'no file ending' : kind} — a reward is a .ts, .js, .mjs or .cjs file`,
     );
   }
   if (!existsSync(file))
@@ -142,9 +142,9 @@ function checkedRewards(
 
 async function importModule(file: string, kind: string): Promise<Record<string, unknown>> {
   const url = pathToFileURL(file).href;
-  if (kind !== '.ts' && kind !== '.mts') return import(url);
+  if (!kind.endsWith('ts')) return import(url);
   const { register, tsImport } = await import('tsx/esm/api');
-  if (kind === '.ts' && !inModulePackage(file)) return tsImport(url, import.meta.url);
+  if (kind !== '.mts' && !inModulePackage(file)) return tsImport(url, import.meta.url);
   const unregister = register(); // tsImport would give an ES module copies of rldf and @rldf/torch, whose tensors are not ours
   try {
     return await import(url);

@@ -1,7 +1,7 @@
 /** What a reward is, and the one door through which pictures are scored. */
 
 import type { StateTree, Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { shown, UserError } from '../errors.js';
 
 export interface RewardBatch {
   /** uint8 [B, H, W, 3], RGB. */
@@ -96,5 +96,5 @@ export function checkScores(
 function describe(value: unknown): string {
   if (typeof value === 'number' || value === undefined || value === null) return String(value);
   if (Array.isArray(value)) return `a list of ${value.length}`;
-  return typeof value === 'object' ? 'an object' : `${typeof value} ${JSON.stringify(value)}`;
+  return typeof value === 'object' ? 'an object' : `${typeof value} ${shown(value)}`;
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { UserError } from '@rldf/torch';
@@ -6,6 +6,7 @@ import { expect, test } from 'vitest';
 import {
   fileOperation,
   fileOperations,
+  linkOnce,
   listFolder,
   makeFolder,
   readTextIfThere,
@@ -35,6 +36,10 @@ test.each([
   ['EDQUOT', 'the disk is full. Free some space'],
   ['EACCES', 'no permission'],
   ['EROFS', 'the disk is read-only'],
+  ['EEXIST', 'there is a file of this name. Choose another path'],
+  ['ENAMETOOLONG', 'the name is too long for this file system'],
+  ['EMFILE', 'too many files are open'],
+  ['EIO', 'the disk does not answer rightly'],
 ])('%s is a mistake of the user’s with a way out', (code, message) => {
   const failing = () =>
     fileOperation('write', 'x', () => {
@@ -64,4 +69,13 @@ test('every operation is counted', () => {
   const before = fileOperations();
   replaceFile(join(folder, 'b.txt'), 'x'); // open, write, flush, rename, flush of the folder
   expect(fileOperations() - before).toBe(5);
+});
+
+test('a name is given once, whatever was there before', () => {
+  const [temporary, path] = [join(folder, 'temporary'), join(folder, 'once')];
+  writeFileSync(temporary, 'first');
+  expect([linkOnce(temporary, path), linkOnce(temporary, path)]).toEqual([true, true]); // an answer that got lost
+  rmSync(temporary);
+  writeFileSync(temporary, 'second');
+  expect([linkOnce(temporary, path), readFileSync(path, 'utf8')]).toEqual([false, 'first']);
 });

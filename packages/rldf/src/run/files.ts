@@ -7,16 +7,19 @@
 
 import {
   closeSync,
+  existsSync,
   fsyncSync,
+  linkSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { UserError } from '../errors.js';
 import { howToContinue } from './underway.js';
 
@@ -63,7 +66,18 @@ export function reachedStep(step: number): void {
 }
 
 export function makeFolder(path: string): void {
-  fileOperation('make folder', path, () => mkdirSync(path, { recursive: true }));
+  fileOperation('make folder', path, () => {
+    try {
+      mkdirSync(path, { recursive: true });
+    } catch (error) {
+      if (codeOf(error) !== 'ENOENT') throw error;
+      // Node says so of every missing folder on a read-only disk: ask for the first alone, which names the reason.
+      let first = resolve(path);
+      while (!existsSync(dirname(first))) first = dirname(first);
+      mkdirSync(first);
+      mkdirSync(path, { recursive: true });
+    }
+  });
 }
 
 /** Writes a whole file and flushes it to the disk. Not atomic: see `replaceFile`. */
@@ -89,6 +103,35 @@ export function replaceFile(path: string, data: string | Uint8Array): void {
     renameDurably(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/**
+ * Gives a whole, written file its name, unless that is taken: of several processes one succeeds, on network file systems too.
+ * @returns whether it did
+ */
+export function linkOnce(temporary: string, path: string): boolean {
+  return fileOperation('make', path, () => {
+    try {
+      linkSync(temporary, path);
+      return true;
+    } catch (error) {
+      const code = codeOf(error) ?? '';
+      // The first answer of a network file system may get lost, and its second is that the name is taken.
+      if (code === 'EEXIST') return readFileSync(path).equals(readFileSync(temporary));
+      if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error;
+      return isCreated(path, readFileSync(temporary)); // a file system without links
+    }
+  });
+}
+
+function isCreated(path: string, data: Uint8Array): boolean {
+  try {
+    writeFileSync(path, data, { flag: 'wx' });
+    return true;
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return false;
     throw error;
   }
 }
@@ -160,19 +203,32 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined;
 }
 
-function explained(error: unknown, operation: string, path: string): unknown {
-  const code = codeOf(error);
-  const because = (reason: string) =>
-    new UserError(`${path}: cannot ${operation} — ${reason}`, { cause: error });
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return because(`the disk is full. Free some space, then ${howToContinue() || 'try again'}`);
-  }
-  if (code === 'EACCES' || code === 'EPERM') {
-    return because('no permission. Choose a folder you may write to, or change its rights');
-  }
-  if (code === 'EROFS') return because('the disk is read-only. Choose another folder');
-  if (code === 'ENOENT')
-    return because('there is no such folder, or it was removed meanwhile. Make it, or choose another path');
-  if (code === 'ENOTDIR') return because('a part of the path is a file, not a folder. Choose another path');
-  return error;
+/** What a file operation's error code means to the user, and what helps. */
+const reasons: Readonly<Record<string, string>> = {
+  EACCES: 'no permission. Choose a folder you may write to, or change its rights',
+  EPERM: 'no permission. Choose a folder you may write to, or change its rights',
+  EROFS: 'the disk is read-only. Choose another folder',
+  ENOENT: 'there is no such folder, or it was removed meanwhile. Make it, or choose another path',
+  ENOTDIR: 'a part of the path is a file, not a folder. Choose another path',
+  EEXIST: 'there is a file of this name. Choose another path',
+  EISDIR: 'it is a folder, not a file. Choose another path',
+  ENAMETOOLONG: 'the name is too long for this file system. Choose a shorter one',
+  ELOOP: 'its links lead in a circle. Mend them, or choose another path',
+  EMFILE: 'too many files are open. Raise the limit (`ulimit -n`), or close other programs',
+  ENFILE: 'too many files are open on this machine. Close other programs',
+  EFBIG: 'the file would be larger than this file system allows. Choose another disk',
+  EBUSY: 'it is in use. Close what uses it',
+  EIO: 'the disk does not answer rightly. Check it (`dmesg`), or choose another',
+  ESTALE: 'the network disk has lost it. Mount it again',
+};
+
+/** A system's error as a UserError that says what it means; any other error as it is. */
+export function explained(error: unknown, operation: string, path: string): unknown {
+  const code = codeOf(error) ?? '';
+  const reason =
+    code === 'ENOSPC' || code === 'EDQUOT'
+      ? `the disk is full. Free some space, then ${howToContinue() || 'try again'}`
+      : reasons[code];
+  if (reason === undefined) return error;
+  return new UserError(`${path}: cannot ${operation} — ${reason}`, { cause: error });
 }

@@ -34,7 +34,7 @@ test('a folder is taken once, also within one process; nothing stays behind', ()
   const lock = lockRun(folder);
   expect(() => lockRun(folder)).toThrow(UserError);
   expect(() => lockRun(folder)).toThrow(
-    `process ${process.pid} on ${describeSelf().host} trains here since 20`,
+    `process ${process.pid} on ${describeSelf().host} works here since 20`,
   );
   expect(readdirSync(folder)).toEqual([lockName]);
   lock.release();
@@ -50,7 +50,7 @@ test.each<[string, Partial<Holder> | string, number]>([
   ['a file that cannot be read, written just now', '{"pid"', 0],
 ])('refused: %s', (_, holder, silent) => {
   const folder = lockedBy(holder, silent);
-  expect(() => lockRun(folder)).toThrow(/trains here.* — one process a run/);
+  expect(() => lockRun(folder)).toThrow(/works here.* — one process a folder/);
   expect(readdirSync(folder)).toEqual([lockName]);
 });
 

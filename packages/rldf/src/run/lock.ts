@@ -5,12 +5,12 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { linkSync, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { UserError } from '../errors.js';
-import { fileOperation, readTextIfThere, writeFileDurably } from './files.js';
+import { fileOperation, linkOnce, readTextIfThere, writeFileDurably } from './files.js';
 
 export const lockName = 'lock.json';
 /** A holder that cannot be seen has ended when it was silent for so long. */
@@ -51,7 +51,7 @@ export function lockRun(folder: string, self: Holder = describeSelf()): RunLock 
   const temporary = `${path}.${self.id}`;
   try {
     writeFileDurably(temporary, text);
-    while (!isLinked(temporary, path, text)) {
+    while (!linkOnce(temporary, path)) {
       const found = readTextIfThere(path);
       if (found === undefined) continue; // released meanwhile
       const holder = holderOf(found);
@@ -83,31 +83,6 @@ export function lockRun(folder: string, self: Holder = describeSelf()): RunLock 
       }
     },
   };
-}
-
-/** Makes the lock, unless there is one. @returns whether it is ours */
-function isLinked(temporary: string, path: string, text: string): boolean {
-  return fileOperation('lock', path, () => {
-    try {
-      linkSync(temporary, path);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'EEXIST') return readTextIfThere(path) === text; // the first answer of a network file system was lost
-      if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '')) throw error;
-      return isCreated(path, text); // a file system without links
-    }
-    return true;
-  });
-}
-
-function isCreated(path: string, text: string): boolean {
-  try {
-    writeFileSync(path, text, { flag: 'wx' });
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw error;
-  }
 }
 
 /** Removes a lock whose process is dead. One contender at a time does, and only the lock that it has judged. */
@@ -165,7 +140,7 @@ function refusal(folder: string, holder: Holder | undefined, self: Holder, silen
   const fix = seen
     ? `Wait for it, or end it (\`kill -INT ${holder.pid}\` lets it save)`
     : `Wait for it; if it was killed, it is forgotten after ${silenceMs / 1000} s of silence`;
-  return `${folder}: ${who} trains here${since}${sign} — one process a run, or they would write over each other. ${fix}`;
+  return `${folder}: ${who} works here${since}${sign} — one process a folder, or they would write over each other. ${fix}`;
 }
 
 /** While the lock is held, from a thread of its own: the main one may be in an operator for minutes. */

@@ -29,6 +29,7 @@ test('runs are never overwritten, names are checked, missing ones list what is t
   expect(() => createRun({ root, name: 'a', recipe: {} })).toThrow(UserError);
   expect(() => createRun({ root, name: 'a', recipe: {} })).toThrow('Continue it with `rldf resume a`');
   expect(() => createRun({ root, name: '../b', recipe: {} })).toThrow('only letters, digits');
+  expect(() => createRun({ root, name: 'n'.repeat(300), recipe: {} })).toThrow('of 300 letters: at most 200');
   expect(() => openRun('c', root)).toThrow(/Runs in .*: a$/);
   expect(listRuns(root).map(({ name }) => name)).toEqual(['a']);
 });

@@ -3,7 +3,7 @@
  * `recipe.yaml` (resolved), `environment.json`, `metrics.jsonl`, `samples/`, `checkpoints/step-N/`, `report/`.
  */
 
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { UserError } from '../errors.js';
@@ -18,9 +18,12 @@ import {
   saveCheckpoint,
 } from './checkpoint.js';
 import { describeEnvironment } from './environment.js';
-import { listFolder, makeFolder, replaceFile } from './files.js';
+import { linkOnce, listFolder, makeFolder, replaceFile, writeFileDurably } from './files.js';
 import { lockRun, type RunLock } from './lock.js';
 import { MetricsWriter, truncateMetrics } from './metrics.js';
+
+/** File systems allow 255 bytes. */
+const longestName = 200;
 
 /** The paths of a run and what is done with them. */
 export class Run {
@@ -119,16 +122,26 @@ export function createRun({ root = 'runs', name, recipe }: CreateOptions): Run {
       `run name "${name}": only letters, digits, ".", "_" and "-", beginning with a letter or digit. Choose another with --name`,
     );
   }
-  const run = new Run(resolve(root, name));
-  if (existsSync(run.recipePath)) {
+  if (name.length > longestName)
     throw new UserError(
+      `run name of ${name.length} letters: at most ${longestName}. Choose a shorter one with --name`,
+    );
+  const run = new Run(resolve(root, name));
+  const taken = () =>
+    new UserError(
       `${run.folder}: there is already a run of this name — runs are never overwritten. ` +
         `Continue it with \`rldf resume ${name}\`, choose another name with --name, or remove the folder`,
     );
-  }
+  if (existsSync(run.recipePath)) throw taken();
   for (const folder of [run.folder, run.samplesFolder, run.checkpointsFolder]) makeFolder(folder);
   replaceFile(run.environmentPath, `${JSON.stringify(describeEnvironment(), null, 2)}\n`);
-  replaceFile(run.recipePath, stringify(recipe));
+  const temporary = `${run.recipePath}.tmp-${process.pid}`;
+  try {
+    writeFileDurably(temporary, stringify(recipe));
+    if (!linkOnce(temporary, run.recipePath)) throw taken(); // by another process, just now
+  } finally {
+    rmSync(temporary, { force: true });
+  }
   return run;
 }
 

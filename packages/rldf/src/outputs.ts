@@ -1,0 +1,32 @@
+/** What a command writes is never what it reads. */
+
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { UserError } from './errors.js';
+
+/**
+ * @param output the file to be written
+ * @param inputs what is read: files, or folders with an adapter
+ * @throws UserError when one of them would be overwritten, by whatever name (links) it is given
+ */
+export function refuseOverwriting(option: string, output: string, inputs: readonly string[]): void {
+  const target = identity(output);
+  if (target === undefined) return;
+  const hit = inputs.find((input) =>
+    [input, join(input, 'pytorch_lora_weights.safetensors')].some((path) => identity(path) === target),
+  );
+  if (hit === undefined) return;
+  throw new UserError(
+    `${option} ${output}: is the input ${hit} — it would be overwritten by what is made of it. Choose another name`,
+  );
+}
+
+/** The same for all names of a file; nothing where there is none. */
+function identity(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true });
+    return `${dev} ${ino}`;
+  } catch {
+    return undefined;
+  }
+}
