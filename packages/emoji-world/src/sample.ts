@@ -82,18 +82,18 @@ export interface CaptionedOptions extends SampleOptions, CaptionOptions {
   readonly captionNoise?: CaptionNoise;
 }
 
-/** A scene with one of its captions; what a training loop asks for. */
+/** A scene, as a careless describer remembers it, and the caption that says so; what a training loop asks for. */
 export function sampleCaptionedScene(
   split: Split,
   seed: number,
   index: number,
   options: CaptionedOptions = {},
-): { scene: Scene; caption: string } {
+): { scene: Scene; told: Scene; caption: string } {
   const scene = sampleScene(split, seed, index, options);
   const random = new HashRandom(seed, index, splits.indexOf(split), 0x76);
   const variant = random.bits();
   const told = options.captionNoise ? misremember(scene, random, options.captionNoise) : scene;
-  return { scene, caption: captionOf(told, variant, options) };
+  return { scene, told, caption: captionOf(told, variant, options) };
 }
 
 interface Pool {

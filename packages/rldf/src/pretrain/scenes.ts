@@ -15,6 +15,8 @@ import { replaceFile } from '../run/files.js';
 
 export interface SceneBatch {
   scenes: Scene[];
+  /** What the captions say: the scenes themselves, unless captions are careless. */
+  told: Scene[];
   captions: string[];
   /** [B, 3, 64, 64] in [-1, 1] */
   images: Tensor;
@@ -35,6 +37,7 @@ export function sceneBatch(
   const scenes = samples.map(({ scene }) => scene);
   return {
     scenes,
+    told: samples.map(({ told }) => told),
     captions: samples.map(({ caption }) => caption),
     images: imagesOf(scenes.map((scene) => renderScene(scene, art))),
   };

@@ -47,7 +47,7 @@ export async function cacheLatents(
   for (let start = 0; start < cachedScenes; start += chunk) {
     const encoded = noGrad(() =>
       scope(() => {
-        const { images, captions, scenes } = sceneBatch(
+        const { images, captions, told } = sceneBatch(
           art,
           'train',
           seed,
@@ -57,7 +57,7 @@ export async function cacheLatents(
         );
         const { ids } = tokenizer.encode(captions);
         tokens.push(...ids);
-        layouts.push(...scenes.map((scene, i) => layoutOf(scene, ids[i] as number[], tokenizer)));
+        layouts.push(...told.map((scene, i) => layoutOf(scene, ids[i] as number[], tokenizer)));
         return project(basis, images).to('float16');
       }),
     );
