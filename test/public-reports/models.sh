@@ -15,3 +15,122 @@ row_3_alphas_by_the_end_of_a_name() {
   expect_code 0
   expect_same alphas "$(alphas z.safetensors)" '16 16'
 }
+
+row_3_alphas_by_regular_expressions() {
+  rldf export "$inputs/alpha-regex.safetensors" --format kohya --output z.safetensors
+  expect_code 0
+  expect_same alphas "$(alphas z.safetensors)" '16 16'
+}
+
+# A folder as PEFT saves it, with FIELDS of its config.
+peft_folder() {
+  mkdir -p peft
+  cp "$inputs/peft-prefix.safetensors" peft/adapter_model.safetensors
+  printf '{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["to_q", "to_k"]%s}' "$1" >peft/adapter_config.json
+}
+
+row_3_alphas_and_ranks_in_a_folder_of_PEFT() {
+  peft_folder ', "alpha_pattern": {"attn1\\.to_[qk]": 16}, "rank_pattern": {".*to_q": 2}'
+  rldf export peft --format kohya --output z.safetensors
+  expect_code 0
+  expect_same alphas "$(alphas z.safetensors)" '16 16'
+  peft_folder ', "rank_pattern": {".*to_q": 4}'
+  rldf export peft --format kohya --output z.safetensors
+  expect_refusal 'the rank of down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q is 4 — its matrices have rank 2'
+}
+
+row_6_NaN_in_an_adapter_is_refused_by_name() {
+  local nan=$inputs/nan-lora.safetensors said='attn1.to_k.lora_B.weight'
+  said=$(node -e '
+    const file = require("node:fs").readFileSync(process.argv[1]);
+    const end = 8 + Number(file.readBigUInt64LE());
+    for (const [name, { data_offsets: [from, to] = [0, 0] }] of Object.entries(JSON.parse(file.subarray(8, end).toString())))
+      for (let i = from; i < to; i += 4) if (!Number.isFinite(file.readFloatLE(end + i))) { console.log(name); process.exit(); }' "$nan")
+  rldf generate 'a cat' --steps 2 --adapter "$nan"
+  expect_refusal "tensor $said" 'holds NaN or infinity'
+  [ ! -e pictures/0000.png ] || fail 'a picture was drawn'
+  rldf export "$nan" --format kohya --output z.safetensors
+  expect_refusal "tensor $said" 'holds NaN or infinity'
+  rldf fuse "$nan:0.5" --output z.safetensors
+  expect_refusal "tensor $said" 'holds NaN or infinity'
+  [ ! -e z.safetensors ] || fail 'a file was written'
+  rldf eval emoji --suite clip --max-prompts 1 --pictures 1 --steps 1 --adapter "$nan"
+  expect_refusal "tensor $said" 'holds NaN or infinity'
+}
+
+row_11_an_adapter_that_is_no_safetensors_file() {
+  rldf generate a --adapter "$inputs/not-safetensors.bin"
+  expect_refusal 'not-safetensors.bin: is no .safetensors file'
+}
+
+# The adapter changes the picture, and the same adapter under diffusers' names changes it alike.
+draws_as_exported() {
+  rldf generate 'a cat' --steps 2 --output none
+  expect_code 0
+  rldf generate 'a cat' --steps 2 --output own --adapter "$1"
+  expect_code 0
+  rldf export "$1" --format diffusers --output diffusers.safetensors
+  expect_code 0
+  rldf generate 'a cat' --steps 2 --output exported --adapter diffusers.safetensors
+  expect_code 0
+  expect_same 'pixels under own names and as exported' "$(pixels own/0000.png)" "$(pixels exported/0000.png)"
+  expect_other 'pixels with and without the adapter' "$(pixels own/0000.png)" "$(pixels none/0000.png)"
+}
+row_13_the_names_of_PEFT_load() { draws_as_exported "$inputs/peft-prefix.safetensors"; }
+row_13_the_names_of_LDM_load() { draws_as_exported "$inputs/sgm-names.safetensors"; }
+row_13_a_folder_of_PEFT_loads() {
+  peft_folder ', "alpha_pattern": {"attn1\\.to_[qk]": 16}'
+  draws_as_exported peft
+}
+row_13_other_kinds_of_adapters_are_refused_by_name() {
+  peft_folder ', "use_dora": true'
+  rldf generate a --steps 2 --adapter peft
+  expect_refusal 'use_dora is true — DoRA'
+  local kind
+  for kind in 'DoRA dora_scale' 'LoHa hada_w1_a' 'LoKr lokr_w1'; do
+    tensor "${kind#* }.safetensors" F32 "lora_unet_conv_in.${kind#* }"
+    rldf generate a --steps 2 --adapter "${kind#* }.safetensors"
+    expect_refusal "belongs to a ${kind% *}"
+  done
+}
+
+# tensor FILE DTYPE NAME: a safetensors file of one tensor [1, 1] that is zero.
+tensor() {
+  node -e '
+    const [file, dtype, name] = process.argv.slice(1);
+    const size = { F32: 4, I64: 8, I32: 4, BOOL: 1 }[dtype];
+    const header = Buffer.from(JSON.stringify({ [name]: { dtype, shape: [1, 1], data_offsets: [0, size] } }));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    require("node:fs").writeFileSync(file, Buffer.concat([length, header, Buffer.alloc(size)]))' "$@"
+}
+
+row_18_whole_numbers_in_an_adapter_are_refused() {
+  local dtype
+  for dtype in I64 I32 BOOL; do
+    tensor "$dtype.safetensors" "$dtype" unet.conv_in.lora_A.weight
+    rldf generate a --steps 2 --adapter "$dtype.safetensors"
+    expect_refusal 'tensor unet.conv_in.lora_A.weight is' 'floating-point'
+  done
+}
+
+row_18_whole_numbers_in_a_U_Net_are_refused() {
+  cp -r "$model" whole
+  rm -r whole/clip
+  # every half as the two bytes that it is
+  node -e '
+    const fs = require("node:fs");
+    const path = "whole/unet/diffusion_pytorch_model.safetensors";
+    const file = fs.readFileSync(path);
+    const end = 8 + Number(file.readBigUInt64LE());
+    const entries = JSON.parse(file.subarray(8, end).toString());
+    for (const entry of Object.values(entries))
+      if (entry.dtype === "F16") Object.assign(entry, { dtype: "U8", shape: [...entry.shape, 2] });
+    const header = Buffer.from(JSON.stringify(entries));
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(header.length));
+    fs.rmSync(path);
+    fs.writeFileSync(path, Buffer.concat([length, header, file.subarray(end)]))'
+  rldf generate a --steps 2 --model whole
+  expect_refusal 'diffusion_pytorch_model.safetensors: tensor "' 'is uint8 — weights are floating-point numbers'
+}

@@ -46,13 +46,14 @@ expect_same() { [ "$2" = "$3" ] || fail "$1: $2, not $3"; }
 expect_other() { [ "$2" != "$3" ] || fail "$1: both are $2"; }
 # Pixels of PNG files, as one hash: what is written beside them does not count.
 pixels() {
+  local folder=$PWD
   (cd "$root" && node -e '
     const sharp = require("sharp");
     const hash = require("node:crypto").createHash("sha256");
     (async () => {
       for (const file of process.argv.slice(1)) hash.update(await sharp(file).raw().toBuffer());
       console.log(hash.digest("hex").slice(0, 16));
-    })()' "${@/#/$PWD/}")
+    })()' "${@/#/$folder/}")
 }
 # What a PNG says of a setting, such as `scheduler`.
 setting() { grep -ao "\"$2\":\"[^\"]*\"" "$1" | head -1 | cut -d'"' -f4; }

@@ -1,5 +1,5 @@
 import { compare, type Difference, Golden, type Output } from './golden.js';
-import { kohyaDifferences, loraDifferences } from './lora.js';
+import { kohyaDifferences, loraDifferences, peftDifferences } from './lora.js';
 import * as networks from './networks.js';
 import { pipelineDifferences, pipelineRuns } from './pipeline.js';
 import { ddimTableDifferences, schedulerNames, schedulerTrajectory } from './schedulers.js';
@@ -75,6 +75,7 @@ export function parityCases(): ParityCase[] {
     networkCase('resnet-18', networks.resnet18),
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
+    { name: 'lora-peft', tolerance: SINGLE, run: peftDifferences },
     ...pipelineCases(),
   ];
 }

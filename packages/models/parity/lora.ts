@@ -14,18 +14,19 @@ function load(): { golden: Golden; pipeline: Pipeline } {
   return { golden, pipeline: loadPipeline(join(goldenFolder, golden.json.folder as string)) };
 }
 
-/** Difference of both networks' outputs from those of the golden, of the given adapter strength. */
+/** Difference of both networks' outputs from those of a golden (`answers`), of the given adapter strength. */
 function outputs(
   golden: Golden,
   { unet, textEncoder }: Pipeline,
   suffix: string,
   note: string,
+  answers = golden,
 ): Difference[] {
   const sample = unet.forward(golden.input('latents'), golden.input('timesteps'), {
     hiddenStates: golden.input('hidden_states'),
   });
   const { lastHiddenState } = textEncoder.forward(golden.input('input_ids'));
-  const expected = (part: string) => numbers(golden.tensor(`outputs.${part}_${suffix}`));
+  const expected = (part: string) => numbers(answers.tensor(`outputs.${part}_${suffix}`));
   return [
     { name: `unet ${note}`, error: relativeError(numbers(sample), expected('unet')) },
     { name: `text encoder ${note}`, error: relativeError(numbers(lastHiddenState), expected('text')) },
@@ -93,4 +94,14 @@ export function kohyaDifferences(): Difference[] {
   const { golden, pipeline } = load();
   loadLora(join(goldenFolder, 'lora-kohya.safetensors'), pipeline.parameters);
   return outputs(golden, pipeline, '1.0', 'at strength 1');
+}
+
+/** Folders as PEFT saves them, with patterns of ranks and alphas and rsLoRA. */
+export function peftDifferences(): Difference[] {
+  const { golden, pipeline } = load();
+  const expected = new Golden('lora-peft-outputs');
+  for (const part of ['unet', 'text_encoder']) {
+    loadLora(join(goldenFolder, 'lora-peft', part), pipeline.parameters);
+  }
+  return outputs(golden, pipeline, '1.0', 'of PEFT’s folder', expected);
 }

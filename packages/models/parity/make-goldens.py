@@ -20,13 +20,13 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from reference import classifier, clip, networks, pipeline, schedulers, tokenizer  # noqa: E402
+from reference import adapters, classifier, clip, networks, pipeline, schedulers, tokenizer  # noqa: E402
 from reference.common import OUT  # noqa: E402
 
 GOLDENS = {
     "clip-text": clip.clip_text, "clip-vision": clip.clip_vision, "clip-model": clip.clip_model,
     "unet": networks.unet, "vae": networks.vae, "schedulers": schedulers.schedulers,
-    "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "lora": pipeline.lora, "resnet": classifier.resnet,
+    "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "lora": pipeline.lora, "adapters": adapters.adapters, "resnet": classifier.resnet,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ const SPACING = 'models/src/schedulers/timestep-spacing.ts';
 const SCHEDULE = 'models/src/schedulers/noise-schedule.ts';
 const TOKENIZER = 'models/src/clip-tokenizer.ts';
 const LORA = 'models/src/lora.ts';
+const LORA_CONFIG = 'models/src/lora-config.ts';
 const LORA_FILES = 'models/src/lora-files.ts';
 const PIPELINE = 'models/src/pipeline.ts';
 const LAYERS = 'torch/src/nn/layers.ts';
@@ -185,16 +186,30 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'lora-ignores-alpha-in-metadata',
     file: LORA_FILES,
-    find: 'layer.alpha ?? configAlpha(file, config, part, path, rank)',
+    find: 'layer.alpha ?? configAlpha(configs, part, path, rank)',
     replace: 'layer.alpha ?? rank',
     cases: ['lora-diffusers'],
   },
   {
     name: 'lora-ignores-alpha-of-kohya',
     file: LORA_FILES,
-    find: 'layer.alpha ?? configAlpha(file, config, part, path, rank)',
-    replace: 'configAlpha(file, config, part, path, rank)',
+    find: 'layer.alpha ?? configAlpha(configs, part, path, rank)',
+    replace: 'configAlpha(configs, part, path, rank)',
     cases: ['lora-kohya'],
+  },
+  {
+    name: 'peft-patterns-are-ends-of-names',
+    file: LORA_CONFIG,
+    find: 'fits(where, key, pattern, names)) return value',
+    replace: 'names.some((name) => name.endsWith(pattern))) return value',
+    cases: ['lora-peft'],
+  },
+  {
+    name: 'rslora-ignored',
+    file: LORA_CONFIG,
+    find: 'alpha * Math.sqrt(rank)',
+    replace: 'alpha',
+    cases: ['lora-peft'],
   },
   {
     name: 'guidance-halves-swapped',

@@ -50,6 +50,7 @@ export {
   UNET_ATTENTION,
 } from './lora.js';
 export {
+  adapterFile,
   type LoraFormat,
   type LoraLayer,
   type LoraNetworks,

@@ -1,7 +1,9 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import {
   type DType,
+  firstNonFinite,
+  isFloating,
   keep,
   type Parameters,
   readSafetensors,
@@ -12,7 +14,9 @@ import {
   writeSafetensors,
 } from '@rldf/torch';
 import { adaptable, branchShapes, LoraAdapter, type LoraModule } from './lora.js';
-import { fromKohyaName, kohyaMetadata, kohyaTensors } from './lora-kohya.js';
+import { configAlpha, PEFT_WEIGHTS, peftConfigs } from './lora-config.js';
+import { kohyaMetadata, kohyaTensors } from './lora-kohya.js';
+import { type LoraPlace, PREFIXES, placeOf, refuseOtherKinds } from './lora-names.js';
 
 /** Adapters of the two networks that can have one. */
 export interface LoraPair {
@@ -47,7 +51,6 @@ export interface LoraLayer {
 export type LoraFormat = 'diffusers' | 'kohya';
 
 const FILE = 'pytorch_lora_weights.safetensors';
-const PREFIXES: { readonly [part in LoraPart]: string } = { unet: 'unet', textEncoder: 'text_encoder' };
 const PARTS: readonly LoraPart[] = ['unet', 'textEncoder'];
 
 /**
@@ -77,7 +80,7 @@ export function writeLora(
   layers: readonly LoraLayer[],
   options: { dtype?: DType; metadata?: { [key: string]: string }; format?: LoraFormat } = {},
 ): string {
-  const file = lorafile(path);
+  const file = path.endsWith('.safetensors') ? path : join(path, FILE);
   mkdirSync(dirname(file), { recursive: true });
   scope(() => {
     const ready = layers.map((layer) => {
@@ -98,22 +101,59 @@ export function writeLora(
 }
 
 /**
- * Reads the layers of a file in any of the known layouts: PEFT's, diffusers' (new and old names) and kohya's.
- *
- * @param path a file, or a folder with `pytorch_lora_weights.safetensors`
- * @throws UserError when a tensor belongs to no LoRA that is known, or one of two matrices is missing
+ * The file of an adapter given by file or folder: in a folder diffusers' `pytorch_lora_weights.safetensors`, PEFT's
+ * `adapter_model.safetensors`, or the only safetensors file.
+ * @throws UserError for what is neither
  */
-export function readLora(path: string): LoraLayer[] {
-  const file = lorafile(path);
+export function adapterFile(path: string): string {
+  if (path.endsWith('.safetensors')) return path;
+  if (!existsSync(path)) {
+    throw new UserError(`adapter ${path}: there is no such file or folder — check the path.`);
+  }
+  if (!statSync(path).isDirectory()) {
+    throw new UserError(
+      `adapter ${path}: is no .safetensors file — adapters are read from safetensors only; others (.bin, .pt, .ckpt) are ` +
+        'pickles, which can run code. Convert it to safetensors.',
+    );
+  }
+  const names = readdirSync(path).filter((name) => name.endsWith('.safetensors'));
+  const name = [FILE, PEFT_WEIGHTS].find((name) => names.includes(name)) ?? names[0];
+  if (name !== undefined && (name === FILE || name === PEFT_WEIGHTS || names.length === 1))
+    return join(path, name);
+  throw new UserError(
+    `adapter ${path}: ${names.length === 0 ? 'the folder holds no safetensors file' : `the folder holds ${names.sort().join(', ')}`} — ` +
+      `one is needed, or ${FILE}, or ${PEFT_WEIGHTS}. Name the file.`,
+  );
+}
+
+export interface ReadLoraOptions {
+  /** Residual blocks on each level of the U-Net, by which LDM's names count; 2 in Stable Diffusion. */
+  layersPerBlock?: number;
+}
+
+/**
+ * Reads the layers of a file in any of the known layouts: PEFT's, diffusers' (new and old names) and kohya's, also with LDM's
+ * names of blocks.
+ *
+ * @param path as of `adapterFile`
+ * @throws UserError when a tensor belongs to no LoRA that is known, one of two matrices is missing, or a number is not finite
+ */
+export function readLora(path: string, { layersPerBlock = 2 }: ReadLoraOptions = {}): LoraLayer[] {
+  const file = adapterFile(path);
   return scope(() => {
     const { tensors, metadata } = readSafetensors(file);
-    const config = parseConfig(file, metadata.lora_adapter_metadata);
+    for (const name of tensors.keys()) refuseOtherKinds(file, name);
+    const configs = peftConfigs(file, metadata);
     const found = new Map<string, Partial<LoraLayer> & { part: LoraPart; path: string }>();
-    for (const [name, tensor] of tensors) {
-      const { part, path, key } = placeOf(file, name);
+    for (const [name, tensor, { part, path, key }] of placed(file, tensors, layersPerBlock)) {
       const layer = found.get(`${part} ${path}`) ?? { part, path };
+      if (layer[key] !== undefined) {
+        throw new UserError(
+          `${file}: tensor ${name} — layer ${path} has two of it under different names. Save the adapter again.`,
+        );
+      }
       if (key === 'alpha') layer.alpha = tensor.numel === 1 ? tensor.item() : Number.NaN;
-      else layer[key] = tensor;
+      else layer[key] = matrix(file, name, tensor);
       found.set(`${part} ${path}`, layer);
     }
     if (found.size === 0) {
@@ -121,7 +161,7 @@ export function readLora(path: string): LoraLayer[] {
         `${file}: no adapter for the U-Net or the text encoder — nothing to load. Use a LoRA file.`,
       );
     }
-    return [...found.values()].map((layer): LoraLayer => {
+    const layers = [...found.values()].map((layer): LoraLayer => {
       const { part, path, down, up } = layer;
       if (!down || !up) {
         throw new UserError(
@@ -129,25 +169,60 @@ export function readLora(path: string): LoraLayer[] {
         );
       }
       const rank = down.shape[0] ?? 0;
-      const alpha = layer.alpha ?? configAlpha(file, config, part, path, rank);
+      const alpha = layer.alpha ?? configAlpha(configs, part, path, rank);
       if (rank >= 1 && Number.isFinite(alpha)) return { part, path, down, up, alpha };
       throw new UserError(
         `${file}: layer ${path} — rank ${rank} with alpha ${alpha} is no adapter. Save it again.`,
       );
     });
+    refuseNonFinite(file, tensors);
+    return layers;
   });
+}
+
+/** Every tensor and its place. Where a file names layers both as LDM and as diffusers do, diffusers takes its own. */
+function placed(
+  file: string,
+  tensors: StateDict,
+  layersPerBlock: number,
+): (readonly [name: string, tensor: Tensor, place: LoraPlace])[] {
+  const all = [...tensors].map(
+    ([name, tensor]) => [name, tensor, placeOf(file, name, layersPerBlock)] as const,
+  );
+  const own = new Set(
+    all.flatMap(([, , { part, path, key, ldm }]) => (ldm ? [] : [`${part} ${path} ${key}`])),
+  );
+  return all.filter(([, , { part, path, key, ldm }]) => !ldm || !own.has(`${part} ${path} ${key}`));
+}
+
+/** @throws UserError for whole numbers, which no adapter's matrices are */
+function matrix(file: string, name: string, tensor: Tensor): Tensor {
+  if (isFloating(tensor.dtype)) return tensor;
+  throw new UserError(
+    `${file}: tensor ${name} is ${tensor.dtype} — an adapter's matrices are floating-point numbers. Use it in float32, float16 or bfloat16.`,
+  );
+}
+
+function refuseNonFinite(file: string, tensors: StateDict): void {
+  const broken = firstNonFinite(tensors);
+  if (broken === undefined) return;
+  throw new UserError(
+    `${file}: tensor ${broken} [${tensors.get(broken)?.shape.join(', ')}] holds NaN or infinity — the training that wrote it had ` +
+      'diverged, or the file is damaged. Use an earlier one.',
+  );
 }
 
 /**
  * Loads adapters onto the networks, from files of PEFT, diffusers and kohya's trainers.
  *
- * @param path a file, or a folder with `pytorch_lora_weights.safetensors`
+ * @param path as of `adapterFile`
  * @throws UserError when the file does not fit the networks
  */
 export function loadLora(path: string, networks: LoraNetworks, strength = 1): LoraPair {
-  const file = lorafile(path);
+  const file = adapterFile(path);
   return scope(() => {
-    const modules = readLora(file).map((layer) => ({
+    const layers = readLora(file, { layersPerBlock: layersPerBlockOf(networks.unet) });
+    const modules = layers.map((layer) => ({
       part: layer.part,
       module: toModule(file, layer, networks[layer.part]),
     }));
@@ -160,6 +235,13 @@ export function loadLora(path: string, networks: LoraNetworks, strength = 1): Lo
     }
     return pair;
   });
+}
+
+/** Residual blocks on the U-Net's first level. */
+function layersPerBlockOf(unet: Parameters): number {
+  let count = 0;
+  while (unet.layers.has(`down_blocks.0.resnets.${count}.conv1`)) count++;
+  return Math.max(1, count);
 }
 
 function toModule(file: string, { path, down, up, alpha }: LoraLayer, parameters: Parameters): LoraModule {
@@ -183,48 +265,6 @@ function toModule(file: string, { path, down, up, alpha }: LoraLayer, parameters
   return { path, layer, branch, rank, alpha };
 }
 
-const ENDINGS: readonly (readonly [ending: RegExp, key: 'down' | 'up' | 'alpha'])[] = [
-  [/[._](lora_A(\.default)?|lora_down|lora\.down|lora_linear_layer\.down)\.weight$/, 'down'],
-  [/[._](lora_B(\.default)?|lora_up|lora\.up|lora_linear_layer\.up)\.weight$/, 'up'],
-  [/\.alpha$/, 'alpha'],
-];
-
-/** Layer and role of a tensor, from its name. */
-function placeOf(file: string, name: string): { part: LoraPart; path: string; key: 'down' | 'up' | 'alpha' } {
-  const ending = ENDINGS.find(([ending]) => ending.test(name));
-  const place = ending && locate(name.replace(ending[0], ''));
-  if (ending && place) return { ...place, key: ending[1] };
-  const other = /hada_|lokr_|dora_scale|lora_magnitude_vector/.exec(name)?.[0];
-  throw new UserError(
-    `${file}: tensor ${name} — ${
-      other === undefined
-        ? 'belongs to no layer of the U-Net or the text encoder. Use an adapter made for this architecture'
-        : 'is of another kind of adapter (LoHa, LoKr, DoRA); only LoRA is supported. Convert it, or use a LoRA'
-    }.`,
-  );
-}
-
-/** Network and path of a module name in any of the layouts. */
-function locate(module: string): { part: LoraPart; path: string } | undefined {
-  const kohya = fromKohyaName(module);
-  if (kohya) return kohya;
-  const part = PARTS.find((part) => module.startsWith(`${PREFIXES[part]}.`));
-  if (part === undefined) return undefined;
-  const rest = module.slice(PREFIXES[part].length + 1);
-  return { part, path: part === 'unet' ? newUnetPath(rest) : newTextPath(rest) };
-}
-
-/** diffusers before 0.22 named attention after its processors: `attn1.processor.to_q`. */
-function newUnetPath(path: string): string {
-  return path.replace(/\.processor\.(to_[qkv])$/, '.$1').replace(/\.processor\.to_out$/, '.to_out.0');
-}
-
-/** With `text_model.`, which transformers 5 leaves out; diffusers once named the projections as in its own attention. */
-function newTextPath(path: string): string {
-  const projection = path.replace(/self_attn\.to_(q|k|v|out)$/, 'self_attn.$1_proj');
-  return projection.startsWith('encoder.') ? `text_model.${projection}` : projection;
-}
-
 function peftTensors(layers: readonly LoraLayer[]): StateDict {
   return new Map(
     layers.flatMap(({ part, path, down, up }): [string, Tensor][] => [
@@ -233,8 +273,6 @@ function peftTensors(layers: readonly LoraLayer[]): StateDict {
     ]),
   );
 }
-
-type PeftConfig = { readonly [key: string]: unknown };
 
 /** The part of PEFT's LoraConfig that its loader needs, under the network's name. */
 function peftMetadata(layers: readonly LoraLayer[]): { [key: string]: string } {
@@ -262,34 +300,4 @@ function peftMetadata(layers: readonly LoraLayer[]): { [key: string]: string } {
     };
   });
   return { format: 'pt', lora_adapter_metadata: JSON.stringify(Object.assign({}, ...config)) };
-}
-
-/** Alpha by PEFT's config in the file's header; the rank without one. With rsLoRA the update is alpha / sqrt(rank). */
-function configAlpha(file: string, config: PeftConfig, part: LoraPart, path: string, rank: number): number {
-  const of = (key: string) => config[`${PREFIXES[part]}.${key}`];
-  const pattern = (of('alpha_pattern') ?? {}) as { [path: string]: unknown };
-  const own = Object.keys(pattern).find((end) => path === end || path.endsWith(`.${end}`));
-  const alpha = (own === undefined ? of('lora_alpha') : pattern[own]) ?? rank;
-  if (typeof alpha !== 'number' || !Number.isFinite(alpha)) {
-    throw new UserError(
-      `${file}: lora_adapter_metadata: alpha of ${path} is ${JSON.stringify(alpha)} — must be a number. Save it again.`,
-    );
-  }
-  return of('use_rslora') === true ? alpha * Math.sqrt(rank) : alpha;
-}
-
-function parseConfig(file: string, text: string | undefined): PeftConfig {
-  if (text === undefined) return {};
-  try {
-    const config: unknown = JSON.parse(text);
-    return typeof config === 'object' && config !== null ? (config as PeftConfig) : {};
-  } catch (error) {
-    throw new UserError(
-      `${file}: lora_adapter_metadata: ${(error as Error).message} — must be JSON. Save it again.`,
-    );
-  }
-}
-
-function lorafile(path: string): string {
-  return path.endsWith('.safetensors') ? path : join(path, FILE);
 }

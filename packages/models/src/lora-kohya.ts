@@ -7,6 +7,8 @@ import { type StateDict, type Tensor, tensor } from '@rldf/torch';
 import type { LoraLayer, LoraPart } from './lora-files.js';
 
 const PREFIXES: { readonly [part in LoraPart]: string } = { unet: 'lora_unet_', textEncoder: 'lora_te_' };
+/** Some trainers count the text encoders where there is but one. */
+const COUNTED = /^lora_te1_/;
 
 /** Words of layer paths that hold a `_` of their own. */
 const WORDS = [
@@ -14,6 +16,9 @@ const WORDS = [
   ...['proj_in', 'proj_out', 'conv_in', 'conv_out', 'conv_shortcut', 'time_emb_proj', 'time_embedding'],
   ...['linear_1', 'linear_2', 'add_embedding', 'q_proj', 'k_proj', 'v_proj', 'out_proj', 'text_model'],
   ...['self_attn', 'text_projection'],
+  // of LDM
+  ...['input_blocks', 'middle_block', 'output_blocks', 'in_layers', 'emb_layers', 'out_layers'],
+  ...['skip_connection', 'time_embed'],
 ];
 const SPLIT = new RegExp(`(?:^|_)(${WORDS.join('|')}|[^_]+)(?=_|$)`, 'g');
 
@@ -22,11 +27,12 @@ export function kohyaName(part: LoraPart, path: string): string {
   return PREFIXES[part] + path.replaceAll('.', '_');
 }
 
-/** The inverse of `kohyaName`; undefined for names of another layout. */
+/** The inverse of `kohyaName`, with LDM's names of blocks left as they are; undefined for names of another layout. */
 export function fromKohyaName(name: string): { part: LoraPart; path: string } | undefined {
+  const plain = name.replace(COUNTED, PREFIXES.textEncoder);
   for (const part of ['unet', 'textEncoder'] as const) {
-    if (!name.startsWith(PREFIXES[part])) continue;
-    const words = [...name.slice(PREFIXES[part].length).matchAll(SPLIT)].map((match) => match[1]!);
+    if (!plain.startsWith(PREFIXES[part])) continue;
+    const words = [...plain.slice(PREFIXES[part].length).matchAll(SPLIT)].map((match) => match[1]!);
     return { part, path: words.join('.') };
   }
   return undefined;

@@ -1,9 +1,8 @@
 /** Which base model an adapter file was made on: a fingerprint in its metadata. */
 
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
-import { type Pipeline, storedWeights } from '@rldf/models';
-import { free, noGrad, readSafetensors, type StateDict, scope } from '@rldf/torch';
+import { adapterFile, type Pipeline, storedWeights } from '@rldf/models';
+import { noGrad, readHeader, type StateDict, scope } from '@rldf/torch';
 import { UserError } from './errors.js';
 
 /** Entry of a safetensors file's metadata. */
@@ -45,10 +44,7 @@ function fingerprintOf(weights: { unet: StateDict; textEncoder: StateDict }): st
 
 /** The fingerprint in an adapter's file; nothing in files of other tools. */
 export function baseOf(path: string): string | undefined {
-  const file = path.endsWith('.safetensors') ? path : join(path, 'pytorch_lora_weights.safetensors');
-  const { tensors, metadata } = readSafetensors(file);
-  free([...tensors.values()]);
-  return metadata[baseKey];
+  return readHeader(adapterFile(path)).metadata[baseKey];
 }
 
 /**

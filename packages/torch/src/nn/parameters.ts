@@ -78,15 +78,15 @@ export class Parameters {
           `${where}: tensor "${name}" [${shape.join(', ')}] is missing — the file does not belong to this config, or is incomplete.`,
         );
       }
+      if (!isFloating(found.dtype)) {
+        throw new UserError(
+          `${where}: tensor "${name}" is ${found.dtype} — weights are floating-point numbers; whole ones are of a quantised or damaged file. Use the model in float32, float16 or bfloat16.`,
+        );
+      }
       const foundShape = found.shape;
       if (foundShape.length !== shape.length || foundShape.some((size, i) => size !== shape[i])) {
         throw new UserError(
           `${where}: tensor "${name}" has shape [${foundShape.join(', ')}], the config asks for [${shape.join(', ')}] — config and weights do not belong together.`,
-        );
-      }
-      if (!isFloating(found.dtype)) {
-        throw new UserError(
-          `${where}: tensor "${name}" is ${found.dtype} — weights are floating-point numbers; whole ones are of a quantised or damaged file. Use the model in float32, float16 or bfloat16.`,
         );
       }
       used.add(name);
