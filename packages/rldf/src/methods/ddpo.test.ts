@@ -63,12 +63,25 @@ test('before the first update the ratio is 1, at every step: 1e-6 at equal batch
   expect(other?.['policy/firstRatioError']).toBeLessThan(1e-5);
 });
 
+test('REINFORCE follows the advantages: with none there is no gradient, and it is that of the clipped surrogate before a step', async () => {
+  const sf = { estimator: 'sf', clipMeanLogProb: undefined };
+  const [none] = await metricsOf(
+    recipeOf({ epochs: 1, train: sf }),
+    contextOf((images) => Array(images.shape[0]).fill(1)),
+  );
+  expect(none?.['gradient/norm']).toBe(0);
+  const [plain] = await metricsOf(recipeOf({ epochs: 1, train: sf }));
+  const [clipped] = await metricsOf(recipeOf({ epochs: 1 }));
+  const ratio = (plain?.['gradient/norm'] as number) / (clipped?.['gradient/norm'] as number);
+  expect(Math.abs(ratio - 1)).toBeLessThan(1e-4);
+});
+
 test('at ratio 1 the gradient of the clipped surrogate is that of REINFORCE', () => {
   const old = tensor([-1.2, 0.3, 2.1], { dtype: 'float64' });
   const advantage = tensor([1.5, -0.7, 0], { dtype: 'float64' });
   const logProb = old.clone().requiresGrad_();
   const [clipped] = grad(importanceSamplingLoss(logProb, old, advantage, 1e-4).sum(), [logProb]);
-  const [plain] = grad(scoreFunctionLoss(logProb, advantage).sum(), [logProb]);
+  const [plain] = grad(scoreFunctionLoss(logProb, old, advantage).sum(), [logProb]);
   expect(clipped?.toNumbers()).toEqual(plain?.toNumbers());
 });
 

@@ -33,7 +33,7 @@ export function importanceSamplingLoss(
 }
 
 /** The score-function estimator (equation 4, REINFORCE), one value a picture. Valid for one update after each drawing. */
-export function scoreFunctionLoss(logProb: Tensor, advantage: Tensor): Tensor {
+export function scoreFunctionLoss(logProb: Tensor, _oldLogProb: Tensor, advantage: Tensor): Tensor {
   return advantage.mul(logProb).neg(); // [B]
 }
 
