@@ -1,10 +1,16 @@
-// npm run bench -- torch | sample | growth | ddpo | base-model | quickstart | instruments | feedback | rewards | hand-check | hack-watch | diffexp | clone | search | device | stable-diffusion [--json] [--python FILE] [--output FOLDER] [--seeds FIRST-LAST] [--pictures N] [--nouns N] [--epochs N] [--redraw N] [--device DEVICE] [--size sd15|tiny] [--batches N,N] [--ways WAY,WAY] [--page] [--calibrate] [--smoke]
-import { parseArgs } from 'node:util';
-import { type Device, UserError } from '@rldf/torch';
+// npm run bench -- NAME [its options] [--json]; `npm run bench` lists the names, `npm run bench -- NAME --help` the options.
+import { UserError } from '@rldf/torch';
+import { flag, helpText, type Option, type OptionsOf, parseOptions } from './shared/options.js';
 import { rowsTable, writeSection } from './shared/page.js';
-import { type Options, type Result, table } from './shared/rows.js';
+import { type Result, table } from './shared/rows.js';
 
-const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<Result> }>> = {
+/** A benchmark is a folder whose index.ts says its options and runs it. */
+interface Benchmark {
+  options: Record<string, Option<unknown>>;
+  run(options: OptionsOf<Record<never, never>>): Promise<Result>;
+}
+
+const benchmarks: Record<string, () => Promise<Benchmark>> = {
   torch: () => import('./torch/index.js'),
   sample: () => import('./sample/index.js'),
   growth: () => import('./growth/index.js'),
@@ -24,52 +30,27 @@ const benchmarks: Record<string, () => Promise<{ run(options: Options): Promise<
   'stable-diffusion': () => import('./stable-diffusion/index.js'),
 };
 
+const always = {
+  json: flag('prints the numbers as JSON'),
+  help: flag('prints this'),
+};
+
 try {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      json: { type: 'boolean', default: false },
-      python: { type: 'string' },
-      output: { type: 'string' },
-      seeds: { type: 'string' },
-      pictures: { type: 'string' },
-      nouns: { type: 'string' },
-      epochs: { type: 'string' },
-      redraw: { type: 'string' },
-      device: { type: 'string' },
-      size: { type: 'string' },
-      batches: { type: 'string' },
-      ways: { type: 'string' },
-      page: { type: 'boolean', default: false },
-      calibrate: { type: 'boolean', default: false },
-      smoke: { type: 'boolean', default: false },
-    },
-  });
-  const [name = ''] = positionals;
+  const [name = '', ...args] = process.argv.slice(2);
   const load = Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
   if (load === undefined) {
     throw new UserError(`bench: there is no "${name}" — one of ${Object.keys(benchmarks).join(', ')}.`);
   }
-  const result = await (await load()).run({
-    ...(values.python === undefined ? {} : { python: values.python }),
-    ...(values.output === undefined ? {} : { output: values.output }),
-    ...(values.seeds === undefined ? {} : { seeds: values.seeds }),
-    ...(values.pictures === undefined ? {} : { pictures: Number(values.pictures) }),
-    ...(values.nouns === undefined ? {} : { nouns: Number(values.nouns) }),
-    ...(values.epochs === undefined ? {} : { epochs: Number(values.epochs) }),
-    ...(values.batches === undefined ? {} : { batches: values.batches.split(',').map(Number) }),
-    ...(values.redraw === undefined ? {} : { redraw: Number(values.redraw) }),
-    ...(values.device === undefined ? {} : { device: values.device as Device }),
-    ...(values.size === undefined ? {} : { size: values.size }),
-    calibrate: values.calibrate,
-    smoke: values.smoke,
-    page: values.page,
-    ...(values.ways === undefined ? {} : { ways: values.ways.split(',') }),
-    say: (text) => process.stderr.write(`${text}\n`),
-  });
-  if (values.page && Array.isArray(result)) writeSection(name, rowsTable(result));
-  const { data, text } = Array.isArray(result) ? { data: result, text: table(result) } : result;
-  process.stdout.write(values.json ? `${JSON.stringify(data, null, 2)}\n` : text);
+  const benchmark = await load();
+  const { json, help, ...given } = parseOptions(args, { ...benchmark.options, ...always });
+  if (help) {
+    process.stdout.write(`npm run bench -- ${name}\n${helpText({ ...benchmark.options, ...always })}`);
+  } else {
+    const result = await benchmark.run({ ...given, say: (text) => process.stderr.write(`${text}\n`) });
+    if (given.page && Array.isArray(result)) writeSection(name, rowsTable(result));
+    const { data, text } = Array.isArray(result) ? { data: result, text: table(result) } : result;
+    process.stdout.write(json ? `${JSON.stringify(data, null, 2)}\n` : text);
+  }
 } catch (error) {
   const mistake =
     error instanceof UserError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Refuses imports against the arrows of ARCHITECTURE.md, files that grew past 500 lines, and 800 lines of C++ or more.
+// Refuses imports against the arrows of ARCHITECTURE.md, imports past the packages' entry points, files that grew past 500 lines, and 800 lines of C++ or more.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -40,6 +40,25 @@ function visit(folder, name) {
 }
 
 for (const name of Object.keys(allowed)) visit(join(root, 'packages', name, 'src'), name);
+
+/** Benchmarks, examples and tests over packages use what anybody can import: the exports of the packages. */
+function visitOutside(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) visitOutside(path);
+    else if (/\.[cm]?[jt]s$/.test(path)) {
+      const code = readFileSync(path, 'utf8').replace(/^\s*(\*|\/\/).*$/gm, '');
+      for (const [, target] of code.matchAll(/(?:from|import|require)\s*\(?\s*'(\.[^']+)'/g)) {
+        const file = resolve(dirname(path), target);
+        if (file.startsWith(join(root, 'packages/')) && !file.endsWith('.node'))
+          problems.push(
+            `${relative(root, path)}: ${target} — import what a package exports ('rldf', '@rldf/torch', or an entry of ARCHITECTURE.md's list)`,
+          );
+      }
+    }
+  }
+}
+for (const folder of ['benchmarks', 'examples', 'test']) visitOutside(join(root, folder));
 
 /** Lines of the C++ sources in a folder, those of its packages' dependencies and outputs left out. */
 const cppLines = (folder) =>

@@ -1,10 +1,10 @@
 import { readGrammar } from 'rldf';
+import { grammarPath } from 'rldf/cli';
 import { describe, expect, test } from 'vitest';
 import { ablationMeasures, imbalance, slideMeasures } from '../benchmarks/search/measures.js';
 import { intervalOf, pageOf, resultsOf } from '../benchmarks/search/page.js';
 import { counted, type Reading, shows } from '../benchmarks/search/reader.js';
 import type { Found } from '../benchmarks/search/searched.js';
-import { grammarPath } from '../packages/rldf/src/cli/shared.js';
 
 const grammar = readGrammar(grammarPath('world'));
 const state = { Frequency: '3', Noun: 'dog', Verb: 'bike', Density: '1', Scene: 'snow' };

@@ -1,6 +1,7 @@
+import type { Recipe } from 'rldf';
+import { minimalRecipe } from 'rldf/testing';
+
 // A short run of each method that uses all that lies on a device: trained networks, detector, judge, both adapters.
-import type { Recipe } from '../packages/rldf/src/config/recipe.js';
-import { minimalRecipe } from '../packages/rldf/src/methods/minimal-recipes.fixture.js';
 
 const own: Record<string, object> = {
   'ip-rldf': {

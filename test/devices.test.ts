@@ -5,22 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadPipeline } from '@rldf/models';
 import { type Device, free, setThreads, tensor } from '@rldf/torch';
+import { evaluate, findModel, loadDetector, loadReward, methods, openRun, readMetrics, train } from 'rldf';
+import { type IpRldfRecipe, worldPictures } from 'rldf/learning';
+import { cards } from 'rldf/rewards';
+import { defaultRecipe, setOf, trainClassifier } from 'rldf/search';
+import { drain, fingerprint, minimalRecipe, saveTinyModel } from 'rldf/testing';
 import { afterAll, beforeEach, expect, test, vi } from 'vitest';
-import type { IpRldfRecipe } from '../packages/rldf/src/config/ip-rldf-schema.js';
-import { evaluate } from '../packages/rldf/src/eval/evaluate.js';
-import { loadDetector } from '../packages/rldf/src/instruments.js';
-import { methods } from '../packages/rldf/src/methods/index.js';
-import { worldPictures } from '../packages/rldf/src/methods/ip-rldf-pictures.js';
-import { minimalRecipe } from '../packages/rldf/src/methods/minimal-recipes.fixture.js';
-import { findModel } from '../packages/rldf/src/models.js';
-import { cards } from '../packages/rldf/src/rewards/cards.js';
-import { loadReward } from '../packages/rldf/src/rewards/index.js';
-import { train } from '../packages/rldf/src/run/from-recipe.js';
-import { readMetrics } from '../packages/rldf/src/run/metrics.js';
-import { openRun } from '../packages/rldf/src/run/run.js';
-import { drain, fingerprint, saveTinyModel } from '../packages/rldf/src/run/tiny-run.fixture.js';
-import { defaultRecipe, trainClassifier } from '../packages/rldf/src/search/evaluate/classifier.js';
-import { setOf } from '../packages/rldf/src/search/evaluate/labelled-set.js';
 import { deviceRecipe } from './device-recipes.fixture.js';
 
 vi.hoisted(() => {

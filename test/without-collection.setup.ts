@@ -7,7 +7,8 @@ interface Freeable {
   free(): void;
 }
 const made = new Set<Freeable>();
-const isTensor = (value: object): value is Freeable => 'handle' in value && 'free' in value;
+const isTensor = (value: WeakKey): value is Freeable =>
+  typeof value === 'object' && 'handle' in value && 'free' in value;
 
 const { register } = FinalizationRegistry.prototype;
 FinalizationRegistry.prototype.register = function (this: FinalizationRegistry<unknown>, ...given) {

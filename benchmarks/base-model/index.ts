@@ -5,11 +5,10 @@ import { dirname, join } from 'node:path';
 import { nounOf, paperAnimals, unseenAnimals } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { free, scope, type Tensor } from '@rldf/torch';
-import { findModel } from '../../packages/rldf/src/models.js';
-import { picturesOf } from '../../packages/rldf/src/picture.js';
-import { measureClassifier, NounClassifier } from '../../packages/rldf/src/pretrain/classifier.js';
-import { writeSheet } from '../../packages/rldf/src/pretrain/scenes.js';
-import type { Options, Result } from '../shared/rows.js';
+import { findModel, picturesOf } from 'rldf';
+import { measureClassifier, NounClassifier, writeSheet } from 'rldf/pretrain';
+import { type OptionsOf, output, whole } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
 
 export interface AnimalScore {
@@ -22,7 +21,9 @@ export interface AnimalScore {
   byAnimal: Record<string, number>;
 }
 
-export async function run({ output, say, pictures = 32 }: Options): Promise<Result> {
+export const options = { output, pictures: whole('of each animal; default: 32') };
+
+export async function run({ output, say, pictures = 32 }: OptionsOf<typeof options>): Promise<Result> {
   const model = findModel('emoji').path;
   const pipeline = loadPipeline(model);
   const classifier = NounClassifier.load(join(dirname(model), 'instruments', 'judge.safetensors'));

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { liveBytes, liveTensors, setThreads } from '@rldf/torch';
-import { train } from '../../packages/rldf/src/run/from-recipe.js';
-import { saveTinyModel, tinyRecipe } from '../../packages/rldf/src/run/tiny-run.fixture.js';
+import { train } from 'rldf';
+import { saveTinyModel, tinyRecipe } from 'rldf/testing';
 import { median } from '../shared/rows.js';
 import type { CampaignOptions } from './main.js';
 

@@ -1,9 +1,9 @@
 // One process of the kill campaign: trains or resumes the tiny run and kills itself with SIGKILL at a place.
 // Usage: kill-child.ts train|resume RECIPE NAME ROOT step|operation|checkpoint COUNT
 import { readFileSync } from 'node:fs';
-import { setFileHook } from '../../packages/rldf/src/run/files.js';
-import { resume, train } from '../../packages/rldf/src/run/from-recipe.js';
-import { drain } from '../../packages/rldf/src/run/tiny-run.fixture.js';
+import { resume, train } from 'rldf';
+import { setFileHook } from 'rldf/run';
+import { drain } from 'rldf/testing';
 
 const [what, recipe = '', name = '', root = '', kind, count] = process.argv.slice(2);
 if (kind === 'step') process.env.RLDF_KILL_AT_STEP = count;

@@ -7,15 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { noiseKey, Random, setThreads } from '@rldf/torch';
-import { setFileHook } from '../../packages/rldf/src/run/files.js';
-import { resume, train } from '../../packages/rldf/src/run/from-recipe.js';
-import { openRun } from '../../packages/rldf/src/run/run.js';
-import {
-  drain,
-  fingerprint,
-  saveTinyModel,
-  tinyRecipe,
-} from '../../packages/rldf/src/run/tiny-run.fixture.js';
+import { openRun, resume, train } from 'rldf';
+import { setFileHook } from 'rldf/run';
+import { drain, fingerprint, saveTinyModel, tinyRecipe } from 'rldf/testing';
 import type { CampaignOptions } from './main.js';
 
 const epochs = 6;

@@ -6,29 +6,33 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hashString, nouns } from '@rldf/emoji-world';
 import { type Device, UserError } from '@rldf/torch';
-import { progressWords } from '../../packages/rldf/src/cli/clone-evaluate.js';
-import { Progress } from '../../packages/rldf/src/cli/progress.js';
-import { grammarPath } from '../../packages/rldf/src/cli/shared.js';
-import { featureNetworks } from '../../packages/rldf/src/eval/judges.js';
-import { encodePng } from '../../packages/rldf/src/report/png.js';
-import { readTextIfThere, replaceFile } from '../../packages/rldf/src/run/files.js';
-import { type ClonedClass, type ClonedPicture, cloneDataset } from '../../packages/rldf/src/search/clone.js';
-import { defaultLearner } from '../../packages/rldf/src/search/default-learner.js';
-import { armNames } from '../../packages/rldf/src/search/evaluate/arms.js';
-import { defaultRecipe } from '../../packages/rldf/src/search/evaluate/classifier.js';
-import { type CloneEvaluation, evaluateAndWrite } from '../../packages/rldf/src/search/evaluate/evaluate.js';
-import { worldSets } from '../../packages/rldf/src/search/evaluate/world-sets.js';
-import { readGrammar } from '../../packages/rldf/src/search/grammar.js';
-import { openRecogniser, openSource } from '../../packages/rldf/src/search/open.js';
+import { featureNetworks, readGrammar } from 'rldf';
+import { grammarPath, Progress, progressWords } from 'rldf/cli';
+import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
+import {
+  armNames,
+  type ClonedClass,
+  type ClonedPicture,
+  type CloneEvaluation,
+  cloneDataset,
+  defaultLearner,
+  defaultRecipe,
+  evaluateAndWrite,
+  openRecogniser,
+  openSource,
+  worldSets,
+} from 'rldf/search';
+import { device, flag, type OptionsOf, range, whole } from '../shared/options.js';
 import { provenance } from '../shared/page.js';
-import type { Options, Result } from '../shared/rows.js';
+import type { Result } from '../shared/rows.js';
 
 /** Real scenes that are tried as a class's one input, until one is recognised. */
 const TRIES = 6;
 const root = fileURLToPath(new URL('../../runs/clone', import.meta.url));
 const page = fileURLToPath(new URL('../../docs/results/clone', import.meta.url));
 
-interface Cloning extends Pick<Options, 'say'> {
+interface Cloning {
+  say(text: string): void;
   folder: string;
   /** Where the clone goes. */
   clone: string;
@@ -47,21 +51,30 @@ interface Inputs {
   redrawn: { again: number; unrecognised: number } | null;
 }
 
-export async function run(options: Options): Promise<Result> {
+export const options = {
+  nouns: whole('how many classes; default: 100'),
+  pictures: whole('of the clone in all; default: 10000'),
+  epochs: whole('passes of the classifier over them; default: 8'),
+  seeds: range('of the classifiers; default: 0-2'),
+  redraw: whole('how often a picture that does not show its object is drawn again; default: 4'),
+  device,
+  page: flag('writes docs/results/clone'),
+};
+
+export async function run(given: OptionsOf<typeof options>): Promise<Result> {
   const {
     nouns: count = 100,
     pictures = 10_000,
     epochs = 8,
-    seeds = '0-2',
+    seeds: [first, last] = [0, 2],
     redraw = 4,
     device = 'cpu',
     say,
-  } = options;
+  } = given;
   if (count > nouns.length - 1 || pictures < 4 * count)
     throw new UserError(
       `bench clone: ${count} nouns, ${pictures} pictures — at most ${nouns.length - 1} nouns, and at least 4 pictures of each`,
     );
-  const [first, last = first] = seeds.split('-').map(Number) as [number, number?];
   const folder = join(root, `nouns-${count}-pictures-${pictures}`);
   const progress = new Progress();
   const clone = join(folder, redraw === 0 ? 'clone' : `clone-redraw-${redraw}`);
@@ -87,9 +100,9 @@ export async function run(options: Options): Promise<Result> {
     data,
     text,
     { pictures, redraw, device },
-    `--nouns ${count} --pictures ${pictures} --epochs ${epochs} --seeds ${seeds}${redraw === 4 ? '' : ` --redraw ${redraw}`}${device === 'cpu' ? '' : ` --device ${device}`}`,
+    `--nouns ${count} --pictures ${pictures} --epochs ${epochs} --seeds ${first}-${last}${redraw === 4 ? '' : ` --redraw ${redraw}`}${device === 'cpu' ? '' : ` --device ${device}`}`,
   );
-  if (options.page) {
+  if (given.page) {
     replaceFile(`${page}.json`, `${JSON.stringify(data, null, 2)}\n`);
     replaceFile(`${page}.md`, markdown);
   }

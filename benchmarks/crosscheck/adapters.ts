@@ -3,8 +3,7 @@
 import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { InternalError, readSafetensors, writeSafetensors } from '@rldf/torch';
-import type { RewardFunction } from '../../packages/rldf/src/rewards/module.js';
-import { train } from '../../packages/rldf/src/run/from-recipe.js';
+import { type RewardFunction, train } from 'rldf';
 import { type Check, type Context, changes, largestDifference, rldf, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
 

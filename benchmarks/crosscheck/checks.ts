@@ -2,8 +2,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InternalError, type StateDict, writeSafetensors } from '@rldf/torch';
+import { runCommandLine } from 'rldf/cli';
 import sharp from 'sharp';
-import { runCommandLine } from '../../packages/rldf/src/cli/program.js';
 import type { Answer, Peer } from '../shared/peer.js';
 
 /** One line of the table. A `same` check passes at or below its limit; a `changes` check passes at or above it. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { UserError } from '@rldf/torch';
-import { findModel } from '../../packages/rldf/src/models.js';
+import { findModel } from 'rldf';
 import { pythonEnvironment } from '../shared/environments.js';
 import { Peer } from '../shared/peer.js';
 import { adapterChecks } from './adapters.js';

@@ -1,8 +1,7 @@
 // TensorBoard's own reader finds in a run's event file what metrics.jsonl says.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readMetrics } from '../../packages/rldf/src/run/metrics.js';
-import { openRun } from '../../packages/rldf/src/run/run.js';
+import { openRun, readMetrics } from 'rldf';
 import { runsFolder } from './adapters.js';
 import { ask, type Check, type Context, same } from './checks.js';
 

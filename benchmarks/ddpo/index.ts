@@ -16,22 +16,23 @@ import {
   UserError,
   writeSafetensors,
 } from '@rldf/torch';
-import { findModel, loadPrompts, loadRecipe, type Recipe } from 'rldf';
-import { batchArithmetic } from '../../packages/rldf/src/config/batch-arithmetic.js';
-import { type DdpoRecipe, importanceSamplingLoss } from '../../packages/rldf/src/methods/ddpo.js';
-import { createTrainables } from '../../packages/rldf/src/methods/learner.js';
-import { TextFeatures } from '../../packages/rldf/src/methods/texforce.js';
-import { elementsOf, meanLogProb } from '../../packages/rldf/src/sampling/log-prob.js';
+import { batchArithmetic, findModel, loadPrompts, loadRecipe, mean } from 'rldf';
 import {
+  createTrainables,
+  type DdpoRecipe,
+  elementsOf,
+  importanceSamplingLoss,
+  meanLogProb,
   policyMoments,
   policyScheduler,
   type Rollout,
   rolloutBatches,
-} from '../../packages/rldf/src/sampling/rollout.js';
-import { mean } from '../../packages/rldf/src/stats.js';
+  TextFeatures,
+} from 'rldf/learning';
 import { pythonEnvironment } from '../shared/environments.js';
+import { flag, type OptionsOf, python } from '../shared/options.js';
 import { type Answer, Peer } from '../shared/peer.js';
-import { median, type Options, type Row, speedRatio } from '../shared/rows.js';
+import { median, type Row, speedRatio } from '../shared/rows.js';
 
 const file = fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url));
 const epochs = 5;
@@ -75,7 +76,7 @@ function inTrlWords(recipe: DdpoRecipe, elements: number): object {
 
 async function drawOnce(
   pipeline: ReturnType<typeof loadPipeline>,
-  recipe: Recipe,
+  recipe: DdpoRecipe,
   prompts: string[],
 ): Promise<Rollout> {
   const { sample, negativePrompt } = recipe;
@@ -94,7 +95,7 @@ async function agreement(
   peer: Peer,
   peerName: string,
   threads: number,
-  recipe: Recipe,
+  recipe: DdpoRecipe,
   folder: string,
 ): Promise<{ rows: Row[]; words: object }> {
   const pipeline = loadPipeline(findModel(recipe.model).path);
@@ -215,7 +216,9 @@ const parts = [
   ['epoch', 'whole epoch'],
 ] as const;
 
-export async function run({ python: given, say }: Options): Promise<Row[]> {
+export const options = { python, page: flag('writes the section of docs/performance.md') };
+
+export async function run({ python: given, say }: OptionsOf<typeof options>): Promise<Row[]> {
   const python = pythonEnvironment('trl', { python: given, say });
   const recipe = loadRecipe(file) as DdpoRecipe;
   const folder = mkdtempSync(join(tmpdir(), 'rldf-bench-'));

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Device, deviceName } from '@rldf/torch';
 import { methods } from 'rldf';
+import { device, flag, type OptionsOf, output } from '../shared/options.js';
 import { markdownTable, provenance } from '../shared/page.js';
-import type { Options, Result } from '../shared/rows.js';
+import type { Result } from '../shared/rows.js';
 import type { DeviceRow } from './row.js';
 
 interface Job {
@@ -73,8 +74,15 @@ function jobs(device: Device): { together: Job[]; alone: Job[] } {
 /** Seconds after which a check is given up. */
 const patience = 240;
 
-export async function run(options: Options): Promise<Result> {
-  const { device = 'cuda', smoke = false, page, output, say } = options;
+export const options = {
+  device,
+  smoke: flag('as little as shows that it runs'),
+  output,
+  page: flag('writes docs/results/device'),
+};
+
+export async function run(given: OptionsOf<typeof options>): Promise<Result> {
+  const { device = 'cuda', smoke = false, page, output, say } = given;
   deviceName(device as Device);
   const rows: DeviceRow[] = [];
   const machine = provenance(cpus().length, device as Device);

@@ -17,24 +17,20 @@ import {
   tensor,
 } from '@rldf/torch';
 import { loadReward, openRun, readMetrics, train } from 'rldf';
-import { importanceSamplingLoss } from '../../packages/rldf/src/methods/ddpo.js';
-import { createTrainables } from '../../packages/rldf/src/methods/learner.js';
-import { minimalRecipe } from '../../packages/rldf/src/methods/minimal-recipes.fixture.js';
-import { judge } from '../../packages/rldf/src/methods/reward-of-latents.js';
-import { drain, saveTinyModel } from '../../packages/rldf/src/run/tiny-run.fixture.js';
 import {
+  createTrainables,
   DifferentiableSampler,
-  lastSteps,
-} from '../../packages/rldf/src/sampling/differentiable-sampling.js';
-import { meanLogProb } from '../../packages/rldf/src/sampling/log-prob.js';
-import { networkGradient } from '../../packages/rldf/src/sampling/network-gradient.js';
-import {
   guidedConditioning,
+  importanceSamplingLoss,
+  judge,
+  lastSteps,
+  meanLogProb,
+  networkGradient,
   policyMoments,
   policyScheduler,
   rolloutBatches,
-} from '../../packages/rldf/src/sampling/rollout.js';
-import { verifyResume } from '../../packages/rldf/src/verify/resume.js';
+} from 'rldf/learning';
+import { drain, minimalRecipe, saveTinyModel, verifyResume } from 'rldf/testing';
 import { deviceRecipe } from '../../test/device-recipes.fixture.js';
 import { animals, loadEmoji, unload } from './drawing.js';
 import { type CheckOptions, differences, type Found, finish, numbersOf } from './row.js';

@@ -2,7 +2,7 @@
 import { generate } from '@rldf/models';
 import { free } from '@rldf/torch';
 import { loadDetector, loadReward } from 'rldf';
-import { cards } from '../../packages/rldf/src/rewards/cards.js';
+import { cards } from 'rldf/rewards';
 import { loadEmoji, unload } from './drawing.js';
 import { type CheckOptions, differences, type Found } from './row.js';
 

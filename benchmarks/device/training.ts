@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { threads, zeros } from '@rldf/torch';
 import { loadRecipe, openRun, readMetrics, train } from 'rldf';
-import { plan } from '../../packages/rldf/src/plan/plan.js';
+import { plan } from 'rldf/run';
 import { median } from '../shared/rows.js';
 import type { CheckOptions, Found } from './row.js';
 

@@ -3,18 +3,12 @@
 import { promptScenes } from '@rldf/emoji-world';
 import { loadPipeline } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, Random, type Tensor } from '@rldf/torch';
-import { type Explore, exploreSchema } from '../../packages/rldf/src/config/explore-schema.js';
-import { meanPairwiseDistance } from '../../packages/rldf/src/eval/diversity.js';
-import { loadJudges } from '../../packages/rldf/src/eval/judges.js';
-import { behavioursOf } from '../../packages/rldf/src/methods/diffexp.js';
-import { findModel } from '../../packages/rldf/src/models.js';
-import type { EpochPrompt } from '../../packages/rldf/src/prompts.js';
-import { loadReward } from '../../packages/rldf/src/rewards/index.js';
-import { scorePictures } from '../../packages/rldf/src/rewards/reward.js';
-import { rolloutBatches } from '../../packages/rldf/src/sampling/rollout.js';
-import { mean, quantile } from '../../packages/rldf/src/stats.js';
+import { findModel, loadReward, mean, quantile, scorePictures } from 'rldf';
+import { loadJudges, meanPairwiseDistance } from 'rldf/eval';
+import { behavioursOf, type EpochPrompt, type Explore, exploreSchema, rolloutBatches } from 'rldf/learning';
+import { type OptionsOf, whole } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
-import type { Options, Result } from '../shared/rows.js';
+import type { Result } from '../shared/rows.js';
 
 const PROMPTS = 32;
 const PICTURES = 8; // of each
@@ -72,7 +66,9 @@ const measures: Record<string, (prompts: readonly Looked[]) => number> = {
   'mean reward': (prompts) => mean(prompts.flatMap(({ rewards }) => rewards)),
 };
 
-export async function run({ pictures = PICTURES, say }: Options): Promise<Result> {
+export const options = { pictures: whole(`of each prompt; default: ${PICTURES}`) };
+
+export async function run({ pictures = PICTURES, say }: OptionsOf<typeof options>): Promise<Result> {
   const pipeline = loadPipeline(findModel('emoji').path);
   const { judges } = await loadJudges(['detector', 'features']);
   const reward = await loadReward(REWARD);

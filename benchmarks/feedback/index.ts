@@ -10,25 +10,28 @@ import {
   sampleScene,
 } from '@rldf/emoji-world';
 import { noGrad, noiseKey, Random, scope, setThreads } from '@rldf/torch';
-import { listInstruments } from '../../packages/rldf/src/instruments.js';
-import { tokenTensor } from '../../packages/rldf/src/pretrain/clip.js';
-import { pairsToldRight } from '../../packages/rldf/src/pretrain/preference.js';
-import { feedbackRules, judgeRules, type RankingOptions } from '../../packages/rldf/src/pretrain/rankings.js';
-import { imagesOf } from '../../packages/rldf/src/pretrain/scenes.js';
-import { type FrozenClip, idsOf } from '../../packages/rldf/src/rewards/frozen-clip.js';
-import { rewards } from '../../packages/rldf/src/rewards/index.js';
-import type { Reward } from '../../packages/rldf/src/rewards/reward.js';
-import { loadPreference, loadWorldClip } from '../../packages/rldf/src/rewards/scorers.js';
-import { bootstrapMean, mean } from '../../packages/rldf/src/stats.js';
+import { bootstrapMean, listInstruments, mean, type Reward, rewards } from 'rldf';
+import {
+  feedbackRules,
+  imagesOf,
+  judgeRules,
+  pairsToldRight,
+  type RankingOptions,
+  tokenTensor,
+} from 'rldf/pretrain';
+import { type FrozenClip, idsOf, loadPreference, loadWorldClip } from 'rldf/rewards';
 import type { InstrumentRow } from '../instruments/index.js';
+import { type OptionsOf, whole } from '../shared/options.js';
 import { drawReference, type ReferencePictures, scoreReference } from '../shared/reference-pictures.js';
-import type { Options, Result } from '../shared/rows.js';
+import type { Result } from '../shared/rows.js';
 import { spearman, wilson } from '../shared/statistics.js';
 
 /** Scenes of these seeds trained nothing. */
 const HELD_OUT = 7101;
 
-export async function run({ say, pictures = 768 }: Options): Promise<Result> {
+export const options = { pictures: whole('per measure; default: 768') };
+
+export async function run({ say, pictures = 768 }: OptionsOf<typeof options>): Promise<Result> {
   setThreads(1);
   const rows = await feedbackRows(pictures, say);
   const text = rows.map(({ instrument, measure, value, ci95, count }) => {
@@ -130,7 +133,7 @@ async function rankingRows(
   const groups = await pairsToldRight(HELD_OUT, options, reward, Math.ceil(pictures / 64));
   const row = (measure: string, perGroup: number[][]): InstrumentRow => {
     const means = perGroup.filter((group) => group.length > 0).map(mean);
-    const random = new Random(noiseKey(1, measure.length));
+    const random = new Random(noiseKey(1, ''));
     const { interval } = bootstrapMean(means, { random, resamples: 2000 });
     return {
       instrument: name,
@@ -163,7 +166,7 @@ async function agreementRows(reference: ReferencePictures): Promise<InstrumentRo
 
 /** Rank correlation with the judge over all pictures, and within each prompt. One list a prompt. */
 function correlationRows(name: string, a: number[][], b: number[][]): InstrumentRow[] {
-  const random = new Random(noiseKey(2, name.length));
+  const random = new Random(noiseKey(2, ''));
   const overall = (prompts: readonly number[]) =>
     spearman(
       prompts.flatMap((p) => a[p] as number[]),

@@ -17,10 +17,11 @@ import {
   threads as threadCount,
 } from '@rldf/torch';
 import { findModel } from 'rldf';
-import { unetConfig } from '../../packages/rldf/src/pretrain/configs.js';
-import { curveSvg } from '../../packages/rldf/src/report/curve.js';
+import { unetConfig } from 'rldf/pretrain';
+import { curveSvg } from 'rldf/run';
+import { flag, type OptionsOf } from '../shared/options.js';
 import { markdownTable, pageFile, provenance, writeSection } from '../shared/page.js';
-import { median, type Options, type Result } from '../shared/rows.js';
+import { median, type Result } from '../shared/rows.js';
 
 interface Point {
   x: number;
@@ -158,28 +159,32 @@ function growthText({ title, xTitle, yTitle, points, name }: Growth): string {
   return `### ${title}\n\n![${title}](performance/${name}.svg)\n\n${markdownTable([xTitle, yTitle, 'ms, least to most'], lines)}`;
 }
 
-export async function run({ say }: Options): Promise<Result> {
+export const options = { page: flag('writes the section of docs/performance.md, and its curves') };
+
+export async function run({ page, say }: OptionsOf<typeof options>): Promise<Result> {
   const threads = threadCount();
   const pipeline = loadPipeline(findModel('emoji').path);
   say('bench: batch');
   const measured = await growths(pipeline, threads, say);
   say('bench: profile');
   const profiles = [1, 16].map((batch) => ({ batch, ...profile(batch, threads) }));
-  const folder = join(dirname(pageFile), 'performance');
-  mkdirSync(folder, { recursive: true });
-  for (const { name, title, xTitle, yTitle, points } of measured) {
-    const values = points.map(({ x, perSecond }) => ({ step: x, value: perSecond, series: 'rldf' }));
-    writeFileSync(
-      join(folder, `${name}.svg`),
-      await curveSvg(values, { title, xTitle, yTitle, width: 480, height: 240 }),
-    );
-  }
   const text = [
     provenance(threads),
     ...measured.map(growthText),
     '### Where the time goes',
     ...profiles.map((one) => profileText(one.batch, one)),
   ].join('\n\n');
-  writeSection('growth', text);
+  if (page) {
+    writeSection('growth', text);
+    const folder = join(dirname(pageFile), 'performance');
+    mkdirSync(folder, { recursive: true });
+    for (const { name, title, xTitle, yTitle, points } of measured) {
+      const values = points.map(({ x, perSecond }) => ({ step: x, value: perSecond, series: 'rldf' }));
+      writeFileSync(
+        join(folder, `${name}.svg`),
+        await curveSvg(values, { title, xTitle, yTitle, width: 480, height: 240 }),
+      );
+    }
+  }
   return { data: { threads, growths: measured, profiles }, text: `${text}\n` };
 }

@@ -1,6 +1,6 @@
 // Prints how long each operator takes while a batch is drawn, as JSON. A process of its own, since the clock is put
 // around the binding's one call before anything else has taken hold of it: run by growth.ts with batch and threads.
-import { native } from '../../packages/torch/src/native.js';
+import { native } from '@rldf/torch/native';
 
 const names: string[] = [];
 const spent = new Map<string, { calls: number; milliseconds: number }>();

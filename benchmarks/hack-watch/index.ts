@@ -3,9 +3,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { changeOf, observationOf, type Watched } from '../../packages/rldf/src/hack-watch/hack-watch.js';
-import { type RewardFunction, readMetrics, train } from '../../packages/rldf/src/index.js';
-import type { Options, Result } from '../shared/rows.js';
+import { type RewardFunction, readMetrics, train } from 'rldf';
+import { changeOf, observationOf, type Watched } from 'rldf/run';
+import { flag, type OptionsOf } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
 
 const THRESHOLDS = new URL('../../packages/rldf/src/hack-watch/thresholds.json', import.meta.url);
@@ -111,7 +112,9 @@ const clean = (seed: number) => watched(recipe(seed, 'clip-score', 'image-reward
 const hack = (name: string, seed: number) =>
   watched(recipe(seed, name, 'image-reward', 3e-2, 10), hacks[name]);
 
-export async function run({ say, calibrate = false }: Options): Promise<Result> {
+export const options = { calibrate: flag('freezes the thresholds instead of checking them') };
+
+export async function run({ say, calibrate }: OptionsOf<typeof options>): Promise<Result> {
   if (calibrate) {
     const outcomes = [];
     for (const seed of CLEAN_SEEDS.calibrate) {

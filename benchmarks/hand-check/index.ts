@@ -7,11 +7,10 @@ import { fileURLToPath } from 'node:url';
 import { nouns, promptScenes } from '@rldf/emoji-world';
 import { type Detection, generate, loadPipeline } from '@rldf/models';
 import { free, noiseKey, Random } from '@rldf/torch';
-import { loadDetector, UserError } from '../../packages/rldf/src/index.js';
-import { findModel } from '../../packages/rldf/src/models.js';
-import { type Picture, picturesOf, tensorOfPictures } from '../../packages/rldf/src/picture.js';
-import { contactSheet } from '../../packages/rldf/src/report/grid.js';
-import type { Options, Result } from '../shared/rows.js';
+import { contactSheet, findModel, loadDetector, type Picture, picturesOf, UserError } from 'rldf';
+import { tensorOfPictures } from 'rldf/run';
+import { type OptionsOf, text } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
 
 const LABELS = fileURLToPath(new URL('../../docs/results/hand-check/', import.meta.url));
@@ -118,7 +117,9 @@ export function cohensKappa(a: readonly string[], b: readonly string[]): number 
   return chance === 1 ? 1 : (agreed - chance) / (1 - chance);
 }
 
-export async function run({ output, say }: Options): Promise<Result> {
+export const options = { output: text('FOLDER', 'draws the sheets that are to be labelled there, and ends') };
+
+export async function run({ output, say }: OptionsOf<typeof options>): Promise<Result> {
   const pictures = await draw();
   if (output !== undefined) return { data: {}, text: await writeSheets(pictures, output) };
   const files = [1, 2].map((pass) => join(LABELS, `pass-${pass}.tsv`));

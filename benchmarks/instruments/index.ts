@@ -3,30 +3,27 @@
 import { HashRandom, loadArt, promptScenes } from '@rldf/emoji-world';
 import { type Detection, type Detector, generate, loadPipeline, meanAveragePrecision } from '@rldf/models';
 import { free, scope, setThreads, tensor } from '@rldf/torch';
-import { featureStatistics, frechetDistance, kernelDistance } from '../../packages/rldf/src/eval/frechet.js';
-import { SceneClassifier, styleLabels } from '../../packages/rldf/src/eval/scene-classifier.js';
-import {
-  instrumentCard,
-  instrumentFile,
-  listInstruments,
-  loadDetector,
-} from '../../packages/rldf/src/instruments.js';
-import { findModel } from '../../packages/rldf/src/models.js';
-import { measureClassifier, NounClassifier } from '../../packages/rldf/src/pretrain/classifier.js';
+import { findModel, instrumentCard, instrumentFile, listInstruments, loadDetector } from 'rldf';
+import { featureStatistics, frechetDistance, kernelDistance, SceneClassifier, styleLabels } from 'rldf/eval';
 import {
   bootstrapAveragePrecision,
+  detectionBatch,
+  FLATTEN,
   findAll,
+  fitPatchBasis,
+  imagesOf,
   matchesOf,
+  measureClassifier,
+  NounClassifier,
   objectsRight,
+  quantise,
   relationRight,
   relationWorld,
-} from '../../packages/rldf/src/pretrain/detection-measures.js';
-import { detectionBatch, roughen } from '../../packages/rldf/src/pretrain/detection-scenes.js';
-import { FLATTEN } from '../../packages/rldf/src/pretrain/parts.js';
-import { fitPatchBasis } from '../../packages/rldf/src/pretrain/patch-basis.js';
-import { imagesOf, quantise } from '../../packages/rldf/src/pretrain/scenes.js';
+  roughen,
+} from 'rldf/pretrain';
 import { feedbackRows } from '../feedback/index.js';
-import { median, type Options, type Result } from '../shared/rows.js';
+import { type OptionsOf, whole } from '../shared/options.js';
+import { median, type Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
 
 export interface InstrumentRow {
@@ -53,7 +50,9 @@ const sections: { needs: string[]; rows(pictures: number): Promise<InstrumentRow
   { needs: [], rows: (pictures) => feedbackRows(Math.ceil(pictures / 2)) },
 ];
 
-export async function run({ say, pictures = 1536 }: Options): Promise<Result> {
+export const options = { pictures: whole('per measure; default: 1536') };
+
+export async function run({ say, pictures = 1536 }: OptionsOf<typeof options>): Promise<Result> {
   setThreads(1);
   const here = listInstruments();
   const rows: InstrumentRow[] = [];

@@ -28,16 +28,17 @@ import {
   type Tensor,
 } from '@rldf/torch';
 import { findModel, loadRecipe } from 'rldf';
-import { plan } from '../../packages/rldf/src/plan/plan.js';
-import { curveSvg } from '../../packages/rldf/src/report/curve.js';
 import {
   DifferentiableSampler,
   type Drawing,
+  guidedConditioning,
   lastSteps,
-} from '../../packages/rldf/src/sampling/differentiable-sampling.js';
-import { networkGradient } from '../../packages/rldf/src/sampling/network-gradient.js';
-import { guidedConditioning, policyMoments } from '../../packages/rldf/src/sampling/rollout.js';
-import type { Options, Result } from '../shared/rows.js';
+  networkGradient,
+  policyMoments,
+} from 'rldf/learning';
+import { curveSvg, plan } from 'rldf/run';
+import { type OptionsOf, output } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 
 export interface MemoryRow {
   case: string;
@@ -82,7 +83,9 @@ const cases: Record<string, string[]> = {
 /** Common to all: short, and with small evaluations. */
 const short = ['epochs=1', 'evaluate.every=1', 'threads=1'];
 
-export async function run({ say, output }: Options): Promise<Result> {
+export const options = { output };
+
+export async function run({ say, output }: OptionsOf<typeof options>): Promise<Result> {
   const rows: MemoryRow[] = [];
   for (const [name, overrides] of Object.entries(cases)) {
     const recipe = loadRecipe(fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url)), [

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { loadRecipe, train } from 'rldf';
-import type { Options, Result } from '../shared/rows.js';
+import { type OptionsOf, range } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 
 export interface QuickstartRow {
   seed: number;
@@ -16,8 +17,12 @@ export interface QuickstartRow {
   seconds: number;
 }
 
-export async function run({ seeds = '1-10', say }: Options): Promise<Result> {
-  const [first, last = first] = seeds.split('-').map(Number) as [number, number?];
+export const options = { seeds: range('default: 1-10') };
+
+export async function run({
+  seeds: [first, last] = [1, 10],
+  say,
+}: OptionsOf<typeof options>): Promise<Result> {
   const recipe = fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url));
   const rows: QuickstartRow[] = [];
   for (let seed = first; seed <= last; seed++) {

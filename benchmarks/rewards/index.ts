@@ -5,17 +5,22 @@ import { dirname } from 'node:path';
 import { parseCaption } from '@rldf/emoji-world';
 import { loadPipeline, writeJson } from '@rldf/models';
 import { setThreads, UserError } from '@rldf/torch';
-import { loadDetector } from '../../packages/rldf/src/instruments.js';
-import { findModel } from '../../packages/rldf/src/models.js';
-import { type Percentiles, percentilesFile } from '../../packages/rldf/src/rewards/cards.js';
-import { rewards } from '../../packages/rldf/src/rewards/index.js';
-import { drawGoodPictures, tortureNames, tortureReward } from '../../packages/rldf/src/rewards/torture.js';
-import { mean, quantile } from '../../packages/rldf/src/stats.js';
+import { findModel, loadDetector, mean, quantile, rewards } from 'rldf';
+import {
+  drawGoodPictures,
+  type Percentiles,
+  percentilesFile,
+  tortureNames,
+  tortureReward,
+} from 'rldf/rewards';
+import type { OptionsOf } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
 import { drawReference, scoreReference } from '../shared/reference-pictures.js';
-import type { Options, Result } from '../shared/rows.js';
+import type { Result } from '../shared/rows.js';
 
-export async function run({ say }: Options): Promise<Result> {
+export const options = {};
+
+export async function run({ say }: OptionsOf<typeof options>): Promise<Result> {
   setThreads(1);
   const reference = await drawReference();
   say('drew the reference pictures');

@@ -8,8 +8,9 @@ import { initialNoiseKeys } from '@rldf/models';
 import { free, normal, UserError, writeSafetensors } from '@rldf/torch';
 import { findModel } from 'rldf';
 import { pythonEnvironment } from '../shared/environments.js';
+import { flag, type OptionsOf, python, wholes, words } from '../shared/options.js';
 import { type Answer, Peer } from '../shared/peer.js';
-import { median, type Options, type Row, speedRatio, table } from '../shared/rows.js';
+import { median, type Row, speedRatio, table } from '../shared/rows.js';
 
 const allWays = ['eager', 'channels_last', 'compile'];
 const steps = 14;
@@ -139,9 +140,16 @@ async function measure(
   ];
 }
 
-export async function run(options: Options): Promise<Row[]> {
-  const { python: given, say, batches = [1, 4, 16, 64], ways = allWays } = options;
-  const python = pythonEnvironment('diffusers', { python: given, say });
+export const options = {
+  python,
+  batches: wholes('pictures drawn at once; default: 1,4,16,64'),
+  ways: words('WAY', 'of diffusers: those to try; the fastest counts'),
+  page: flag('writes the section of docs/performance.md'),
+};
+
+export async function run(given: OptionsOf<typeof options>): Promise<Row[]> {
+  const { say, batches = [1, 4, 16, 64], ways = allWays } = given;
+  const python = pythonEnvironment('diffusers', { python: given.python, say });
   const folder = mkdtempSync(join(tmpdir(), 'rldf-bench-'));
   const peer = new Peer(python, 'sample_peer.py');
   try {

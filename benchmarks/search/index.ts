@@ -5,11 +5,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { backgrounds } from '@rldf/emoji-world';
 import { threads, UserError } from '@rldf/torch';
-import { grammarPath } from '../../packages/rldf/src/cli/shared.js';
-import { replaceFile } from '../../packages/rldf/src/run/files.js';
-import { readGrammar } from '../../packages/rldf/src/search/grammar.js';
-import { openRecogniser, openSource } from '../../packages/rldf/src/search/open.js';
-import type { Options, Result } from '../shared/rows.js';
+import { readGrammar } from 'rldf';
+import { grammarPath } from 'rldf/cli';
+import { replaceFile } from 'rldf/run';
+import { openRecogniser, openSource } from 'rldf/search';
+import { flag, type OptionsOf, range, whole } from '../shared/options.js';
+import type { Result } from '../shared/rows.js';
 import { heldOutInputs, kindOf, manyInputs } from './inputs.js';
 import { neighbourDistances, type PicturesToGoal, picturesToGoal } from './orders.js';
 import { type InputSearches, pageOf, resultsOf } from './page.js';
@@ -23,15 +24,19 @@ const page = fileURLToPath(new URL('../../docs/results/search', import.meta.url)
 /** Of each art set and style. */
 const RECOGNISED = 60;
 
-export async function run(options: Options): Promise<Result> {
-  const { nouns: count = 12, seeds = '0-1', page: writes = false, smoke = false, say } = options;
+export const options = {
+  nouns: whole('how many inputs; default: 12'),
+  seeds: range('of the searches; default: 0-1'),
+  smoke: flag('as little as shows that it runs'),
+  page: flag('writes docs/results/search'),
+};
+
+export async function run(given: OptionsOf<typeof options>): Promise<Result> {
+  const { nouns: count = 12, seeds: [first, last] = [0, 1], page: writes, smoke, say } = given;
   const root = join(runs, smoke ? 'search-smoke' : 'search');
   const all = await heldOutInputs();
-  const [first, last = first] = seeds.split('-').map(Number) as [number, number?];
-  if (!(count >= 1 && count <= all.length) || !(first >= 0 && last >= first))
-    throw new UserError(
-      `bench search: --nouns ${count} --seeds ${seeds} — 1 to ${all.length} inputs, seeds as FIRST-LAST`,
-    );
+  if (!(count >= 1 && count <= all.length))
+    throw new UserError(`bench search: --nouns ${count} — 1 to ${all.length} inputs`);
   const grammar = readGrammar(grammarPath('world'));
   const { recogniser, embedder } = openRecogniser(grammar);
   const objects = readGrammar(grammarPath('objects'));
@@ -70,7 +75,7 @@ export async function run(options: Options): Promise<Result> {
     one.kind === 'words' ? [one.means] : [],
   );
   const data = resultsOf(inputs, recognised, locality, { grammar, scenes: backgrounds, looks });
-  const text = pageOf(data, { flags: `--nouns ${count} --seeds ${seeds}`, threads: threads() });
+  const text = pageOf(data, { flags: `--nouns ${count} --seeds ${first}-${last}`, threads: threads() });
   if (writes && !smoke) {
     replaceFile(`${page}.json`, `${JSON.stringify(data, null, 2)}\n`);
     replaceFile(`${page}.md`, text);

@@ -13,7 +13,7 @@ import {
   styles,
   subjectsOf,
 } from '@rldf/emoji-world';
-import type { Picture } from '../../packages/rldf/src/picture.js';
+import type { Picture } from 'rldf';
 
 const SEED = 6;
 /** Of each half: scenes in the four art sets, and the base model's art in the three styles. */

@@ -1,7 +1,6 @@
 // From readings to numbers: pure functions of what one search left behind.
 
-import type { Grammar } from '../../packages/rldf/src/search/grammar.js';
-import { mean } from '../../packages/rldf/src/stats.js';
+import { type Grammar, mean } from 'rldf';
 import type { Input } from './inputs.js';
 import { type Reading, shows } from './reader.js';
 import type { Found } from './searched.js';

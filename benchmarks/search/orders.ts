@@ -1,16 +1,21 @@
 // Semantic locality: how much neighbours on an axis look alike in each order, and what that is worth to a search.
 import { join } from 'node:path';
-import { featureNetworks } from '../../packages/rldf/src/eval/judges.js';
-import { tensorOfPictures } from '../../packages/rldf/src/picture.js';
-import { readTextIfThere, replaceFile } from '../../packages/rldf/src/run/files.js';
-import { Encoding } from '../../packages/rldf/src/search/encoding.js';
-import { drawSet, plainRequests } from '../../packages/rldf/src/search/final-pictures.js';
-import { type FollowOptions, follow, newSearch } from '../../packages/rldf/src/search/follow.js';
-import { type AxisOrder, axisOrders, localEncoding } from '../../packages/rldf/src/search/locality.js';
-import { PictureMemory } from '../../packages/rldf/src/search/memory.js';
-import type { Embedder } from '../../packages/rldf/src/search/recogniser.js';
-import { cosine } from '../../packages/rldf/src/search/rewards.js';
-import { prepareWorld, rewardedWorld } from '../../packages/rldf/src/search/world.js';
+import { type Embedder, type FollowOptions, featureNetworks } from 'rldf';
+import { readTextIfThere, replaceFile, tensorOfPictures } from 'rldf/run';
+import {
+  type AxisOrder,
+  axisOrders,
+  cosine,
+  drawSet,
+  Encoding,
+  follow,
+  localEncoding,
+  newSearch,
+  PictureMemory,
+  plainRequests,
+  prepareWorld,
+  rewardedWorld,
+} from 'rldf/search';
 import type { Input } from './inputs.js';
 import type { Tools } from './searched.js';
 

@@ -1,8 +1,7 @@
 // Numbers over inputs and seeds with their intervals, and the page that tells them.
 import { noiseKey, Random } from '@rldf/torch';
-import type { Grammar } from '../../packages/rldf/src/search/grammar.js';
-import { type AxisOrder, axisOrders } from '../../packages/rldf/src/search/locality.js';
-import { bootstrapMean, bootstrapSeedsAndPrompts, mean, quantile } from '../../packages/rldf/src/stats.js';
+import { bootstrapMean, bootstrapSeedsAndPrompts, type Grammar, mean, quantile } from 'rldf';
+import { type AxisOrder, axisOrders } from 'rldf/search';
 import { markdownTable, provenance } from '../shared/page.js';
 import { type Input, kindOf } from './inputs.js';
 import {

@@ -2,11 +2,9 @@
 // their numbers, the style network for scene, style and art.
 import { backgrounds } from '@rldf/emoji-world';
 import { noGrad, scope } from '@rldf/torch';
-import { loadJudges } from '../../packages/rldf/src/eval/judges.js';
-import { knownArt, SceneClassifier, styleLabels } from '../../packages/rldf/src/eval/scene-classifier.js';
-import { instrumentFile } from '../../packages/rldf/src/instruments.js';
-import { type Picture, tensorOfPictures } from '../../packages/rldf/src/picture.js';
-import type { Grammar } from '../../packages/rldf/src/search/grammar.js';
+import { type Grammar, instrumentFile, type Picture } from 'rldf';
+import { knownArt, loadJudges, SceneClassifier, styleLabels } from 'rldf/eval';
+import { tensorOfPictures } from 'rldf/run';
 
 export interface Reading {
   /** How often each label is seen. */

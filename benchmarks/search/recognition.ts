@@ -1,5 +1,5 @@
 // Whether the goal of a search is the picture's: recognised among many inputs, without a search.
-import type { Recogniser } from '../../packages/rldf/src/search/recogniser.js';
+import type { Recogniser } from 'rldf';
 import { wilson } from '../shared/statistics.js';
 import type { Input } from './inputs.js';
 

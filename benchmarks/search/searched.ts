@@ -3,22 +3,23 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { encodePng } from '../../packages/rldf/src/report/png.js';
-import { readTextIfThere, replaceFile } from '../../packages/rldf/src/run/files.js';
-import { Encoding } from '../../packages/rldf/src/search/encoding.js';
-import { diverseRequests, plainRequests, slide } from '../../packages/rldf/src/search/final-pictures.js';
-import type { Grammar } from '../../packages/rldf/src/search/grammar.js';
-import type { DrawRequest, ImageSource } from '../../packages/rldf/src/search/image-source.js';
-import { PictureMemory } from '../../packages/rldf/src/search/memory.js';
-import type { Recogniser } from '../../packages/rldf/src/search/recogniser.js';
-import type { SearchReport } from '../../packages/rldf/src/search/search-report.js';
+import type { Grammar, ImageSource, Recogniser, SearchReport } from 'rldf';
+import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
+import {
+  type DrawRequest,
+  diverseRequests,
+  Encoding,
+  PictureMemory,
+  plainRequests,
+  slide,
+} from 'rldf/search';
 import type { Input } from './inputs.js';
 import type { openReader, Reading } from './reader.js';
 
 /** Final pictures of a search (the command's default), and pictures of each kind in the test of balance. */
 const PICTURES = 8;
 const BALANCE = 16;
-const command = fileURLToPath(new URL('../../packages/rldf/src/cli/main.ts', import.meta.url));
+const command = fileURLToPath(import.meta.resolve('rldf/command'));
 
 export interface Tools {
   grammar: Grammar;

@@ -2,9 +2,8 @@
 import { promptScenes } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { cat, free, type Tensor } from '@rldf/torch';
-import { findModel } from '../../packages/rldf/src/models.js';
-import { baseNouns } from '../../packages/rldf/src/pretrain/configs.js';
-import type { Reward } from '../../packages/rldf/src/rewards/reward.js';
+import { findModel, type Reward } from 'rldf';
+import { baseNouns } from 'rldf/pretrain';
 
 const KINDS = ['single', 'colour', 'count', 'and', 'relation'] as const;
 const PROMPTS_OF_KIND = 10;

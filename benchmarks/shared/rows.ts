@@ -1,5 +1,4 @@
-import type { Device } from '@rldf/torch';
-import { mean, tInterval } from '../../packages/rldf/src/stats.js';
+import { mean, tInterval } from 'rldf';
 
 /** One measured case. `ratio` is above 1 where we are better. */
 export interface Row {
@@ -19,36 +18,6 @@ export interface Row {
 
 /** Rows beside a peer, or anything else with its own text. */
 export type Result = Row[] | { data: unknown; text: string };
-
-export interface Options {
-  python?: string;
-  /** Folder for pictures. */
-  output?: string;
-  /** Of each prompt. */
-  pictures?: number;
-  /** FIRST-LAST */
-  seeds?: string;
-  /** Numbers of pictures drawn at once. */
-  batches?: readonly number[];
-  /** Of the peer: those to try. */
-  ways?: readonly string[];
-  /** clone: how many classes, and passes over their pictures. search: how many inputs. */
-  nouns?: number;
-  epochs?: number;
-  /** clone: how often a picture that does not show its object is drawn again. */
-  redraw?: number;
-  /** Where ours runs; default: cpu. */
-  device?: Device;
-  /** stable-diffusion: sd15 or tiny. */
-  size?: string;
-  /** clone, search: write the results' page. */
-  page?: boolean;
-  /** device, search: as little as shows that it runs. */
-  smoke?: boolean;
-  /** hack-watch: freeze the thresholds instead of checking them. */
-  calibrate?: boolean;
-  say(text: string): void;
-}
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);

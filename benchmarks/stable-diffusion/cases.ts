@@ -1,7 +1,7 @@
 // What `npm run bench -- stable-diffusion` draws and trains: two sizes of one architecture, and the shipped recipes made short.
 import { fileURLToPath } from 'node:url';
 import type { Device } from '@rldf/torch';
-import { findConfigs, type ModelConfigs } from '../../packages/rldf/src/plan/model-configs.js';
+import { findConfigs, type ModelConfigs } from 'rldf/run';
 
 export type SizeName = 'sd15' | 'tiny';
 
@@ -165,4 +165,4 @@ export const prompts = [
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 export const recipeFile = (name: string) => file(`../../recipes/stable-diffusion/${name}.yaml`);
-export const commandLine = file('../../packages/rldf/src/cli/main.ts');
+export const commandLine = fileURLToPath(import.meta.resolve('rldf/command'));

@@ -7,11 +7,12 @@ import { join } from 'node:path';
 import { initialNoiseKeys } from '@rldf/models';
 import { type Device, free, normal, writeSafetensors } from '@rldf/torch';
 import { findModel, loadRecipe } from 'rldf';
-import { plan } from '../../packages/rldf/src/plan/plan.js';
+import { plan } from 'rldf/run';
 import { pythonEnvironment } from '../shared/environments.js';
+import { device, flag, type OptionsOf, output, python, text, wholes, words } from '../shared/options.js';
 import { provenance } from '../shared/page.js';
 import { Peer } from '../shared/peer.js';
-import { median, type Options, type Result, speedRatio } from '../shared/rows.js';
+import { median, type Result, speedRatio } from '../shared/rows.js';
 import {
   exact,
   type Precision,
@@ -30,16 +31,28 @@ import { ask, largestDifference, rldf, strengthen, threads } from './tools.js';
 const guidance = 7.5;
 const repetitions = { least: 3, most: 20 };
 
-export async function run(options: Options): Promise<Result> {
-  const { say, device = 'cpu' } = options;
-  const name = (options.size ?? (device === 'cpu' ? 'tiny' : 'sd15')) as SizeName;
+export const options = {
+  size: text('SIZE', 'sd15 or tiny; default: tiny on the CPU, else sd15'),
+  device,
+  python,
+  batches: wholes('pictures drawn at once'),
+  ways: words('STEP', 'only these steps of it'),
+  output,
+  page: flag('writes docs/results/stable-diffusion'),
+};
+
+type Options = OptionsOf<typeof options>;
+
+export async function run(given: Options): Promise<Result> {
+  const { say, device = 'cpu' } = given;
+  const name = (given.size ?? (device === 'cpu' ? 'tiny' : 'sd15')) as SizeName;
   const folder = mkdtempSync(join(tmpdir(), 'rldf-sd-'));
   const bench = new Bench(
     name,
     device,
     folder,
-    pythonEnvironment('diffusers', { python: options.python, say }),
-    options,
+    pythonEnvironment('diffusers', { python: given.python, say }),
+    given,
   );
   try {
     await bench.all();
@@ -49,7 +62,7 @@ export async function run(options: Options): Promise<Result> {
   }
   const { results } = bench;
   if (results.failures.length > 0) process.exitCode = 1;
-  if (options.page) writePage(results);
+  if (given.page) writePage(results);
   return { data: results, text: pageText(results) };
 }
 

@@ -26,7 +26,7 @@ import {
   zeros,
 } from '@rldf/torch';
 import { loadRecipe } from 'rldf';
-import { guidedConditioning } from '../../packages/rldf/src/sampling/rollout.js';
+import { guidedConditioning } from 'rldf/learning';
 import { followed, plain } from '../memory/index.js';
 import { openTraining } from '../shared/open-training.js';
 

@@ -19,9 +19,10 @@ import {
   tensor,
   writeSafetensors,
 } from '@rldf/torch';
-import { unetConfig } from '../../packages/rldf/src/pretrain/configs.js';
+import { LATENT_CHANNELS, unetConfig } from 'rldf/pretrain';
+import { flag, type OptionsOf, python } from '../shared/options.js';
 import { findPython, Peer } from '../shared/peer.js';
-import { median, type Options, type Row } from '../shared/rows.js';
+import { median, type Row } from '../shared/rows.js';
 
 interface Case {
   name: string;
@@ -93,7 +94,7 @@ function unetCase(): Case {
   const words = 24;
   const parameters = Parameters.random(3);
   const model = new UNet2DConditionModel(unetConfig, parameters.at());
-  const latents = draw('latents', batch, unetConfig.in_channels, 8, 8);
+  const latents = draw('latents', batch, LATENT_CHANNELS, 8, 8);
   const timesteps = keep(
     tensor(
       Array.from({ length: batch }, (_, i) => 61 * i),
@@ -230,7 +231,9 @@ async function memory(python: string, peerName: string): Promise<Row> {
   return row;
 }
 
-export async function run({ python: given, say }: Options): Promise<Row[]> {
+export const options = { python, page: flag('writes the section of docs/performance.md') };
+
+export async function run({ python: given, say }: OptionsOf<typeof options>): Promise<Row[]> {
   const python = findPython(given);
   const folder = mkdtempSync(join(tmpdir(), 'rldf-bench-'));
   const peer = new Peer(python);

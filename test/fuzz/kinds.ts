@@ -28,9 +28,8 @@ import {
   writeSafetensors,
 } from '@rldf/torch';
 import fc from 'fast-check';
-import { batchArithmetic, describeArithmetic } from '../../packages/rldf/src/config/batch-arithmetic.js';
-import { loadRecipe } from '../../packages/rldf/src/config/load.js';
-import { loadPrompts, promptsOfEpoch } from '../../packages/rldf/src/prompts.js';
+import { batchArithmetic, describeArithmetic, loadPrompts, loadRecipe } from 'rldf';
+import { promptsOfEpoch } from 'rldf/learning';
 import { byteMutation, jsonMutation, mutateBytes, mutateJson } from './mutations.js';
 
 /** One damaged file: which of the kind's files, and what happens to it. */

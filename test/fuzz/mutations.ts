@@ -276,7 +276,7 @@ const wholes: readonly (() => Buffer)[] = [
 ];
 
 export function mutateBytes(bytes: Buffer, mutations: readonly ByteMutation[]): Buffer {
-  let now = Buffer.from(bytes);
+  let now: Buffer = Buffer.from(bytes);
   for (const mutation of mutations) {
     if (mutation.op === 'whole') {
       now = wholes[mutation.which % wholes.length]!();

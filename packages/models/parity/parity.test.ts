@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parityCases, rows } from '../packages/models/parity/cases.js';
+import { parityCases, rows } from './cases.js';
 
 test.each(parityCases().map((parityCase) => [parityCase.name, parityCase] as const))(
   '%s agrees with the reference implementation',

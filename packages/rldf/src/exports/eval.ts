@@ -1,0 +1,6 @@
+/** `rldf/eval`: the judges of `rldf eval` and the measures between sets of pictures. For benchmarks and tests; it may change with any version. */
+
+export { meanPairwiseDistance } from '../eval/diversity.js';
+export { featureStatistics, frechetDistance, kernelDistance } from '../eval/frechet.js';
+export { loadJudges } from '../eval/judges.js';
+export { knownArt, SceneClassifier, styleLabels } from '../eval/scene-classifier.js';
