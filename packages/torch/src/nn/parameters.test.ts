@@ -129,6 +129,10 @@ test('whole numbers are no weights, and neither are NaN and infinity', () => {
       );
     }
     load(tensor([[1, 0]], { dtype: 'bfloat16' }));
+    const batches = new Map([['norm.num_batches_tracked', tensor(7, { dtype: 'int64' })]]);
+    const counters = Parameters.from(batches, { dtype: 'float32' });
+    expect(counters.at('norm').tensor('num_batches_tracked', [], 'zeros').item()).toBe(7);
+    counters.free();
   });
 });
 

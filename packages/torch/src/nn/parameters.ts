@@ -78,7 +78,8 @@ export class Parameters {
           `${where}: tensor "${name}" [${shape.join(', ')}] is missing — the file does not belong to this config, or is incomplete.`,
         );
       }
-      if (!isFloating(found.dtype)) {
+      // a single whole number is a counter: batch norms keep how many batches they have seen
+      if (!isFloating(found.dtype) && shape.length > 0) {
         throw new UserError(
           `${where}: tensor "${name}" is ${found.dtype} — weights are floating-point numbers; whole ones are of a quantised or damaged file. Use the model in float32, float16 or bfloat16.`,
         );
