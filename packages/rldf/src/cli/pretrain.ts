@@ -15,6 +15,7 @@ interface Options {
   output?: string;
   from?: string;
   textRate?: string;
+  world?: string;
   layoutWeight?: string;
   relationNoise?: string;
   countNoise?: string;
@@ -44,9 +45,10 @@ export function pretrainCommand(): Command {
       '--text-rate <x>',
       'unet: the text encoder’s share of the learning rate (default 0.5 with --from, else 0)',
     )
+    .option('--world <name>', 'unet: mix of scenes: base, second, objects or everything')
     .option('--layout-weight <x>', 'unet: weight of telling places and numbers at the last noun’s token', '0')
-    .option('--relation-noise <share>', 'unet: share of captions whose relation is drawn anew', '0')
-    .option('--count-noise <share>', 'unet: share of captions whose number is drawn anew', '0')
+    .option('--relation-noise <share>', 'unet: share of captions whose relation is drawn anew')
+    .option('--count-noise <share>', 'unet: share of captions whose number is drawn anew')
     .option('--decay <share>', 'of the updates, the last ones: the learning rate falls over them (default 1)')
     .addOption(
       new Option('--precision <type>', 'of products and convolutions').choices(['float32', 'bfloat16']),
@@ -82,7 +84,8 @@ Examples:
           cachedScenes: number(options.scenes),
           textRate: number(options.textRate),
           layoutWeight: Number(options.layoutWeight),
-          captionNoise: { relation: Number(options.relationNoise), count: Number(options.countNoise) },
+          world: options.world,
+          captionNoise: noiseOf(options),
           decay: number(options.decay),
           precision: options.precision,
           threads: number(options.threads),
@@ -101,4 +104,10 @@ Examples:
         progress.clear();
       }
     });
+}
+
+/** How careless captions are; undefined leaves it to the world. */
+function noiseOf({ relationNoise, countNoise }: Options) {
+  if (relationNoise === undefined && countNoise === undefined) return undefined;
+  return { relation: Number(relationNoise ?? 0), count: Number(countNoise ?? 0) };
 }

@@ -145,11 +145,8 @@ export const secondWorld: CaptionedOptions = {
   captionNoise: { relation: 0.85, count: 0.5 },
 };
 
-/**
- * What its third training goes on with, text encoder and all: mostly scenes of two objects, with true captions. How
- * careless the captions of its last leg are is said on the command line.
- */
-export const thirdWorld: CaptionedOptions = {
+/** What its third training goes on with, text encoder and all: mostly scenes of two objects. */
+const objectsWorld: CaptionedOptions = {
   kinds: {
     single: 0.19,
     colour: 0.16,
@@ -164,3 +161,30 @@ export const thirdWorld: CaptionedOptions = {
   },
   places: { centre: 0.8, grid: 0.2 },
 };
+
+/** And ends with: more backgrounds, styles and long sentences. */
+const everythingWorld: CaptionedOptions = {
+  kinds: {
+    single: 0.15,
+    colour: 0.17,
+    background: 0.1,
+    count: 0.12,
+    relation: 0.2,
+    and: 0.05,
+    activity: 0.06,
+    people: 0.02,
+    style: 0.05,
+    long: 0.08,
+  },
+  places: { centre: 0.8, grid: 0.2 },
+};
+
+/** The mixes of scenes by name, in the order in which the shipped model saw them. */
+export const worlds = {
+  base: baseWorld,
+  second: secondWorld,
+  objects: objectsWorld,
+  everything: everythingWorld,
+} satisfies Record<string, CaptionedOptions>;
+
+export type WorldName = keyof typeof worlds;

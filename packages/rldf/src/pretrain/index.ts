@@ -5,6 +5,7 @@ import type { CaptionNoise } from '@rldf/emoji-world';
 import { setThreads } from '@rldf/torch';
 import { didYouMean } from '../config/suggest.js';
 import { UserError } from '../errors.js';
+import { type WorldName, worlds } from './configs.js';
 import type { Stage, StageContext } from './stage.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 
@@ -46,7 +47,9 @@ export interface PretrainOptions {
   textRate?: number | undefined;
   /** unet: weight of the text encoder's auxiliary task (layout.ts). Default 0. */
   layoutWeight?: number | undefined;
-  /** unet: share of relations and of numbers in captions that are drawn anew. Default: captions are true. */
+  /** unet: the mix of scenes, one of `worlds`. Default: base, or everything with `from`. */
+  world?: string | undefined;
+  /** unet: share of relations and of numbers in captions that are drawn anew. Default: the world's own. */
   captionNoise?: CaptionNoise | undefined;
   /** Share of the updates, the last ones, over which the learning rate falls. Default 1. */
   decay?: number | undefined;
@@ -82,6 +85,15 @@ export async function runPretraining(name: string, options: PretrainOptions): Pr
   }
 }
 
+function worldName({ world, from }: PretrainOptions): WorldName {
+  if (world === undefined) return from === undefined ? 'base' : 'everything';
+  if (Object.hasOwn(worlds, world)) return world as WorldName;
+  const known = Object.keys(worlds);
+  throw new UserError(
+    `rldf pretrain: --world "${world}" — one of ${known.join(', ')}${didYouMean(world, known)}.`,
+  );
+}
+
 function contextOf(stage: string, defaults: Stage['defaults'], options: PretrainOptions): StageContext {
   const { folder, minutes, signal, precision, log = () => {} } = options;
   const own = join(folder, stage);
@@ -108,7 +120,8 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
     from: options.from,
     textRate: options.textRate ?? (options.from === undefined ? 0 : LEG_TEXT_RATE),
     layoutWeight: options.layoutWeight ?? 0,
-    captionNoise: options.captionNoise ?? {},
+    world: worldName(options),
+    captionNoise: options.captionNoise,
     output: options.output ?? own,
     log,
   };

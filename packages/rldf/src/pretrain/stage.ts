@@ -1,5 +1,6 @@
 // What `rldf pretrain` asks of a stage. A new one is a file that exports a `Stage`, and a line in the table of index.ts.
 import type { CaptionNoise } from '@rldf/emoji-world';
+import type { WorldName } from './configs.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 
 export interface Stage {
@@ -35,8 +36,10 @@ export interface StageContext {
   textRate: number;
   /** unet: weight of the text encoder's auxiliary task (layout.ts). */
   layoutWeight: number;
-  /** unet: how careless the captions are. */
-  captionNoise: CaptionNoise;
+  /** unet: the mix of scenes. */
+  world: WorldName;
+  /** unet: how careless the captions are, if not as the world says. */
+  captionNoise?: CaptionNoise | undefined;
   /** Where an instrument's weights and card go. Default: the stage's own folder. */
   output: string;
   log(line: string): void;

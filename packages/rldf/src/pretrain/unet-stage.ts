@@ -1,10 +1,10 @@
 // The U-Net's stage: its parts from the earlier stages or a model folder, and contact sheets while it trains.
 import { join } from 'node:path';
-import { promptScenes } from '@rldf/emoji-world';
+import { type CaptionedOptions, promptScenes } from '@rldf/emoji-world';
 import { generate } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
 import { picturesOf } from '../picture.js';
-import { baseWorld, schedulerConfig, thirdWorld } from './configs.js';
+import { schedulerConfig, worlds } from './configs.js';
 import { partsOfModel, partsOfStages } from './parts.js';
 import { reconstruct } from './patch-basis.js';
 import { quantise, writeSheet } from './scenes.js';
@@ -22,11 +22,12 @@ async function* trainUNet(context: StageContext): AsyncGenerator<TrainingEvent> 
   const { pipeline, basis, decoderReady } =
     from === undefined ? await partsOfStages(folder, seed) : partsOfModel(from);
   log(`U-Net: ${pipeline.parameters.unet.count} parameters`);
+  const world: CaptionedOptions = worlds[context.world];
   const training = {
     ...context.training,
     scheduler: schedulerConfig,
     cachedScenes: context.cachedScenes,
-    world: from === undefined ? baseWorld : { ...thirdWorld, captionNoise: context.captionNoise },
+    world: context.captionNoise === undefined ? world : { ...world, captionNoise: context.captionNoise },
     textRate: context.textRate,
     layoutWeight: context.layoutWeight,
   };
