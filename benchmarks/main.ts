@@ -16,6 +16,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   growth: () => import('./growth/index.js'),
   ddpo: () => import('./ddpo/index.js'),
   'base-model': () => import('./base-model/index.js'),
+  validation: () => import('./validation/index.js'),
   quickstart: () => import('./quickstart/index.js'),
   memory: () => import('./memory/index.js'),
   instruments: () => import('./instruments/index.js'),
