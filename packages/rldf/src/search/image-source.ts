@@ -66,9 +66,24 @@ export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOption
   };
 }
 
+/** What a picture may be, so that it can be looked at in a square: known before a pixel is decoded. */
+const least = 8;
+const most = 2 ** 26;
+const stretch = 16;
+
+function checkSize(where: string, width: number, height: number): void {
+  const [short, long] = [Math.min(width, height), Math.max(width, height)];
+  if (short >= least && long <= stretch * short && width * height <= most) return;
+  throw new UserError(
+    `${where}: is ${width} x ${height} pixels — each side must have at least ${least}, none more than ${stretch} times the other, and both together at most ${most / 2 ** 20} million. Crop or scale it`,
+  );
+}
+
 /** A picture file of any kind that sharp reads, as RGB; alpha is laid on white. @throws UserError */
 export async function readPicture(file: string | Uint8Array, where: string): Promise<Picture> {
   try {
+    const { width, height } = await sharp(file, { limitInputPixels: false }).metadata();
+    checkSize(where, width, height);
     const { data, info } = await sharp(file)
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb')
@@ -78,6 +93,7 @@ export async function readPicture(file: string | Uint8Array, where: string): Pro
     if (info.channels !== 3) throw new Error(`${info.channels} channels`);
     return { width: info.width, height: info.height, channels: 3, data: new Uint8Array(data) };
   } catch (error) {
+    if (error instanceof UserError) throw error;
     const reason = (error as Error).message.split('\n')[0]!;
     throw new UserError(
       `${where}: cannot be read as a picture — ${/missing|no such/i.test(reason) ? 'there is no such file' : reason}. PNG, JPEG and WebP work`,

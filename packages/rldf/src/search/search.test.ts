@@ -472,3 +472,16 @@ test('pictures that cannot be read are refused', async () => {
   writeFileSync(file, 'no picture');
   await expect(readPicture(file, file)).rejects.toMatchObject({ name: 'UserError' });
 });
+
+test('pictures too thin, too small or too large to be looked at are refused before they are decoded', async () => {
+  const blank = (width: number, height: number) =>
+    sharp({ create: { width, height, channels: 3, background: '#ff0000' }, limitInputPixels: false })
+      .png()
+      .toBuffer();
+  const refused = (width: number, height: number) => blank(width, height).then((file) => expect(readPicture(file, 'it')).rejects.toThrow(`it: is ${width} x ${height} pixels — each side must have at least 8`)); // biome-ignore format: one line
+  await refused(1, 5000);
+  await refused(7, 7);
+  await refused(400, 20);
+  await refused(8200, 8200);
+  expect((await readPicture(await blank(8, 128), 'it')).data.length).toBe(8 * 128 * 3);
+});
