@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type Device,
@@ -229,18 +229,51 @@ export function saveNetwork(
   writeJson(join(folder, 'config.json'), config);
 }
 
-/** The weights file under its plain name, its fp16 variant, or the index of its shards. */
+/**
+ * The weights under their plain name, else as a variant such as fp16, whole or as the index of shards. diffusers and transformers
+ * call the index of a variant NAME.safetensors.index.fp16.json; older files are called NAME.fp16.safetensors.index.json or
+ * NAME.safetensors.fp16.index.json.
+ */
 function findWeights(folder: string, file: string): string {
-  const variants = [file, `${file}.index.json`, file.replace('.safetensors', '.fp16.safetensors')];
-  const found = variants.map((name) => join(folder, name)).find(existsSync);
-  if (found) return found;
-  const pickled = existsSync(join(folder, file.replace('.safetensors', '.bin')));
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  const plain = [file, `${file}.index.json`].find((name) => names.includes(name));
+  if (plain !== undefined) return join(folder, plain);
+  const stem = file.replace(/\.safetensors$/, '');
+  const variant = '([A-Za-z0-9_]+)';
+  const patterns = [
+    `${variant}\\.safetensors`,
+    `safetensors\\.index\\.${variant}\\.json`,
+    `${variant}\\.safetensors\\.index\\.json`,
+    `safetensors\\.${variant}\\.index\\.json`,
+  ].map((pattern) => new RegExp(`^${stem}\\.${pattern}$`));
+  const found = new Map<string, string>();
+  for (const pattern of patterns) {
+    for (const name of names) {
+      const [, which] = pattern.exec(name) ?? [];
+      if (which !== undefined && !found.has(which)) found.set(which, name);
+    }
+  }
+  const chosen = found.get('fp16') ?? (found.size === 1 ? [...found.values()][0] : undefined);
+  if (chosen !== undefined) return join(folder, chosen);
+  if (found.size > 1) {
+    throw new UserError(
+      `${join(folder, file)}: is missing, and there are the variants ${[...found.keys()].sort().join(', ')} — fp16 or a single one is ` +
+        'taken by itself. Rename the one you want, or delete the others.',
+    );
+  }
   throw new UserError(
-    `${join(folder, file)}: is missing — weights are read from safetensors only. ` +
-      (pickled
-        ? 'The .bin file beside it is a pickle, which can run code: convert it to safetensors.'
-        : 'Restore the file or download the model again.'),
+    `${join(folder, file)}: is missing — weights are read from safetensors only. ${missing(names, stem)}`,
   );
+}
+
+/** Why weights may not have been found, by the names that are there. */
+function missing(names: readonly string[], stem: string): string {
+  const shard = names.find((name) => name.startsWith(stem) && /-\d+-of-\d+\.safetensors$/.test(name));
+  if (shard !== undefined) return `${shard} is there, but not the index of the shards: restore it.`;
+  // PyTorch's own names: pytorch_model.bin of transformers, NAME.bin of diffusers
+  if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name)))
+    return 'The .bin file beside it is a pickle, which can run code: convert it to safetensors.';
+  return 'Restore the file or download the model again.';
 }
 
 function componentClass(
