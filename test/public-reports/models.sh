@@ -134,3 +134,78 @@ row_18_whole_numbers_in_a_U_Net_are_refused() {
   rldf generate a --steps 2 --model whole
   expect_refusal 'diffusion_pytorch_model.safetensors: tensor "' 'is uint8 — weights are floating-point numbers'
 }
+
+# model_with FIELDS SED: a copy of the model, named `own`, whose scheduler has other fields.
+model_with() {
+  cp -r "$model" own
+  rm -r own/clip
+  sed -i "$1" own/scheduler/scheduler_config.json
+}
+
+row_4_PNDM_and_LMS_are_drawn_as_themselves() {
+  model_with 's/DDIMScheduler/PNDMScheduler/; s/"prediction_type": "sample"/"prediction_type": "epsilon", "skip_prk_steps": true/'
+  rldf generate 'a cat' --model own --steps 5 --output pndm
+  expect_code 0
+  expect_same 'scheduler of the picture' "$(setting pndm/0000.png scheduler)" PNDMScheduler
+  local name
+  for name in ddim lms; do
+    rldf generate 'a cat' --model own --steps 5 --scheduler "$name" --output "$name"
+    expect_code 0
+    expect_other "pixels of PNDM and $name" "$(pixels pndm/0000.png)" "$(pixels "$name/0000.png")"
+  done
+  expect_same 'scheduler of the picture' "$(setting lms/0000.png scheduler)" LMSDiscreteScheduler
+}
+row_4_other_schedulers_are_refused_by_name() {
+  model_with 's/DDIMScheduler/UniPCMultistepScheduler/'
+  rldf generate 'a cat' --model own --steps 5
+  expect_refusal 'scheduler "UniPCMultistepScheduler" — not supported'
+}
+row_4_a_PNDM_that_predicts_what_PNDM_cannot_is_refused() {
+  model_with 's/DDIMScheduler/PNDMScheduler/'
+  rldf generate 'a cat' --model own --steps 5
+  expect_refusal 'prediction_type is "sample"'
+}
+
+row_11_a_picture_too_thin_to_be_looked_at() {
+  rldf search --image "$inputs/thin.png"
+  expect_refusal 'is 1 x 5000 pixels'
+}
+row_11_a_reward_that_gives_bigints() {
+  cp "$inputs/bigint.ts" .
+  printf 'method: ddpo\nprompts: [a cat]\nreward: { module: ./bigint.ts }\nepochs: 1\nthreads: 1\nsample: { steps: 2, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 2 }\nevaluate: { maxPrompts: 1 }\nreport: { maxPrompts: 1 }\ntrain: { clipNats: 1, rank: 2 }\n' >tiny.yaml
+  rldf train tiny.yaml --name x --runs runs
+  expect_refusal 'bigint'
+}
+
+# as save_pretrained(variant="fp16", max_shard_size=...) writes it; here one shard
+row_12_sharded_variants_load() {
+  local index stem=diffusion_pytorch_model shard=diffusion_pytorch_model.fp16-00001-of-00001.safetensors
+  rldf generate 'a cat' --steps 2 --output whole
+  cp -r "$model" sharded
+  mv "sharded/unet/$stem.safetensors" "sharded/unet/$shard"
+  for index in "$stem.safetensors.index.fp16.json" "$stem.fp16.safetensors.index.json"; do
+    node -e '
+      const fs = require("node:fs");
+      const [folder, shard, index] = process.argv.slice(1);
+      const file = fs.readFileSync(`${folder}/${shard}`);
+      const names = Object.keys(JSON.parse(file.subarray(8, 8 + Number(file.readBigUInt64LE())).toString()));
+      const map = Object.fromEntries(names.filter((name) => name !== "__metadata__").map((name) => [name, shard]));
+      fs.writeFileSync(`${folder}/${index}`, JSON.stringify({ metadata: {}, weight_map: map }))' sharded/unet "$shard" "$index"
+    rldf generate 'a cat' --model sharded --steps 2 --output out
+    expect_code 0
+    expect_same 'pixels whole and sharded' "$(pixels whole/0000.png)" "$(pixels out/0000.png)"
+    rm "sharded/unet/$index"
+  done
+  rldf generate 'a cat' --model sharded --steps 2 --output out
+  expect_refusal "$shard is there, but not the index"
+}
+
+row_16_a_spacing_without_noise_is_named_in_the_dry_run_too() {
+  model_with 's/"timestep_spacing": "[a-z]*"/"timestep_spacing": "linspace"/'
+  grep -q linspace own/scheduler/scheduler_config.json || sed -i 's/{/{ "timestep_spacing": "linspace",/' own/scheduler/scheduler_config.json
+  printf 'method: ddpo\nmodel: own\nprompts: [a cat]\nreward: jpeg-compressibility\nepochs: 1\nthreads: 1\nsample: { steps: 13, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 2 }\nevaluate: { maxPrompts: 1 }\nreport: { maxPrompts: 1 }\ntrain: { clipNats: 1, rank: 2 }\n' >tiny.yaml
+  rldf train tiny.yaml --dry-run
+  expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
+  rldf train tiny.yaml --name x --runs runs
+  expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
+}

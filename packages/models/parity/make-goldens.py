@@ -3,7 +3,7 @@
 Run by hand, never by the product or its tests. Environment:
 
     python3 -m venv venv
-    venv/bin/pip install torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2
+    venv/bin/pip install torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 scipy
     venv/bin/python packages/models/parity/make-goldens.py [NAME ...]
 
 Without names, everything is made again (some seconds). Each golden is `NAME.json` (class, config,

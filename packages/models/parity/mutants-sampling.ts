@@ -4,6 +4,8 @@ const VAE = 'models/src/autoencoder-kl.ts';
 const DDIM = 'models/src/schedulers/ddim.ts';
 const DPM = 'models/src/schedulers/dpm-solver-multistep.ts';
 const EULER = 'models/src/schedulers/euler-discrete.ts';
+const PNDM = 'models/src/schedulers/pndm.ts';
+const LMS = 'models/src/schedulers/lms-discrete.ts';
 const SPACING = 'models/src/schedulers/timestep-spacing.ts';
 const SCHEDULE = 'models/src/schedulers/noise-schedule.ts';
 const TOKENIZER = 'models/src/clip-tokenizer.ts';
@@ -126,6 +128,48 @@ export const samplingMutants: readonly Mutant[] = [
     find: 'Math.hypot(largest, 1) : largest',
     replace: 'largest : largest',
     cases: ['scheduler-euler-sd'],
+  },
+  {
+    name: 'pndm-first-step-not-again',
+    file: PNDM,
+    find: '[first, second, second, ...rest]',
+    replace: '[first, second, ...rest]',
+    cases: ['scheduler-pndm-sd-10'],
+  },
+  {
+    name: 'pndm-third-order',
+    file: PNDM,
+    find: 'if (this.#answers.length > 4)',
+    replace: 'if (this.#answers.length > 3)',
+    cases: ['scheduler-pndm-sd-10', 'scheduler-pndm-prk-9'],
+  },
+  {
+    name: 'pndm-runge-kutta-weights',
+    file: PNDM,
+    find: '[1 / 6, 1 / 3, 1 / 3, 1 / 6]',
+    replace: '[1 / 4, 1 / 4, 1 / 4, 1 / 4]',
+    cases: ['scheduler-pndm-prk-4'],
+  },
+  {
+    name: 'pndm-ends-at-alpha-one',
+    file: PNDM,
+    find: 'config.set_alpha_to_one === true ? 1',
+    replace: 'config ? 1',
+    cases: ['scheduler-pndm-sd-10'],
+  },
+  {
+    name: 'lms-third-order',
+    file: LMS,
+    find: 'const ORDER = 4',
+    replace: 'const ORDER = 3',
+    cases: ['scheduler-lms-sd-10'],
+  },
+  {
+    name: 'lms-one-point-integral',
+    file: LMS,
+    find: 'basis(middle - half / Math.sqrt(3))',
+    replace: 'basis(middle)',
+    cases: ['scheduler-lms-sd-3'],
   },
   {
     name: 'tokenizer-cuts-end-token',

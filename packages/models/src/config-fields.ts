@@ -135,6 +135,7 @@ export const schedulerFields: { readonly [key: string]: FieldRule } = {
   timestep_spacing: text,
   steps_offset: whole(0, 99_999),
   set_alpha_to_one: flag,
+  skip_prk_steps: flag,
   clip_sample: flag,
   clip_sample_range: numberFrom(1e-6, 1e6),
   variance_type: text,

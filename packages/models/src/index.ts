@@ -41,6 +41,7 @@ export { cellsCovered, PatchVotingDetector } from './detector-patches.js';
 export { readJson, writeJson } from './files.js';
 export { predictGuided } from './guidance.js';
 export { type ImageRewardConfig, ImageRewardModel } from './image-reward.js';
+export { LatentsWatch, refuseBlack } from './latents-watch.js';
 export {
   type AdaptableLayer,
   LoraAdapter,
@@ -88,9 +89,12 @@ export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';
 export { DPMSolverMultistepScheduler } from './schedulers/dpm-solver-multistep.js';
 export { EulerDiscreteScheduler } from './schedulers/euler-discrete.js';
+export { LMSDiscreteScheduler } from './schedulers/lms-discrete.js';
 export { NoiseSchedule, type PredictionType } from './schedulers/noise-schedule.js';
+export { PNDMScheduler } from './schedulers/pndm.js';
 export {
   createScheduler,
+  ddimOf,
   type Scheduler,
   type SchedulerName,
   type StepOptions,

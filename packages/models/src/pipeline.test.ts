@@ -2,12 +2,15 @@ import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
+  free,
   liveBytes,
   liveTensors,
+  noGrad,
   noiseKey,
   normal,
   readSafetensors,
   setThreads,
+  type Tensor,
   tensor,
   writeSafetensors,
 } from '@rldf/torch';
@@ -204,4 +207,96 @@ test('JSON as Python writes it', () => {
     name: 'x: Infinity y',
     nan: null,
   });
+});
+
+test.each([
+  ['diffusion_pytorch_model.safetensors.index.fp16.json', 'fp16'],
+  ['diffusion_pytorch_model.fp16.safetensors.index.json', 'fp16'],
+  ['diffusion_pytorch_model.safetensors.fp16.index.json', 'fp16'],
+  ['diffusion_pytorch_model.safetensors.index.non_ema.json', 'non_ema'],
+  ['diffusion_pytorch_model.safetensors.index.json', ''],
+])('shards are found by their index %s', (index, variant) => {
+  const folder = join(copy(), 'unet');
+  const whole = join(folder, 'diffusion_pytorch_model.safetensors');
+  const { tensors } = readSafetensors(whole);
+  const names = [...tensors.keys()];
+  const shards = [0, 1].map(
+    (i) => `diffusion_pytorch_model${variant && `.${variant}`}-0000${i + 1}-of-00002.safetensors`,
+  );
+  for (const [i, shard] of shards.entries()) {
+    const own = names.filter((_, place) => place % 2 === i);
+    writeSafetensors(join(folder, shard), new Map(own.map((name) => [name, tensors.get(name)!])));
+  }
+  rmSync(whole);
+  const missing = () => loadPipeline(join(folder, '..'));
+  expect(missing).toThrow(/-00001-of-00002\.safetensors is there, but not the index of the shards/);
+  const map = Object.fromEntries(names.map((name, place) => [name, shards[place % 2]]));
+  writeFileSync(join(folder, index), JSON.stringify({ metadata: {}, weight_map: map }));
+  const read = loadPipeline(join(folder, '..'));
+  expect(read.parameters.unet.entries.get('conv_in.weight')!.bytes()).toEqual(
+    tensors.get('conv_in.weight')!.bytes(),
+  );
+  for (const parameters of Object.values(read.parameters)) parameters.free();
+  free(tensors);
+});
+
+test('the text encoder’s variants are found too; of several that are not fp16 none is guessed', () => {
+  const folder = copy();
+  const place = (name: string) => join(folder, 'text_encoder', name);
+  renameSync(place('model.safetensors'), place('model.bf16.safetensors'));
+  const load = () => {
+    for (const parameters of Object.values(loadPipeline(folder).parameters)) parameters.free();
+  };
+  load();
+  cpSync(place('model.bf16.safetensors'), place('model.ema.safetensors'));
+  expect(load).toThrow(/model\.safetensors: is missing, and there are the variants bf16, ema —/);
+  cpSync(place('model.bf16.safetensors'), place('model.fp16.safetensors'));
+  load();
+});
+
+test('pictures that turn into NaN are told by picture, seed and step, and leave nothing behind', async () => {
+  const broken = tinyPipeline();
+  const options = { prompts: ['a cat', 'a dog'], seeds: [3, 4], steps: 4 };
+  const message = async (latents?: Tensor) =>
+    generate(broken, { ...options, ...(latents ? { latents } : {}) }).then(
+      () => 'drawn',
+      (error: Error) => `${error.name}: ${error.message}`,
+    );
+  expect(await message(tensor(Array(128).fill(0), { shape: [2, 4, 4, 4] }))).toBe('drawn');
+  const bad = tensor(Array.from({ length: 128 }, (_, i) => (i === 100 ? Number.POSITIVE_INFINITY : 0)), { shape: [2, 4, 4, 4] }); // biome-ignore format: one line
+  const live = liveTensors();
+  expect(await message(bad)).toMatch(
+    /^UserError: generate: the latents of picture 2 of 2 \("a dog", seed 4\) hold NaN or infinity after step 1 of 4 — such a picture is black/,
+  );
+  expect(liveTensors()).toBe(live);
+  const bias = broken.parameters.vae.entries.get('decoder.conv_out.bias')!;
+  noGrad(() => bias.fill_(Number.NaN));
+  expect(await message()).toMatch(/^UserError: decode: picture 1 holds NaN or infinity — it would be black/);
+  expect(liveTensors()).toBe(live);
+});
+
+test('eta is refused where no noise is added by it', async () => {
+  const options = {
+    prompts: ['a cat'],
+    seeds: [1],
+    steps: 4,
+    eta: 0.5,
+    scheduler: 'EulerDiscreteScheduler',
+  } as const;
+  await expect(generate(pipeline, options)).rejects.toThrow(
+    /eta is 0.5 — only DDIM adds noise by eta; EulerDiscreteScheduler has none/,
+  );
+});
+
+test('PNDM and LMS draw, and progress counts the network’s calls', async () => {
+  for (const [scheduler, calls] of [
+    ['PNDMScheduler', 6],
+    ['LMSDiscreteScheduler', 5],
+  ] as const) {
+    const own = { ...pipeline, schedulerConfig: { ...pipeline.schedulerConfig, skip_prk_steps: true } };
+    const steps: string[] = [];
+    const latents = await latentsOf({ prompts: ['a cat'], seeds: [1], steps: 5, scheduler, onStep: (event) => void steps.push(`${event.step + 1}/${event.steps}`) }, own); // biome-ignore format: one line
+    expect(steps.at(-1)).toBe(`${calls}/${calls}`);
+    expect(latents.abs().amax().item()).toBeGreaterThan(0.1);
+  }
 });

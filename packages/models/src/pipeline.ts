@@ -18,6 +18,8 @@ import type { CLIPTokenizer } from './clip-tokenizer.js';
 import { type Conditioning, selectRows } from './conditioning.js';
 import type { SchedulerConfig } from './configs.js';
 import { predictGuided } from './guidance.js';
+import { LatentsWatch, refuseBlack } from './latents-watch.js';
+import { DDIMScheduler } from './schedulers/ddim.js';
 import { createScheduler, type SchedulerName } from './schedulers/scheduler.js';
 import type { UNet2DConditionModel } from './unet.js';
 
@@ -54,7 +56,10 @@ export interface GenerateOptions {
   latents?: Tensor;
   /** Instead of the model's own. */
   scheduler?: SchedulerName;
-  /** Called after each step; `latents` [B, C, h, w] live until it is over. */
+  /**
+   * Called after each call of the network, of which some schedulers make more than `steps`; `latents` [B, C, h, w] live until it
+   * is over.
+   */
   onStep?: (event: {
     step: number;
     steps: number;
@@ -76,7 +81,7 @@ export interface Generated {
  * Draws one picture per prompt. Between denoising steps the event loop runs.
  *
  * @returns tensors that live until freed
- * @throws UserError for options that contradict each other or the model
+ * @throws UserError for options that contradict each other or the model, and for pictures that turn into NaN or infinity
  */
 export async function generate(pipeline: Pipeline, options: GenerateOptions): Promise<Generated> {
   const { prompts, seeds, eta = 0, onStep, signal } = options;
@@ -85,7 +90,13 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
   const negatives = checkedNegatives(options);
   const shape = latentShape(pipeline, options);
   const scheduler = createScheduler(pipeline.schedulerConfig, options.scheduler);
+  if (eta > 0 && !(scheduler instanceof DDIMScheduler)) {
+    throw new UserError(
+      `generate: eta is ${eta} — only DDIM adds noise by eta; ${scheduler.constructor.name} has none. Leave eta out, or draw with DDIMScheduler.`,
+    );
+  }
   const timesteps = scheduler.setTimesteps(steps);
+  const watch = new LatentsWatch();
 
   let latents = initialLatents(options, shape, pipeline, scheduler.initialNoiseScale); // [B, C, h, w]
   const conditioning = noGrad(() => guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives));
@@ -102,10 +113,16 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
       );
       latents.free();
       latents = next;
-      await onStep?.({ step, steps, timestep, latents });
+      watch.see(latents);
+      await onStep?.({ step, steps: timesteps.length, timestep, latents });
       await new Promise((resolve) => setImmediate(resolve));
       signal?.throwIfAborted();
     }
+    watch.check(
+      'generate',
+      (i) => `picture ${i + 1} of ${prompts.length} (${JSON.stringify(prompts[i])}, seed ${seeds[i]})`,
+      'The model or an adapter overflows: use a smaller guidance scale or adapter strength, float32, or another checkpoint.',
+    );
     const images = noGrad(() => decodeImages(pipeline, latents));
     return { images, latents };
   } catch (error) {
@@ -113,6 +130,7 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
     throw error;
   } finally {
     free(conditioning);
+    watch.free();
     scheduler.forget();
   }
 }
@@ -158,7 +176,10 @@ function guidedPrompts(
   });
 }
 
-/** Denoised latents [B, C, h, w] -> pictures uint8 [B, H, W, 3]. */
+/**
+ * Denoised latents [B, C, h, w] -> pictures uint8 [B, H, W, 3].
+ * @throws UserError for NaN and infinity, of which bytes would be black
+ */
 export function decodeImages(pipeline: Pipeline, latents: Tensor): Tensor {
   return scope(() => {
     const [batch, , height, width] = latents.shape as [number, number, number, number];
@@ -167,7 +188,13 @@ export function decodeImages(pipeline: Pipeline, latents: Tensor): Tensor {
     const parts: Tensor[] = [];
     for (let start = 0; start < batch; start += chunk) {
       const some = latents.narrow(0, start, Math.min(chunk, batch - start));
-      parts.push(scope(() => toBytes(decodeLatents(pipeline, some))));
+      parts.push(
+        scope(() => {
+          const decoded = decodeLatents(pipeline, some);
+          refuseBlack(decoded, start);
+          return toBytes(decoded);
+        }),
+      );
     }
     return parts.length === 1 ? parts[0]! : cat(parts);
   });

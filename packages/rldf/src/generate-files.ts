@@ -122,7 +122,8 @@ async function drawAll(
       ...(options.width === undefined ? {} : { width: options.width }),
       ...(options.height === undefined ? {} : { height: options.height }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
-      onStep: ({ step }) => options.onProgress?.((start + (count * (step + 1)) / steps) / prompts.length),
+      onStep: ({ step, steps: calls }) =>
+        options.onProgress?.((start + (count * (step + 1)) / calls) / prompts.length),
     }).finally(() => latents.free());
     const pictures = picturesOf(images);
     free([images, denoised]);

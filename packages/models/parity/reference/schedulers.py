@@ -7,7 +7,14 @@ import sys
 import diffusers
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
+)
 from safetensors.torch import save_file
 
 from .common import OUT, VERSIONS, config_of, normal, stream
@@ -66,6 +73,17 @@ def scheduler_cases():
     yield "euler-sd", EulerDiscreteScheduler, dict(**euler, timestep_spacing="leading", steps_offset=1), 10, {}
     yield "euler-linspace", EulerDiscreteScheduler, dict(**euler), 7, {}
     yield "euler-trailing-v", EulerDiscreteScheduler, dict(**euler, timestep_spacing="trailing", prediction_type="v_prediction"), 8, {}
+    pndm = dict(**SD_BETAS, steps_offset=1)
+    for steps in (1, 2, 10):  # Stable Diffusion 1.x
+        yield f"pndm-sd-{steps}", PNDMScheduler, dict(**pndm, skip_prk_steps=True), steps, {}
+    yield "pndm-prk-4", PNDMScheduler, dict(**pndm), 4, {}
+    yield "pndm-prk-9", PNDMScheduler, dict(**pndm, set_alpha_to_one=True), 9, {}
+    yield "pndm-v-linspace", PNDMScheduler, dict(**SD_BETAS, skip_prk_steps=True, prediction_type="v_prediction", timestep_spacing="linspace"), 7, {}
+    yield "pndm-prk-v-trailing", PNDMScheduler, dict(**SD_BETAS, prediction_type="v_prediction", timestep_spacing="trailing"), 6, {}
+    for steps in (1, 3, 10):
+        yield f"lms-sd-{steps}", LMSDiscreteScheduler, dict(**SD_BETAS), steps, {}
+    yield "lms-leading-v", LMSDiscreteScheduler, dict(**SD_BETAS, timestep_spacing="leading", steps_offset=1, prediction_type="v_prediction"), 8, {}
+    yield "lms-trailing-sample", LMSDiscreteScheduler, dict(**SD_BETAS, timestep_spacing="trailing", prediction_type="sample"), 6, {}
 
 
 def schedulers():
@@ -80,7 +98,7 @@ def schedulers():
         outputs = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
         noises = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
         sample = normal(gen, *SHAPE, dtype=torch.float64)
-        if cls is EulerDiscreteScheduler:
+        if cls in (EulerDiscreteScheduler, LMSDiscreteScheduler):
             sample = sample * scheduler.init_noise_sigma
         trajectory, scaled = [sample], []
         for index, timestep in enumerate(scheduler.timesteps):
@@ -103,7 +121,7 @@ def schedulers():
             f"{name}.outputs.timesteps": scheduler.timesteps.double(),
             f"{name}.outputs.initial_noise_scale": torch.tensor([float(scheduler.init_noise_sigma)], dtype=torch.float64),
         })
-        if cls is EulerDiscreteScheduler:
+        if cls in (EulerDiscreteScheduler, LMSDiscreteScheduler):
             tensors[f"{name}.outputs.scaled"] = torch.stack(scaled)
         cases[name] = {
             "class": cls.__name__,
@@ -116,6 +134,6 @@ def schedulers():
     description = {"name": "schedulers", "madeWith": VERSIONS, "noisedTimesteps": [17, 903], "cases": cases}
     (OUT / "schedulers.json").write_text(json.dumps(description, indent=1) + "\n")
     print(f"schedulers: {len(cases)} cases, {(OUT / 'schedulers.safetensors').stat().st_size // 1024} KiB")
-    for cls in (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+    for cls in (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LMSDiscreteScheduler, PNDMScheduler):
         sys.modules[cls.__module__].torch, sys.modules[cls.__module__].np = torch, np
         sys.modules[cls.__module__].randn_tensor = diffusers.utils.torch_utils.randn_tensor

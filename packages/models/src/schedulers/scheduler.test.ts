@@ -1,8 +1,8 @@
-import { keep, noiseKey, normal, scope, type Tensor } from '@rldf/torch';
+import { keep, liveTensors, noiseKey, normal, scope, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { SchedulerConfig } from '../configs.js';
 import { DDIMScheduler } from './ddim.js';
-import { createScheduler } from './scheduler.js';
+import { createScheduler, ddimOf } from './scheduler.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const CONFIG: SchedulerConfig = {
@@ -40,6 +40,9 @@ test.each([
   ['DPMSolverMultistepScheduler', { timestep_spacing: 'leading', steps_offset: 1 }],
   ['EulerDiscreteScheduler', {}],
   ['EulerDiscreteScheduler', { timestep_spacing: 'leading', steps_offset: 1 }],
+  ['PNDMScheduler', { set_alpha_to_one: true, skip_prk_steps: true }],
+  ['LMSDiscreteScheduler', {}],
+  ['LMSDiscreteScheduler', { timestep_spacing: 'leading', steps_offset: 1 }],
 ] as const)('%s %j ends at the only picture there is', (name, config) => {
   for (const steps of [1, 2, 5, 20]) expect(drawOnlyPicture(name, config, steps)).toBeLessThan(1e-9);
 });
@@ -56,18 +59,63 @@ test('halves round to the even neighbour', () => {
   expect([0.5, 1.5, 2.5, 2.4, 2.6].map(roundHalfEven)).toEqual([0, 2, 2, 2, 3]);
 });
 
-test('a solver refuses steps out of order', () => {
-  const scheduler = createScheduler(CONFIG, 'DPMSolverMultistepScheduler');
-  scheduler.setTimesteps(20);
-  const sample = keep(normal([noiseKey(1, 'x')], [2]));
-  expect(() => scheduler.step(sample, 5, sample)).toThrow(/in order/);
+test.each(['DPMSolverMultistepScheduler', 'PNDMScheduler', 'LMSDiscreteScheduler'])(
+  '%s refuses steps out of order',
+  (name) => {
+    const scheduler = createScheduler(CONFIG, name);
+    scheduler.setTimesteps(20);
+    const sample = keep(normal([noiseKey(1, 'x')], [2]));
+    expect(() => scheduler.step(sample, 5, sample)).toThrow(/in order/);
+    expect(() => scheduler.step(sample, 50, sample)).toThrow(/step 50 of \d+ — there is no such step/);
+    sample.free();
+  },
+);
+
+test.each([
+  ['PNDMScheduler', { skip_prk_steps: true }, 21],
+  ['PNDMScheduler', { skip_prk_steps: false }, 29],
+  ['LMSDiscreteScheduler', {}, 20],
+])(
+  '%s %j asks the network %i times in 20 steps, and leaves nothing behind, whole or left early',
+  (name, config, calls) => {
+    const scheduler = createScheduler({ ...CONFIG, ...config }, name);
+    const sample = keep(normal([noiseKey(1, 'x')], [2]));
+    const before = liveTensors();
+    for (const until of [calls, 1, 2, 6, 14]) {
+      const timesteps = scheduler.setTimesteps(20);
+      expect(timesteps.length).toBe(calls);
+      for (let step = 0; step < until; step++) scheduler.step(sample, step, sample).free();
+      if (until < calls) scheduler.forget();
+      expect(liveTensors()).toBe(before);
+    }
+    sample.free();
+  },
+);
+
+test('PNDM refuses what it does not do', () => {
+  const make = (config: SchedulerConfig) => () => createScheduler({ ...CONFIG, ...config }, 'PNDMScheduler');
+  expect(make({ prediction_type: 'sample' })).toThrow(/prediction_type is "sample" — not supported/);
+  expect(make({ skip_prk_steps: 'yes' })).toThrow(/skip_prk_steps is "yes"/);
+  expect(() => make({})().setTimesteps(3)).toThrow(/3 steps — with skip_prk_steps: false .* at least 4/);
 });
 
-test('what is not built is drawn by DDIM on the same schedule, without the clipping that DDIM adds', () => {
-  const scheduler = createScheduler({ _class_name: 'PNDMScheduler', beta_schedule: 'scaled_linear' });
-  expect(scheduler).toBeInstanceOf(DDIMScheduler);
-  expect(scheduler.config.clip_sample).toBe(false);
+test('a scheduler is the one that the config names, or is refused', () => {
+  for (const name of [
+    'DDIMScheduler',
+    'DDPMScheduler',
+    'EulerDiscreteScheduler',
+    'PNDMScheduler',
+    'LMSDiscreteScheduler',
+  ])
+    expect(createScheduler({ ...CONFIG, _class_name: name }).constructor.name).toBe(name);
   expect(() => createScheduler({ _class_name: 'UniPCScheduler' })).toThrow(
     /"UniPCScheduler" — not supported/,
   );
+});
+
+test('DDIM in another scheduler’s place does not clip unless the config says so', () => {
+  const scheduler = ddimOf({ _class_name: 'PNDMScheduler', beta_schedule: 'scaled_linear' });
+  expect(scheduler).toBeInstanceOf(DDIMScheduler);
+  expect(scheduler.config).toMatchObject({ clip_sample: false, set_alpha_to_one: false });
+  expect(ddimOf({ _class_name: 'PNDMScheduler', clip_sample: true }).config.clip_sample).toBe(true);
 });

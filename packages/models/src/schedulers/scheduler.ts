@@ -4,7 +4,9 @@ import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
+import { LMSDiscreteScheduler } from './lms-discrete.js';
 import type { NoiseSchedule } from './noise-schedule.js';
+import { PNDMScheduler } from './pndm.js';
 
 export interface StepOptions {
   /** Share of the DDPM noise that DDIM adds, 0 (none) to 1. Only DDIM reads it. */
@@ -17,7 +19,7 @@ export interface StepOptions {
 export interface Scheduler {
   readonly config: SchedulerConfig;
   readonly schedule: NoiseSchedule;
-  /** From noise to picture; empty before `setTimesteps`. */
+  /** From noise to picture, one a call of the network, which may be more than the steps asked for; empty before `setTimesteps`. */
   readonly timesteps: readonly number[];
   /** Standard deviation of the first latents. Known after `setTimesteps`. */
   readonly initialNoiseScale: number;
@@ -38,16 +40,17 @@ const SCHEDULERS: { readonly [name: string]: new (config: SchedulerConfig, where
   DDPMScheduler,
   DPMSolverMultistepScheduler,
   EulerDiscreteScheduler,
-  // not built; with the same noise schedule DDIM draws from the same model
-  PNDMScheduler: DDIMScheduler,
-  LMSDiscreteScheduler: DDIMScheduler,
+  PNDMScheduler,
+  LMSDiscreteScheduler,
 };
 
 export type SchedulerName =
   | 'DDIMScheduler'
   | 'DDPMScheduler'
   | 'DPMSolverMultistepScheduler'
-  | 'EulerDiscreteScheduler';
+  | 'EulerDiscreteScheduler'
+  | 'PNDMScheduler'
+  | 'LMSDiscreteScheduler';
 
 /** What a config of another class means where it says nothing, in the words of DDIM and DDPM. */
 const UNSAID: { readonly [name: string]: SchedulerConfig } = {
@@ -73,4 +76,12 @@ export function createScheduler(
     `${where}: scheduler ${shown(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
       'Set _class_name to one of them.',
   );
+}
+
+/**
+ * DDIM on a model's noise schedule, whatever scheduler its config names: the policy of methods that need one.
+ * @throws UserError when the config asks for something that is not built
+ */
+export function ddimOf(config: SchedulerConfig): DDIMScheduler {
+  return createScheduler(config, 'DDIMScheduler') as DDIMScheduler;
 }

@@ -8,6 +8,7 @@ import { methodOf } from '../methods/index.js';
 import { findModel } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
 import { loadReward } from '../rewards/index.js';
+import { policyScheduler } from '../sampling/rollout.js';
 import { print } from './output.js';
 import { duration } from './progress.js';
 import { printJson } from './shared.js';
@@ -31,7 +32,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     evaluations *
       repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
     2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
-  const { forward, decode } = await measure(recipe, model.path);
+  const { forward, decode, scheduler } = await measure(recipe, model.path);
   const seconds =
     arithmetic.samplingForwards * forward +
     arithmetic.trainingForwards * forward * forwardAndBackward +
@@ -48,27 +49,37 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     `model      ${model.name} (${model.licence})`,
     `prompts    ${prompts.length} to choose from`,
     ...(method.describe?.(recipe, arithmetic) ?? describeArithmetic(recipe, arithmetic)),
+    ...(scheduler === 'DDIMScheduler'
+      ? []
+      : [`sampler    DDIM in training; the model’s ${scheduler} draws the evaluation`]),
     `evaluation ${evaluated} pictures`,
     `time       about ${duration(seconds)} on this machine`,
   ];
   print(`${lines.join('\n')}\n`);
 }
 
-/** Seconds of one U-Net forward of one picture, and of decoding one picture. */
-async function measure(recipe: Recipe, folder: string): Promise<{ forward: number; decode: number }> {
+/** Seconds of one U-Net forward of one picture, and of decoding one picture; and the model's own scheduler. */
+async function measure(
+  recipe: Recipe,
+  folder: string,
+): Promise<{ forward: number; decode: number; scheduler: string }> {
   const pipeline = loadPipeline(folder, { device: recipe.device as Device });
   const count = Math.min(8, recipe.sample.batchSize);
   const seeds = Array.from({ length: count }, (_, index) => index);
   const marks: number[] = [];
   const steps = 3;
-  const options = { prompts: seeds.map(() => 'a cat'), seeds, steps, guidanceScale: 2 };
+  const scheduler = 'DDIMScheduler'; // asks the network once a step; others cost as much a call
+  const options = { prompts: seeds.map(() => 'a cat'), seeds, steps, guidanceScale: 2, scheduler } as const;
   try {
+    // refused now what training would refuse at its first picture
+    if (!methodOf(recipe).followsReward) policyScheduler(pipeline, recipe.sample.steps, recipe.sample.eta);
     free(await generate(pipeline, { ...options, onStep: () => void marks.push(performance.now()) }));
     const end = performance.now();
     const [first, , last] = marks as [number, number, number];
     return {
       forward: (last - first) / 1000 / (steps - 1) / (2 * count),
       decode: (end - last) / 1000 / count,
+      scheduler: pipeline.schedulerConfig._class_name ?? scheduler,
     };
   } finally {
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();

@@ -30,6 +30,8 @@ const schedulers = {
   ddpm: 'DDPMScheduler',
   'dpm-solver++': 'DPMSolverMultistepScheduler',
   euler: 'EulerDiscreteScheduler',
+  pndm: 'PNDMScheduler',
+  lms: 'LMSDiscreteScheduler',
 } as const;
 
 export function generateCommand(): Command {

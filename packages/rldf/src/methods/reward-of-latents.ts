@@ -1,5 +1,5 @@
 // A reward as a function of latents: decoded without rounding, judged, and differentiated back to the latents.
-import { decodeLatents, type Pipeline } from '@rldf/models';
+import { decodeLatents, type Pipeline, refuseBlack } from '@rldf/models';
 import { cat, enableGrad, gradOrUndefined, noGrad, scope, type Tensor } from '@rldf/torch';
 import { UserError } from '../errors.js';
 import { checkScores, type Reward } from '../rewards/reward.js';
@@ -58,7 +58,9 @@ function judgeChunk(
 ): Judged {
   return scope(() => {
     const leaf = latents.detach().requiresGrad_();
-    const images01 = decodeLatents(pipeline, leaf).div(2).add(0.5).clamp(0, 1); // [B, 3, H, W]
+    const decoded = decodeLatents(pipeline, leaf); // [B, 3, H, W]
+    refuseBlack(decoded.detach());
+    const images01 = decoded.div(2).add(0.5).clamp(0, 1); // [B, 3, H, W]
     const found = rewardsOf(images01, prompts); // [B]
     const rewards = checkScores('as a differentiable function', found.detach().flatten().toNumbers(), {
       prompts,

@@ -1,6 +1,6 @@
 // Drawing so that a reward's gradient can be followed back through denoising steps: AlignProp (Prabhudesai et al. 2023, arXiv 2310.03739), DRaFT (Clark et al. 2024, arXiv 2309.17400), ReFL (Xu et al. 2023, arXiv 2304.05977).
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Behaviour, type Conditioning, DDIMScheduler, type Pipeline } from '@rldf/models';
+import { type Behaviour, type Conditioning, type DDIMScheduler, ddimOf, type Pipeline } from '@rldf/models';
 import {
   cat,
   type DType,
@@ -69,7 +69,7 @@ export class DifferentiableSampler {
   constructor(pipeline: Pipeline, drawing: Drawing) {
     this.#pipeline = pipeline;
     this.#drawing = drawing;
-    this.#scheduler = new DDIMScheduler(pipeline.schedulerConfig);
+    this.#scheduler = ddimOf(pipeline.schedulerConfig);
     this.#scheduler.setTimesteps(drawing.steps);
     this.#all = [...drawing.behaviours.keys()];
   }

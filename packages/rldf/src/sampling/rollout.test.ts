@@ -66,7 +66,13 @@ test('the mean log-probability equals the hand-computed density', () => {
 test('a schedule whose last step is deterministic is refused', () => {
   const pipeline = tinyPipeline(0);
   pipeline.schedulerConfig = { ...pipeline.schedulerConfig, steps_offset: 0, set_alpha_to_one: true };
-  expect(() => policyScheduler(pipeline, 10, 1)).toThrow(/steps_offset: 1/);
+  expect(() => policyScheduler(pipeline, 10, 1)).toThrow(
+    /step 10 of 10 .* has steps_offset: 0 \(set 1\), set_alpha_to_one: true \(set false\):/,
+  );
+  pipeline.schedulerConfig = { ...tinyPipeline(0).schedulerConfig, timestep_spacing: 'linspace' };
+  expect(() => policyScheduler(pipeline, 13, 1)).toThrow(
+    /step 13 of 13 \(timestep 0\) .* has timestep_spacing: linspace \(set leading\): use/,
+  );
   expect(() => policyScheduler(tinyPipeline(0), 10, 0)).toThrow(/deterministic/);
 });
 
@@ -95,4 +101,15 @@ test('balanced step weights: weight times |dμ/d(answer)| / σ is the same at ev
     });
     for (const gain of gains) expect(gain / (gains[0] as number)).toBeCloseTo(1, 6);
   }
+});
+
+test('latents that turn into NaN are told by picture and step, and leave nothing behind', async () => {
+  const pipeline = tinyPipeline(2);
+  const { unet } = pipeline.parameters;
+  noGrad(() => unet.entries.get('conv_out.bias')!.fill_(Number.NaN));
+  const before = liveTensors();
+  await expect(draw(4, pipeline)).rejects.toThrow(
+    /rollout: the latents of picture 1 of 4 hold NaN or infinity after step 1 of 3 — .*diverged/,
+  );
+  expect(liveTensors()).toBe(before);
 });

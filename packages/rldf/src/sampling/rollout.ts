@@ -3,11 +3,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   type Behaviour,
   type Conditioning,
-  DDIMScheduler,
+  type DDIMScheduler,
+  ddimOf,
   decodeImages,
+  LatentsWatch,
   latentShape,
   type Pipeline,
   predictGuided,
+  type SchedulerConfig,
   type Trajectory,
 } from '@rldf/models';
 import {
@@ -47,8 +50,12 @@ export interface Rollout {
 }
 
 /** The DDIM policy for a number of steps. @throws UserError when a step has no density (eta 0, or σ 0 at its end) */
-export function policyScheduler(pipeline: Pipeline, steps: number, eta: number): DDIMScheduler {
-  const scheduler = new DDIMScheduler(pipeline.schedulerConfig);
+export function policyScheduler(
+  { schedulerConfig }: Pick<Pipeline, 'schedulerConfig'>,
+  steps: number,
+  eta: number,
+): DDIMScheduler {
+  const scheduler = ddimOf(schedulerConfig);
   scheduler.setTimesteps(steps);
   for (let step = 0; step < steps; step++) {
     const { std } = scheduler.coefficients(step, eta);
@@ -56,12 +63,24 @@ export function policyScheduler(pipeline: Pipeline, steps: number, eta: number):
     throw new UserError(
       `policy: step ${step + 1} of ${steps} (timestep ${scheduler.timesteps[step]}) has standard deviation 0 at eta ${eta} — ` +
         'a deterministic step has no probability whose gradient could be followed. ' +
-        (eta === 0
-          ? 'Set sample.eta: 1.'
-          : "Use a scheduler config with steps_offset: 1 and set_alpha_to_one: false, as Stable Diffusion's."),
+        (eta === 0 ? 'Set sample.eta: 1.' : schedulerFix(schedulerConfig)),
     );
   }
   return scheduler;
+}
+
+/** Which of the model's settings leaves a step without noise, and what to set instead. */
+function schedulerFix({
+  timestep_spacing: spacing = 'leading',
+  steps_offset: offset = 0,
+  set_alpha_to_one: toOne = true,
+}: SchedulerConfig): string {
+  const wrong = [
+    ...(spacing === 'leading' ? [] : [`timestep_spacing: ${spacing} (set leading)`]),
+    ...(offset >= 1 ? [] : [`steps_offset: ${offset} (set 1)`]),
+    ...(toOne ? ['set_alpha_to_one: true (set false)'] : []),
+  ];
+  return `The model's scheduler_config.json has ${wrong.join(', ') || 'too few timesteps'}: use settings like Stable Diffusion's, or another number of sample.steps.`;
 }
 
 /**
@@ -122,6 +141,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
     ),
   ];
   const logProbs: Tensor[] = [];
+  const watch = new LatentsWatch();
   try {
     for (let step = 0; step < steps; step++) {
       const [next, logProb] = noGrad(() =>
@@ -146,10 +166,16 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
         }),
       );
       latents.push(next);
+      watch.see(next);
       logProbs.push(logProb);
       await nextTurn();
       yield (step + 1) / steps;
     }
+    watch.check(
+      'rollout',
+      (i) => `picture ${i + 1} of ${behaviours.length}`,
+      'The training has diverged: resume from an earlier checkpoint with a smaller learning rate, or use a smaller guidance scale.',
+    );
     return noGrad(() =>
       scope(() => ({
         trajectory: {
@@ -163,6 +189,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
     );
   } finally {
     free([latents, logProbs]);
+    watch.free();
   }
 }
 
