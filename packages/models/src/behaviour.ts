@@ -1,3 +1,5 @@
+import type { Seed } from '@rldf/torch';
+
 /**
  * Which policy drew a sample: enough to replay it exactly, exploration included.
  *
@@ -5,7 +7,7 @@
  * from step to step (DiffExp), and words may be weighted.
  */
 export interface Behaviour {
-  seed: number;
+  seed: Seed;
   /** Identity of the sample under the seed. */
   path: number[];
   /** Guidance scale of each denoising step, in order. */

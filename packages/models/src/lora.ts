@@ -8,6 +8,7 @@ import {
   noiseKey,
   normal,
   type Parameters,
+  type Seed,
   type StateDict,
   scope,
   type Tensor,
@@ -29,7 +30,7 @@ export interface LoraOptions {
   targets: readonly string[];
   /** Of the down projection, PEFT's names: uniform within 1/sqrt(in) (`default`), or normal with std 1/rank. */
   init?: 'default' | 'gaussian';
-  seed: number;
+  seed: Seed;
 }
 
 /** A layer that can have adapters. */

@@ -6,6 +6,7 @@ import {
   noiseKey,
   normal,
   type Parameters,
+  type Seed,
   scope,
   type Tensor,
   tensor,
@@ -42,7 +43,7 @@ export interface GenerateOptions {
   /** What to steer away from: one for all prompts or one each; empty by default. */
   negativePrompts?: string | readonly string[];
   /** One per prompt; a picture depends on its own seed only, not on the batch. */
-  seeds: readonly number[];
+  seeds: readonly Seed[];
   /** Denoising steps; the model's default, or 30. */
   steps?: number;
   /** 1 is no guidance; the model's default, or 7.5. */
@@ -136,12 +137,12 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
 }
 
 /** Keys of the noise that a picture starts from. */
-export function initialNoiseKeys(seeds: readonly number[]): NoiseKey[] {
+export function initialNoiseKeys(seeds: readonly Seed[]): NoiseKey[] {
   return seeds.map((seed) => noiseKey(seed, 'initial-latents'));
 }
 
 /** Keys of the noise that a stochastic scheduler adds at a step. */
-export function stepNoiseKeys(seeds: readonly number[], step: number): NoiseKey[] {
+export function stepNoiseKeys(seeds: readonly Seed[], step: number): NoiseKey[] {
   return seeds.map((seed) => noiseKey(seed, 'step-noise', step));
 }
 

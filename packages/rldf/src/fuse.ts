@@ -4,7 +4,7 @@
  */
 
 import { type LoraLayer, loadLora, type Pipeline, readLora, writeLora } from '@rldf/models';
-import { cat, noiseKey, Random, scope, type Tensor } from '@rldf/torch';
+import { cat, noiseKey, Random, type Seed, scope, seedAfter, type Tensor } from '@rldf/torch';
 import { baseKey, checkBase, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import type { AdapterFile } from './generate-files.js';
@@ -103,7 +103,7 @@ export interface StrengthOptions {
   steps: number;
   guidanceScale: number;
   /** Of the first picture; the others count up. The same at all strengths. */
-  seed: number;
+  seed: Seed;
   batchSize: number;
   onProgress?: (share: number) => void;
 }
@@ -159,7 +159,7 @@ export async function strengthSurface(
         const scores: number[] = [];
         for (let start = 0; start < prompts.length; start += batchSize) {
           const part = prompts.slice(start, start + batchSize);
-          const requests = part.map(({ text }, i) => ({ prompt: text, seed: seed + start + i }));
+          const requests = part.map(({ text }, i) => ({ prompt: text, seed: seedAfter(seed, start + i) }));
           const images = await drawForEvaluation(pipeline, requests, '', options);
           try {
             const batch = {

@@ -5,13 +5,15 @@ import {
   generate,
   initialNoiseKeys,
   type LoraAdapter,
+  latentShape,
   loadLora,
   type Pipeline,
   type SchedulerName,
 } from '@rldf/models';
-import { free, normal, readSafetensors, type Tensor, writeSafetensors } from '@rldf/torch';
+import { free, normal, readSafetensors, type Seed, scope, type Tensor, writeSafetensors } from '@rldf/torch';
 import { checkBase } from './adapter-base.js';
 import { UserError } from './errors.js';
+import { byteWords, machineMemory } from './machine.js';
 import { picturesOf } from './picture.js';
 import { contactSheet, type GridCell } from './report/grid.js';
 import { encodePng, settingsTexts } from './report/png.js';
@@ -21,9 +23,8 @@ import { version } from './version.js';
 export interface GenerateFilesOptions {
   /** Name of the model, as it is written into the pictures. */
   model: string;
-  prompts: readonly string[];
-  /** One a picture; as many as prompts. */
-  seeds: readonly number[];
+  /** What is drawn. Never a list of all, so that a million need no more memory than one. */
+  pictures: { readonly length: number; at(index: number): { prompt: string; seed: Seed } };
   negativePrompt?: string;
   steps?: number;
   guidanceScale?: number;
@@ -49,9 +50,16 @@ export interface AdapterFile {
 }
 
 export interface GeneratedFiles {
-  pictures: string[];
+  count: number;
+  /** Of the picture of this index. */
+  fileOf(index: number): string;
   sheet: string;
+  /** How many of the pictures, the first ones, are on the sheet. */
+  onSheet: number;
 }
+
+/** More on one sheet nobody can look at. */
+const mostOnSheet = 400;
 
 /** `FILE` or `FILE:strength`. @throws UserError when the strength is no number */
 export function parseAdapter(text: string): AdapterFile {
@@ -72,26 +80,22 @@ export async function generateFiles(
   pipeline: Pipeline,
   options: GenerateFilesOptions,
 ): Promise<GeneratedFiles> {
-  const { prompts, seeds, adapters = [] } = options;
-  if (seeds.length !== prompts.length) {
-    throw new UserError(`generate: ${seeds.length} seeds for ${prompts.length} prompts — one a picture`);
-  }
+  const { adapters = [] } = options;
   for (const { path } of adapters) checkBase(path, pipeline, options.model);
   const attached = adapters.flatMap(({ path, strength }) =>
     Object.values(loadLora(path, pipeline.parameters, strength)).filter(
       (adapter): adapter is LoraAdapter => adapter !== undefined,
     ),
   );
-  const noise = initialNoise(pipeline, options);
+  const shape = sizeOfLatents(pipeline, options);
+  const given =
+    options.latentsFile === undefined ? undefined : readNoise(options.latentsFile, options, shape);
   try {
     makeFolder(options.output);
-    if (options.saveLatentsFile !== undefined) {
-      const file = options.saveLatentsFile;
-      fileOperation('write', file, () => writeSafetensors(file, new Map([['latents', noise]])));
-    }
-    return await drawAll(pipeline, options, noise);
+    if (options.saveLatentsFile !== undefined) saveNoise(options.saveLatentsFile, options, given, shape);
+    return await drawAll(pipeline, options, given);
   } finally {
-    noise.free();
+    given?.free();
     for (const adapter of attached) adapter.remove();
   }
 }
@@ -99,40 +103,44 @@ export async function generateFiles(
 async function drawAll(
   pipeline: Pipeline,
   options: GenerateFilesOptions,
-  noise: Tensor,
+  noise: Tensor | undefined,
 ): Promise<GeneratedFiles> {
-  const { prompts, seeds, batchSize, output, negativePrompt, scheduler } = options;
+  const { pictures: wanted, batchSize, output, negativePrompt, scheduler } = options;
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
   const eta = options.eta ?? 0;
   const cells: GridCell[] = [];
-  const files: string[] = [];
-  for (let start = 0; start < prompts.length; start += batchSize) {
-    const count = Math.min(batchSize, prompts.length - start);
-    const latents = noise.narrow(0, start, count); // [B, C, h, w]
+  const digits = Math.max(4, String(wanted.length - 1).length);
+  const fileOf = (index: number) => join(output, `${String(index).padStart(digits, '0')}.png`);
+  for (let start = 0; start < wanted.length; start += batchSize) {
+    const count = Math.min(batchSize, wanted.length - start);
+    const batch = Array.from({ length: count }, (_, offset) => wanted.at(start + offset));
+    const latents = noise?.narrow(0, start, count); // [B, C, h, w]
+    options.onProgress?.(start / wanted.length);
     const { images, latents: denoised } = await generate(pipeline, {
-      prompts: prompts.slice(start, start + count),
-      seeds: seeds.slice(start, start + count),
+      prompts: batch.map(({ prompt }) => prompt),
+      seeds: batch.map(({ seed }) => seed),
       negativePrompts: negativePrompt ?? '',
       steps,
       guidanceScale,
       eta,
-      latents,
+      ...(latents === undefined ? {} : { latents }),
       ...(scheduler === undefined ? {} : { scheduler }),
       ...(options.width === undefined ? {} : { width: options.width }),
       ...(options.height === undefined ? {} : { height: options.height }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       onStep: ({ step, steps: calls }) =>
-        options.onProgress?.((start + (count * (step + 1)) / calls) / prompts.length),
-    }).finally(() => latents.free());
+        options.onProgress?.((start + (count * (step + 1)) / calls) / wanted.length),
+    }).finally(() => latents?.free());
     const pictures = picturesOf(images);
     free([images, denoised]);
     for (const [offset, picture] of pictures.entries()) {
       const index = start + offset;
+      const { prompt, seed } = batch[offset]!;
       const settings = {
-        prompt: prompts[index]!,
+        prompt,
         negativePrompt: negativePrompt ?? '',
-        seed: seeds[index]!,
+        seed,
         model: options.model,
         steps,
         guidanceScale,
@@ -148,36 +156,51 @@ async function drawAll(
           : { latents: `${basename(options.latentsFile)}[${index}]` }),
         software: `rldf ${version}`,
       };
-      const file = join(output, `${String(index).padStart(4, '0')}.png`);
-      replaceFile(file, await encodePng(picture, settingsTexts(settings)));
-      files.push(file);
-      cells.push({ pictures: [picture], label: prompts[index]!, detail: `seed ${seeds[index]}` });
+      replaceFile(fileOf(index), await encodePng(picture, settingsTexts(settings)));
+      if (index < mostOnSheet) cells.push({ pictures: [picture], label: prompt, detail: `seed ${seed}` });
     }
   }
   const sheet = join(output, 'sheet.png');
   replaceFile(sheet, await contactSheet(cells));
-  return { pictures: files, sheet };
+  return { count: wanted.length, fileOf, sheet, onSheet: cells.length };
 }
 
-/** [n, C, h, w] float32, from the file or from the seeds. */
-function initialNoise(pipeline: Pipeline, options: GenerateFilesOptions): Tensor {
-  const { unet, vae } = pipeline;
-  const size = unet.config.sample_size ?? 64;
-  const [rows, columns] = typeof size === 'object' ? [...size] : [size, size];
-  const height = options.height === undefined ? Number(rows) : options.height / vae.downFactor;
-  const width = options.width === undefined ? Number(columns) : options.width / vae.downFactor;
-  if (![height, width].every((pixels) => Number.isInteger(pixels) && pixels > 0)) {
+type Shape = readonly [channels: number, height: number, width: number];
+
+function sizeOfLatents(pipeline: Pipeline, { width, height }: GenerateFilesOptions): Shape {
+  return latentShape(pipeline, {
+    ...(width === undefined ? {} : { width }),
+    ...(height === undefined ? {} : { height }),
+  });
+}
+
+/** Writes the noise of all pictures, [n, C, h, w] float32. */
+function saveNoise(
+  file: string,
+  { pictures }: GenerateFilesOptions,
+  given: Tensor | undefined,
+  shape: Shape,
+): void {
+  const bytes = 4 * pictures.length * shape.reduce((a, b) => a * b, 1);
+  if (bytes > machineMemory() / 4) {
     throw new UserError(
-      `generate: ${options.width ?? Number(columns) * vae.downFactor} x ${options.height ?? Number(rows) * vae.downFactor} pixels — width and height must be positive multiples of ${vae.downFactor}`,
+      `--save-latents ${file}: the noise of ${pictures.length} pictures takes ${byteWords(bytes)} — it is made in memory, of which this machine has ${byteWords(machineMemory())}. Draw fewer in one command, or leave it out: the seeds name the noise`,
     );
   }
-  const shape = [unet.inChannels, height, width];
-  if (options.latentsFile === undefined) return normal(initialNoiseKeys(options.seeds), shape);
-  const where = resolve(options.latentsFile);
+  scope(() => {
+    const seeds = Array.from({ length: pictures.length }, (_, index) => pictures.at(index).seed);
+    const noise = given ?? normal(initialNoiseKeys(seeds), shape);
+    fileOperation('write', file, () => writeSafetensors(file, new Map([['latents', noise]])));
+  });
+}
+
+/** [n, C, h, w] float32 */
+function readNoise(file: string, { pictures }: GenerateFilesOptions, shape: Shape): Tensor {
+  const where = resolve(file);
   const { tensors } = readSafetensors(where);
   try {
     const found = tensors.get('latents');
-    const expected = [options.prompts.length, ...shape];
+    const expected = [pictures.length, ...shape];
     if (found === undefined) {
       throw new UserError(
         `${where}: no tensor "latents" — it holds ${[...tensors.keys()].join(', ') || 'none'}`,

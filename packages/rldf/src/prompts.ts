@@ -1,7 +1,7 @@
 /** Prompts from files and from the built-in world. */
 
 import { type PromptSet, promptScenes, promptSet, promptSetNames } from '@rldf/emoji-world';
-import { noiseKey, Random } from '@rldf/torch';
+import { noiseKey, Random, type Seed } from '@rldf/torch';
 import type { PromptsField } from './config/fields.js';
 import { didYouMean } from './config/suggest.js';
 import { UserError } from './errors.js';
@@ -71,7 +71,7 @@ export interface EpochPrompt {
 /** The prompts of an epoch, each picture on its own: shuffled passes through all prompts, as many as it takes. */
 export function promptsOfEpoch(
   prompts: readonly Prompt[],
-  options: { seed: number; epoch: number; promptsPerEpoch: number; picturesPerPrompt: number },
+  options: { seed: Seed; epoch: number; promptsPerEpoch: number; picturesPerPrompt: number },
 ): EpochPrompt[] {
   const { seed, epoch, promptsPerEpoch, picturesPerPrompt } = options;
   const passes = Math.ceil(promptsPerEpoch / prompts.length);

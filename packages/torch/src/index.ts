@@ -25,6 +25,7 @@ export {
   resetPeakBytes,
   scope,
 } from './scope.js';
+export * from './seeds.js';
 export * as shapes from './shapes/index.js';
 export type { StateTree } from './state-tree.js';
 export { Tensor } from './tensor.js';

@@ -1,5 +1,15 @@
 import { expect, test } from 'vitest';
-import { noiseKey, normal, Random, scope, uniform } from './index.js';
+import {
+  largestSeed,
+  noiseKey,
+  normal,
+  Random,
+  type Seed,
+  scope,
+  seedAfter,
+  seedOf,
+  uniform,
+} from './index.js';
 
 type Words = [number, number, number, number];
 
@@ -146,4 +156,30 @@ test('Random: the same key, the same decisions; ranges, evenness, permutations',
   expect(['x', 'y']).toContain(random().choice(['x', 'y']));
   expect(() => random().choice([])).toThrow(/empty/);
   expect(() => random().integer(0)).toThrow(/positive integer/);
+});
+
+test('seeds of 64 bits: a BigInt goes on where numbers end, and none is lost', () => {
+  const key = (seed: Seed) => String(noiseKey(seed, 'a', 1));
+  expect(key(7n)).toBe(key(7));
+  expect(key(BigInt(Number.MAX_SAFE_INTEGER))).toBe(key(Number.MAX_SAFE_INTEGER));
+  const large = [2n ** 53n, 2n ** 53n + 1n, 2n ** 63n, 2n ** 63n + 1n, largestSeed, largestSeed - 1n];
+  expect(new Set(large.map(key)).size).toBe(large.length);
+  for (const bad of [-1n, largestSeed + 1n, 2 ** 53])
+    expect(() => noiseKey(bad, 'a')).toThrow(/cannot be a seed or index/);
+});
+
+test('a seed is read from a text, a number or a BigInt, exactly or not at all', () => {
+  expect(['0', ' 12 ', 12n, 9007199254740991n].map(seedOf)).toEqual([0, 12, 12, 9007199254740991]);
+  expect(seedOf('18446744073709551615')).toBe(largestSeed);
+  expect(() => seedOf('18446744073709551616')).toThrow(
+    'expected a whole number from 0 to 18446744073709551615',
+  );
+  expect(() => seedOf('-1')).toThrow('expected a whole number from 0');
+  expect(() => seedOf(1.5)).toThrow('expected a whole number from 0');
+  expect(() => seedOf(2 ** 60)).toThrow('has lost digits — from 2^53 on give a BigInt');
+  expect([seedAfter(5, 3), seedAfter(Number.MAX_SAFE_INTEGER, 1), seedAfter(largestSeed, 1)]).toEqual([
+    8,
+    2n ** 53n,
+    0,
+  ]);
 });

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
+import { parseSeeds } from './seeds.js';
 import { collect, interruption, numberOption, printJson, table } from './shared.js';
 
 interface Options {
@@ -90,7 +91,6 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
       if (options.pictures !== undefined && options.seeds !== undefined)
         throw new UserError('--pictures beside --seeds: the seeds say how many. Leave one of them out');
       const { parseAdapter } = await import('../generate-files.js');
-      const { parseSeeds } = await import('./generate.js');
       const settings = {
         ...number('pictures', options.pictures, 1),
         ...number('max-prompts', options.maxPrompts, 1),
@@ -103,7 +103,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
                 .guidance,
             }),
         ...(options.features === undefined ? {} : { features: options.features }),
-        ...(options.seeds === undefined ? {} : { seeds: parseSeeds(UserError, options.seeds) }),
+        ...(options.seeds === undefined ? {} : { seeds: pictureNumbers(UserError, options.seeds) }),
       };
       const { deviceName } = await import('@rldf/torch');
       const device = options.device as Parameters<typeof deviceName>[0];
@@ -176,6 +176,18 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
         release();
       }
     });
+}
+
+/** Numbers of the pictures of each prompt. */
+function pictureNumbers(UserError: typeof import('../errors.js').UserError, text: string): number[] {
+  const seeds = parseSeeds(text, 1, '--seeds');
+  return Array.from({ length: seeds.length }, (_, index) => {
+    const number = seeds.at(index);
+    if (typeof number === 'number') return number;
+    throw new UserError(
+      `--seeds ${text}: at most ${Number.MAX_SAFE_INTEGER} (2^53 - 1) here: they number the pictures`,
+    );
+  });
 }
 
 type Arm = { model: string; adapters: readonly { path: string; strength: number }[] };

@@ -1,3 +1,4 @@
+import { seedOf } from '@rldf/torch/seeds';
 import { Command } from 'commander';
 import type { FusedAdapters } from '../fuse.js';
 import type { AdapterFile } from '../generate-files.js';
@@ -94,7 +95,7 @@ async function grid(adapters: readonly AdapterFile[], folder: string, strengths:
   const { loadReward } = await import('../rewards/index.js');
   const { writeFusion } = await import('../report/fusion.js');
   const count = numberOption('count', options.count, { least: 1 }) as number;
-  const seed = numberOption('seed', options.seed) as number;
+  const seed = seedOf(options.seed);
   const batchSize = numberOption('batch-size', options.batchSize, { least: 1 }) as number;
   const steps = numberOption('steps', options.steps, { least: 1 });
   const guidance = numberOption('guidance', options.guidance, { whole: false });

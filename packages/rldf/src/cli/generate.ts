@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander';
 import { print } from './output.js';
-import { Estimate, Progress } from './progress.js';
-import { collect, interruption, numberOption, printJson } from './shared.js';
+import { duration, Estimate, Progress } from './progress.js';
+import { mostPictures, parseSeeds } from './seeds.js';
+import { collect, interruption, numberOption } from './shared.js';
 
 interface Options {
   promptFile?: string;
@@ -25,6 +26,9 @@ interface Options {
   json?: boolean;
 }
 
+/** Seconds from which the estimate is told before the work. */
+const longWait = 30;
+
 const schedulers = {
   ddim: 'DDIMScheduler',
   ddpm: 'DDPMScheduler',
@@ -40,7 +44,11 @@ export function generateCommand(): Command {
     .argument('[prompt...]', 'what to draw; each argument is one prompt')
     .option('--prompt-file <file>', 'prompts from a file: one a line, .jsonl, .csv or .tsv')
     .option('--prompts <set>', 'prompts of a named set, see rldf prompts')
-    .option('--seed <list>', 'seeds, such as 7, 1,2,3 or 0-15; every prompt is drawn with each', '0')
+    .option(
+      '--seed <list>',
+      'seeds up to 2^64 - 1, such as 7, 1,2,3 or 0-15; every prompt is drawn with each',
+      '0',
+    )
     .option('--count <n>', 'pictures of each prompt, with seeds counted up from the (single) seed', '1')
     .option('--negative <prompt>', 'what to steer away from')
     .option('--adapter <file[:strength]>', 'LoRA file, with a strength; repeatable, effects add up', collect)
@@ -89,8 +97,18 @@ Examples:
         throw new UserError(
           'generate: no prompt given — write `rldf generate "a cat"` or use --prompt-file or --prompts',
         );
-      const seeds = parseSeeds(UserError, options.seed, numberOption('count', options.count, { least: 1 })!);
-      const pairs = texts.flatMap((prompt) => seeds.map((seed) => ({ prompt, seed })));
+      const seeds = parseSeeds(options.seed, numberOption('count', options.count, { least: 1 })!);
+      const pictures = {
+        length: texts.length * seeds.length,
+        at: (index: number) => ({
+          prompt: texts[Math.floor(index / seeds.length)]!,
+          seed: seeds.at(index % seeds.length),
+        }),
+      };
+      if (pictures.length > mostPictures)
+        throw new UserError(
+          `generate: ${texts.length} prompts with ${seeds.length} seeds each are ${pictures.length} pictures — at most ${mostPictures} in one command. Give fewer seeds, or fewer prompts`,
+        );
       const adapters = (options.adapter ?? []).map(parseAdapter);
       if (options.saveLatents !== undefined) {
         const read = [options.promptFile, options.latents, ...adapters.map(({ path }) => path)];
@@ -119,26 +137,42 @@ Examples:
       const model = findModel(options.model);
       for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
+      const batchSize = numberOption('batch-size', options.batchSize, { least: 1 })!;
+      const { checkDrawing } = await import('../plan/drawing.js');
+      const seconds = await checkDrawing(pipeline, {
+        folder: model.path,
+        device,
+        pictures: pictures.length,
+        steps: settings.steps ?? pipeline.defaults.steps ?? 30,
+        batchSize,
+        guided: (settings.guidanceScale ?? pipeline.defaults.guidanceScale) !== 1,
+        ...defined({ width: settings.width, height: settings.height }),
+      });
+      if (seconds !== undefined && seconds > longWait)
+        progress.print(`this will take about ${duration(seconds)}; Ctrl-C ends it`);
       const { signal, release } = interruption(() => progress.print('stopping ...'));
       const estimate = new Estimate();
       try {
         const written = await generateFiles(pipeline, {
           ...settings,
           model: model.name,
-          prompts: pairs.map(({ prompt }) => prompt),
-          seeds: pairs.map(({ seed }) => seed),
+          pictures,
           adapters,
           output: options.output,
-          batchSize: numberOption('batch-size', options.batchSize, { least: 1 })!,
+          batchSize,
           signal,
           onProgress: (share) =>
             progress.update(
-              `drawing ${pairs.length} pictures  ${Math.round(100 * share)} %  ${estimate.left(share)}`,
+              `drawing ${pictures.length} pictures  ${Math.round(100 * share)} %  ${estimate.left(share)}`,
             ),
         });
         progress.clear();
-        if (options.json) printJson(written);
-        else print(`${written.pictures.length} pictures in ${options.output}, all in ${written.sheet}\n`);
+        if (options.json) printFiles(written);
+        else {
+          const { count, sheet, onSheet } = written;
+          const shown = count === onSheet ? 'all' : `the first ${onSheet}`;
+          print(`${count} pictures in ${options.output}, ${shown} in ${sheet}\n`);
+        }
       } finally {
         progress.clear();
         release();
@@ -146,20 +180,16 @@ Examples:
     });
 }
 
-/** `7`, `1,2,3`, `0-15`, or one seed and a count. */
-export function parseSeeds(UserError: new (message: string) => Error, text: string, count = 1): number[] {
-  const bad = () => new UserError(`--seed ${text}: expected whole numbers such as 7, 1,2,3 or 0-15`);
-  const seeds = text.split(',').flatMap((part) => {
-    const match = /^\s*(\d+)(?:\s*-\s*(\d+))?\s*$/.exec(part);
-    if (match === null) throw bad();
-    const [first, last] = [Number(match[1]), Number(match[2] ?? match[1])];
-    if (!Number.isSafeInteger(last) || last < first || last - first > 100_000) throw bad();
-    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  });
-  if (count === 1) return seeds;
-  if (seeds.length > 1)
-    throw new UserError(`--count ${count} with several seeds: the seeds say how many. Leave one of them out`);
-  return Array.from({ length: count }, (_, index) => seeds[0]! + index);
+/** `{ pictures: [...], sheet }`, piece by piece. */
+function printFiles({ count, fileOf, sheet }: import('../generate-files.js').GeneratedFiles): void {
+  print('{\n  "pictures": [\n');
+  for (let start = 0; start < count; start += 1000) {
+    const names = Array.from({ length: Math.min(1000, count - start) }, (_, i) => start + i).map(
+      (index) => `    ${JSON.stringify(fileOf(index))}${index === count - 1 ? '' : ','}\n`,
+    );
+    print(names.join(''));
+  }
+  print(`  ],\n  "sheet": ${JSON.stringify(sheet)}\n}\n`);
 }
 
 type Defined<Values> = { [Key in keyof Values]?: Exclude<Values[Key], undefined> };

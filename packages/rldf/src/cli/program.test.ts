@@ -199,7 +199,7 @@ test.each([
   [['generate', 'a', '--steps', '0', '--model', model], '--steps 0: expected a whole number of at least 1'],
   [['generate', 'a', '--model', model, '--latents', join(folder, 'no.safetensors')], 'no.safetensors'],
   [['generate', 'a', '--model', model, '--adapter', 'x.safetensors:strong'], '"strong" is no strength'],
-  [['generate', 'a', '--model', model, '--width', '13'], 'positive multiples'],
+  [['generate', 'a', '--model', model, '--width', '13'], 'width is 13 — must be a positive multiple of 2'],
   [['generate', 'a', '--model', folder], 'no model_index.json'],
   [['recipes', 'quikstart'], 'Did you mean quickstart?'],
   [['world'], 'nothing to do'],

@@ -1,5 +1,5 @@
 import { existsSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { collect, freeRunName, recipePath, setOption } from './shared.js';
 import { trainByRecipe } from './train.js';
@@ -34,6 +34,10 @@ Examples:
       const recipe = loadRecipe(recipePath('quickstart'), overrides);
       const folder = join(options.runs, 'quickstart');
       if (existsSync(folder)) {
+        const { Run } = await import('../run/run.js');
+        const last = new Run(resolve(folder));
+        last.take(); // refused while it trains
+        last.release();
         const kept = join(options.runs, freeRunName('quickstart', options.runs));
         renameSync(folder, kept);
         process.stderr.write(`the last quickstart is kept as ${kept}\n`);

@@ -3,10 +3,12 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { UserError } from '../errors.js';
+import { jsonText } from '../exact.js';
+import { byteWords } from '../machine.js';
 import { recipesFolder } from '../recipes-folder.js';
 import { print } from './output.js';
 
-export { recipesFolder };
+export { byteWords, recipesFolder };
 
 /** Names of the tables that `rldf reproduce` knows. */
 export function tableNames(): string[] {
@@ -68,7 +70,11 @@ export function numberOption(
     (!whole || Number.isSafeInteger(value))
   )
     return value;
-  throw new UserError(`--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}`);
+  const most =
+    whole && value > Number.MAX_SAFE_INTEGER ? ` and at most ${Number.MAX_SAFE_INTEGER} (2^53 - 1)` : '';
+  throw new UserError(
+    `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}${most}`,
+  );
 }
 
 /** The option of every command that reads a recipe. */
@@ -78,14 +84,7 @@ export const setOption = [
 ] as const;
 
 export function printJson(value: unknown): void {
-  print(`${JSON.stringify(value, null, 2)}\n`);
-}
-
-/** Numbers of bytes in words. */
-export function byteWords(bytes: number): string {
-  if (bytes < 1e3) return `${bytes} B`;
-  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(0)} kB`;
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+  print(`${jsonText(value, 2)}\n`);
 }
 
 /** Rows as text columns, each as wide as its widest entry. */

@@ -1,6 +1,7 @@
 /** Pieces of recipe schemas that methods share. Every field says its unit, range and, where there is one, the paper's value. */
 
 import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
+import { largestSeed, type Seed } from '@rldf/torch/seeds';
 import { z } from 'zod';
 import { nearest } from './suggest.js';
 
@@ -10,6 +11,21 @@ export const count = z.int().min(1).max(1_000_000);
 export const positive = z.number().positive();
 /** A number above 0, at most 1. */
 export const fraction = z.number().gt(0).max(1);
+
+/** Any seed that other tools write: exact to the last of its 64 bits. */
+export const seedSchema = z
+  .custom<Seed>((value) => seedProblem(value) === undefined, { error: ({ input }) => seedProblem(input)! })
+  .meta({ type: 'integer', minimum: 0 });
+
+function seedProblem(value: unknown): string | undefined {
+  if (typeof value !== 'number' && typeof value !== 'bigint') return 'expected a number';
+  if (typeof value === 'number' && !Number.isInteger(value)) return 'expected a whole number';
+  if (value < 0) return 'must be at least 0';
+  if (value > largestSeed) return `must be at most ${largestSeed}`;
+  if (typeof value === 'number' && !Number.isSafeInteger(value))
+    return 'a number of this size has lost digits — give it as a BigInt';
+  return undefined;
+}
 
 /** Schema version of recipes; raised when an old recipe would mean something else. */
 export const recipeVersion = 1;
@@ -138,7 +154,7 @@ export const commonFields = {
     .max(1024)
     .optional()
     .describe('CPU threads; default: all cores. Part of what must stay equal to resume bit for bit'),
-  seed: z.int().min(0).default(0).describe('seed of everything random, 0 to 2^53 - 1'),
+  seed: seedSchema.default(0).describe('seed of everything random, 0 to 2^64 - 1'),
   prompts: promptsSchema,
   reward: rewardSchema,
   negativePrompt: z.string().default('').describe('prompt of the unguided half; empty as in the paper'),

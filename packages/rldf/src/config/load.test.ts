@@ -168,3 +168,23 @@ test('caps and floors: what cannot be kept is refused', () => {
   expect(reward('[{ reward: aesthetic, weight: 1, floor: 3, cap: 2 }]')).toContain('2 is below floor: 3');
   expect(reward('[{ reward: aesthetic, floorRate: 3 }]')).toContain('there is no floor');
 });
+
+test('a seed keeps all of its 64 bits, in the file and in overrides; other numbers stay numbers', () => {
+  const seed = (text: string, ...overrides: string[]) =>
+    parseRecipe(`${minimal}${text}`, 'r.yaml', overrides).seed;
+  expect(seed('seed: 6687881544318117707\n')).toBe(6687881544318117707n);
+  expect(seed('', 'seed=18446744073709551615')).toBe(18446744073709551615n);
+  expect(seed('seed: 9007199254740991\n')).toBe(9007199254740991);
+  expect(messageOf(`${minimal}seed: 18446744073709551616\n`)).toContain(
+    'seed: must be at most 18446744073709551615, got 18446744073709551616',
+  );
+  expect(messageOf(`${minimal}epochs: 6687881544318117707\n`)).toMatch(/epochs: .*6687881544318117707/);
+});
+
+test('what YAML allows and a recipe does not is named as such', () => {
+  expect(messageOf(`${minimal}---\nmethod: dpo\n`)).toContain(
+    'a second document begins here (`---`) — a file holds one recipe',
+  );
+  expect(messageOf(minimal, ['train.learningRate=.inf'])).toContain('expected a finite number, got Infinity');
+  expect(messageOf(minimal, ['train.learningRate=.nan'])).toContain('expected a finite number, got NaN');
+});

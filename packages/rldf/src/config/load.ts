@@ -5,6 +5,7 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { shown, UserError } from '../errors.js';
+import { exactNumbers, exactYaml } from '../exact.js';
 import {
   type CrossFields,
   crossFieldProblems,
@@ -92,7 +93,7 @@ export function parseRecipe(text: string, file: string, overrides: readonly stri
     const message = `${text.length} characters — at most ${longestText}. Put long lists of prompts into a file of their own`;
     throw new RecipeError([{ where: start, field: '', message }]);
   }
-  const document = readable(start, () => parseDocument(text, { lineCounter: lines }));
+  const document = readable(start, () => parseDocument(text, { lineCounter: lines, ...exactYaml }));
   const at = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
@@ -114,7 +115,7 @@ export function parseRecipe(text: string, file: string, overrides: readonly stri
       { where: `${file}:1:1`, field: '', message: 'expected `key: value` lines, such as method: ddpo' },
     ]);
   }
-  const values = readable(start, () => document.toJS()) as Record<string, unknown>;
+  const values = readable(start, () => exactNumbers(document.toJS())) as Record<string, unknown>;
   const overridden = new Map<string, string>();
   for (const override of overrides) overridden.set(applyOverride(values, override), `--set ${override}`);
   const locate = (path: Path): string => {
@@ -345,7 +346,7 @@ function applyOverride(values: Record<string, unknown>, override: string): strin
     throw new UserError(`--set ${override}: expected key.path=value, such as --set train.learningRate=3e-4`);
   }
   const document = readable(`--set ${override.slice(0, 100)}`, () =>
-    parseDocument(override.slice(equals + 1)),
+    parseDocument(override.slice(equals + 1), exactYaml),
   );
   if (document.errors.length > 0) {
     throw new UserError(
@@ -358,6 +359,6 @@ function applyOverride(values: Record<string, unknown>, override: string): strin
     if (node[key] === null || typeof node[key] !== 'object') node[key] = {};
     node = node[key] as Record<string, unknown>;
   }
-  node[keys.at(-1)!] = readable(`--set ${override.slice(0, 100)}`, () => document.toJS());
+  node[keys.at(-1)!] = readable(`--set ${override.slice(0, 100)}`, () => exactNumbers(document.toJS()));
   return dotted;
 }

@@ -5,7 +5,7 @@ import {
   predictGuided,
   type UNet2DConditionModel,
 } from '@rldf/models';
-import { type NoiseKey, noiseKey, normal, Random, scope, type Tensor } from '@rldf/torch';
+import { type NoiseKey, noiseKey, normal, Random, type Seed, scope, type Tensor } from '@rldf/torch';
 
 // B pictures · C, h, w latent · L tokens · D text width
 
@@ -27,7 +27,7 @@ export type NoisingPath = readonly number[];
 export function drawNoising(
   schedule: NoiseSchedule,
   latents: Tensor,
-  seed: number,
+  seed: Seed,
   paths: readonly NoisingPath[],
 ): Noising {
   const { dtype, device, shape } = latents;
@@ -47,7 +47,7 @@ export function drawNoising(
  * The caption, or in a share of the cases the empty one: what classifier-free guidance learns its unguided half from
  * (Ho & Salimans 2022, algorithm 1).
  */
-export function dropped(caption: string, seed: number, path: NoisingPath, share: number): string {
+export function dropped(caption: string, seed: Seed, path: NoisingPath, share: number): string {
   return share > 0 && new Random(noiseKey(seed, 'caption dropout', ...path)).uniform() < share ? '' : caption;
 }
 

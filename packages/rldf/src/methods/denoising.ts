@@ -8,6 +8,7 @@ import {
   GradientAccumulator,
   keep,
   noGrad,
+  type Seed,
   type StateTree,
   scope,
   type Tensor,
@@ -59,7 +60,7 @@ export type Objective = (
 
 export interface DenoisingOptions {
   method: string;
-  seed: number;
+  seed: Seed;
   train: Omit<TrainableOptions, 'seed'> & {
     learningRate: number;
     weightDecay: number;

@@ -1,12 +1,12 @@
 // docs: docs/methods/diffexp.md · paper: Chae et al. 2025, "DiffExp: Efficient Exploration in Reward Fine-tuning for Text-to-Image Diffusion Models", equations 7-8 · no public code
 import type { Behaviour, CLIPTokenizer } from '@rldf/models';
-import { noiseKey, Random } from '@rldf/torch';
+import { noiseKey, Random, type Seed } from '@rldf/torch';
 import { type Explore, type ExploredSampling, lowSteps } from '../config/explore-schema.js';
 import type { EpochPrompt } from '../prompts.js';
 
 /** What of a recipe says how pictures are drawn. */
 export interface DrawingFields {
-  seed: number;
+  seed: Seed;
   epochs: number;
   sample: ExploredSampling;
   /** null, as --set explore=null gives: none. */

@@ -8,7 +8,17 @@ import {
   latentShape,
   type Pipeline,
 } from '@rldf/models';
-import { free, keep, noGrad, noiseKey, type StateTree, scope, type Tensor, zeros } from '@rldf/torch';
+import {
+  free,
+  keep,
+  noGrad,
+  noiseKey,
+  type Seed,
+  type StateTree,
+  scope,
+  type Tensor,
+  zeros,
+} from '@rldf/torch';
 import { type IpRldfRecipe, picturesOf } from '../config/ip-rldf-schema.js';
 import { UserError } from '../errors.js';
 import { secondWorld } from '../pretrain/configs.js';
@@ -150,7 +160,7 @@ export function ownPictures(
 }
 
 /** Names the scenes of a control: the base model was trained on the series of small seeds. */
-export const worldSeed = (seed: number) => noiseKey(seed, 'world pictures')[0] as number;
+export const worldSeed = (seed: Seed) => noiseKey(seed, 'world pictures')[0] as number;
 
 /** Scenes of the built-in world with the captions of its pre-training, others for every row and round. */
 export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): PictureSource {
@@ -189,7 +199,7 @@ export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): Picture
 }
 
 /** A seed of 53 bits for the picture of a row: unlike those of evaluations, and another in each round. */
-function pictureSeed(seed: number, round: number, row: number): number {
+function pictureSeed(seed: Seed, round: number, row: number): number {
   const [high = 0, low = 0] = noiseKey(seed, 'own picture', round, row);
   return (high >>> 11) * 2 ** 32 + low;
 }

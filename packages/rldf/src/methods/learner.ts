@@ -10,7 +10,7 @@ import {
   TEXT_ATTENTION,
   UNET_ATTENTION,
 } from '@rldf/models';
-import { free, type StateTree, scope, type Tensor } from '@rldf/torch';
+import { free, type Seed, type StateTree, scope, seedAfter, type Tensor } from '@rldf/torch';
 import { baseFingerprint, baseKey } from '../adapter-base.js';
 import { InternalError } from '../errors.js';
 import { fileOperation, makeFolder } from '../run/files.js';
@@ -25,7 +25,7 @@ export interface TrainableOptions {
   alpha?: number | undefined;
   /** Ends of the U-Net's layer paths; the attention projections by default. */
   targets?: readonly string[] | undefined;
-  seed: number;
+  seed: Seed;
 }
 
 export interface Trainables {
@@ -49,7 +49,7 @@ export function createTrainables(pipeline: Pipeline, options: TrainableOptions):
       alpha,
       targets,
       init: 'gaussian',
-      seed: seed + salt,
+      seed: seedAfter(seed, salt),
     });
     adapters[network] = adapter;
     return adapter.trainable();

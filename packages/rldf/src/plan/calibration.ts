@@ -15,6 +15,9 @@ export interface Seconds {
 /** What an operator without a measurement of its own is reckoned with, until some are measured. */
 const guesses = { operationsPerSecond: 2e10, bytesPerSecond: 5e9 };
 
+/** A call that would take more seconds than this by the guesses is not tried: nothing could end it. */
+const longest = 2;
+
 /** An operand larger than this is not tried. */
 const largest = 512e6;
 
@@ -44,7 +47,8 @@ export function calibrate(work: WorkPrediction, budget: number, device: Device =
   const measured = new Map<string, number>();
   for (const one of byCost) {
     if (performance.now() > end) break;
-    const call = one.operations > 0 ? operatorOf(one, device) : undefined;
+    const short = guess(one) / one.calls < longest;
+    const call = one.operations > 0 && short ? operatorOf(one, device) : undefined;
     if (call !== undefined) measured.set(keyOf(one), secondsOf(call, end));
   }
   const tried = byCost.filter((one) => measured.has(keyOf(one)));

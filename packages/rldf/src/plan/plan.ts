@@ -1,19 +1,18 @@
 /** What a recipe will need, before any of it is loaded: memory, pictures, updates and time. docs/memory.md */
 
-import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { availableDevices, type Device } from '@rldf/torch';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import type { Recipe } from '../config/recipe.js';
 import { didYouMean } from '../config/suggest.js';
-import { InternalError, UserError } from '../errors.js';
+import { UserError } from '../errors.js';
 import { methodOf } from '../methods/index.js';
 import { findModel, listModels } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
+import { askShapes } from './ask-shapes.js';
 import { type Fitted, type Sizes, withSizes } from './fit.js';
 import type { MemoryPrediction, PlannedModel } from './miniature.js';
 import { configNames, findConfigs } from './model-configs.js';
-import type { Answer, Question } from './shapes-process.js';
+import type { Question } from './shapes-process.js';
 
 /** What Node.js, libtorch's code and its own buffers take besides the tensors; `npm run bench -- memory` measures it. */
 export const processBytes = 500e6;
@@ -70,8 +69,8 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
       `plan: --memory is ${options.memory} bytes — Node.js and libtorch alone take about ${processBytes}. Give more`,
     );
   }
-  const fitted = await ask({
-    recipe,
+  const fitted = await askShapes<Question, Fitted>('shapes-process', {
+    recipe: { ...recipe, seed: 0 }, // no number depends on it, and it may be a BigInt
     model,
     prompts: prompts.slice(0, Math.max(1, recipe.sample.promptsPerEpoch)),
     evaluated: Math.max(...sets),
@@ -112,32 +111,4 @@ function modelOf(wanted: string): { name: string; model: PlannedModel } {
       `plan: model ${wanted} — neither here nor known by its configurations. Give --model a folder, or one of ${names.join(', ')}${didYouMean(wanted, names)}`,
     );
   }
-}
-
-/** Runs `shapes-process` as this process was started: from sources or compiled. */
-function ask(question: Question): Promise<Fitted> {
-  const own = fileURLToPath(import.meta.url);
-  const script = own.replace(/plan\.([jt]s)$/, 'shapes-process.$1');
-  return new Promise((resolve, reject) => {
-    const words = script.endsWith('.ts')
-      ? ['--conditions=rldf-source', '--import', import.meta.resolve('tsx'), script]
-      : [script];
-    const child = spawn(process.execPath, words, {
-      env: { ...process.env, RLDF_TORCH: 'shapes' },
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    let text = '';
-    child.stdout.on('data', (chunk) => {
-      text += chunk;
-    });
-    child.on('error', reject);
-    child.on('close', () => {
-      if (text === '')
-        return reject(new InternalError('plan: the process that reckons with shapes gave no answer.'));
-      const answer = JSON.parse(text) as Answer;
-      if (!('error' in answer)) resolve(answer);
-      else reject(answer.user ? new UserError(answer.error) : new InternalError(answer.error));
-    });
-    child.stdin.end(JSON.stringify(question));
-  });
 }

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import type { Recipe } from '../config/recipe.js';
 import type { Prompt } from '../prompts.js';
+import type { Failure } from './ask-shapes.js';
 import { type Fitted, fit } from './fit.js';
 import { type PlannedModel, runMiniature } from './miniature.js';
 
@@ -16,7 +17,7 @@ export interface Question {
   limit?: number;
 }
 
-export type Answer = Fitted | { error: string; user: boolean };
+export type Answer = Fitted | Failure;
 
 try {
   const { recipe, model, prompts, evaluated, limit } = JSON.parse(readFileSync(0, 'utf8')) as Question;

@@ -1,7 +1,7 @@
 /** Why a reward rose, stalled or fell: rules of thumb on a run's metrics and recipe, each with its numbers and one change to try. */
 
 import { readFileSync } from 'node:fs';
-import { parse } from 'yaml';
+import { parseYaml } from '../exact.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 import { mean, quantile, standardDeviation } from '../stats.js';
@@ -43,7 +43,7 @@ const limits = {
 
 /** Explains a run by its folder. */
 export function explainRun(run: Run): Explanation {
-  return explain(readMetrics(run.metricsPath), parse(readFileSync(run.recipePath, 'utf8')));
+  return explain(readMetrics(run.metricsPath), parseYaml(readFileSync(run.recipePath, 'utf8')));
 }
 
 /**

@@ -2,9 +2,9 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { noiseKey, Random } from '@rldf/torch';
-import { parse } from 'yaml';
+import { noiseKey, Random, type Seed } from '@rldf/torch';
 import { UserError } from '../errors.js';
+import { jsonText, parseYaml } from '../exact.js';
 import { makeFolder, replaceFile } from '../run/files.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
@@ -38,7 +38,7 @@ export interface OverlayNumbers {
     label: string;
     runs: {
       name: string;
-      seed: number | null;
+      seed: Seed | null;
       before: number | null;
       after: number | null;
       difference: number | null;
@@ -74,7 +74,7 @@ export async function writeOverlay(runs: readonly Run[], folder: string): Promis
     write(`${name}.png`, await renderSvg(svg, 1280));
     figures.push({ file: `${name}.svg`, caption: `${metric}. ${bandNote}` });
   }
-  write('overlay.json', `${JSON.stringify(numbers, null, 2)}\n`);
+  write('overlay.json', `${jsonText(numbers, 2)}\n`);
   write('index.html', pageOf(numbers, figures));
   return numbers;
 }
@@ -83,7 +83,7 @@ function readRun(run: Run): OverlaidRun {
   const file = join(run.reportFolder, 'report.json');
   return {
     name: run.name,
-    recipe: parse(readFileSync(run.recipePath, 'utf8')),
+    recipe: parseYaml(readFileSync(run.recipePath, 'utf8')),
     rows: readMetrics(run.metricsPath),
     ...(existsSync(file) ? { report: JSON.parse(readFileSync(file, 'utf8')) as ReportNumbers } : {}),
   };
@@ -120,7 +120,7 @@ export function groupRuns(runs: readonly OverlaidRun[]): RunGroup[] {
 /** The leaves of a recipe by dotted path. */
 function fieldsOf(value: unknown, path = ''): Map<string, string> {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
-    return new Map([[path, JSON.stringify(value)]]);
+    return new Map([[path, jsonText(value)]]);
   return new Map(
     Object.entries(value).flatMap(([key, inner]) => [
       ...fieldsOf(inner, path === '' ? key : `${path}.${key}`),
@@ -160,7 +160,7 @@ function overlayNumbers(groups: readonly RunGroup[]): OverlayNumbers {
       label,
       runs: runs.map(({ name, recipe, report }) => ({
         name,
-        seed: (recipe as { seed?: number } | null)?.seed ?? null,
+        seed: (recipe as { seed?: Seed } | null)?.seed ?? null,
         before: report?.reward.before ?? null,
         after: report?.reward.after ?? null,
         difference: report?.reward.difference ?? null,

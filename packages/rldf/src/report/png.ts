@@ -5,6 +5,7 @@
 
 import sharp from 'sharp';
 import { UserError } from '../errors.js';
+import { jsonText } from '../exact.js';
 import type { Picture } from '../picture.js';
 
 const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
@@ -22,9 +23,9 @@ export async function encodePng(picture: Picture, texts: PngTexts = {}): Promise
 /** The texts for a drawn picture: one readable line a setting, and all of them as JSON. */
 export function settingsTexts(settings: Record<string, unknown>): PngTexts {
   const lines = Object.entries(settings).map(
-    ([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    ([key, value]) => `${key}: ${typeof value === 'string' ? value : jsonText(value)}`,
   );
-  return { parameters: lines.join('\n'), rldf: JSON.stringify(settings) };
+  return { parameters: lines.join('\n'), rldf: jsonText(settings) };
 }
 
 /** Adds iTXt chunks (UTF-8, uncompressed) behind the header chunk of a PNG file. */

@@ -1,6 +1,6 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
-import type { StateTree, Tensor } from '@rldf/torch';
+import type { Seed, StateTree, Tensor } from '@rldf/torch';
 import type { Prompt } from '../prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
 
@@ -44,7 +44,7 @@ export interface TrainingContext {
 export interface DrawRequest {
   prompt: string;
   /** Names the noise: the same seed gives the same noise before and after training. */
-  seed: number;
+  seed: Seed;
 }
 
 /** A training in memory: the model, its optimiser, all counters. */

@@ -1,0 +1,30 @@
+/** A process with `RLDF_TORCH=shapes`: draws one step of one batch, and says what that took. As shapes-process.ts. */
+
+import { readFileSync } from 'node:fs';
+import { decodeImages, generate, loadPipeline } from '@rldf/models';
+import { free, noGrad, peakBytes, shapes } from '@rldf/torch';
+import type { DrawingAnswer, DrawingQuestion } from './drawing.js';
+
+try {
+  const { folder, batchSize, width, height, guided } = JSON.parse(readFileSync(0, 'utf8')) as DrawingQuestion;
+  shapes.setKernels('cpu');
+  const pipeline = loadPipeline(folder);
+  const prompts = Array<string>(batchSize).fill('');
+  const size = { ...(width === undefined ? {} : { width }), ...(height === undefined ? {} : { height }) };
+  const { latents } = await generate(pipeline, {
+    prompts,
+    seeds: prompts.map(() => 0),
+    steps: 1,
+    guidanceScale: guided ? 2 : 1,
+    ...size,
+  });
+  const drawing = shapes.takeWork();
+  free(noGrad(() => decodeImages(pipeline, latents)));
+  const decoding = shapes.takeWork();
+  const answer: DrawingAnswer = { peak: peakBytes(), drawing, decoding };
+  process.stdout.write(JSON.stringify(answer));
+} catch (error) {
+  const { name, message, stack } = error as Error;
+  const user = name === 'UserError';
+  process.stdout.write(JSON.stringify({ error: user ? message : (stack ?? message), user }));
+}
