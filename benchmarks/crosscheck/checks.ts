@@ -30,12 +30,16 @@ export type Plant = keyof typeof plants;
 
 export interface Context {
   peer: Peer;
+  /** Of the environment with diffusers, transformers and peft. */
+  python: string;
   /** Scratch folder; gone afterwards. */
   folder: string;
   /** Folder of the shipped model. */
   model: string;
   planted: ReadonlySet<Plant>;
   say: (text: string) => void;
+  /** Of group training, which; all by default. */
+  cases: readonly string[] | undefined;
 }
 
 export function same(check: string, difference: number, limit: number, unit: string, note?: string): Check {

@@ -1,4 +1,4 @@
-// npm run crosscheck [-- --json] [--only GROUP,...] [--plant FAULT,...] [--python FILE]
+// npm run crosscheck [-- GROUP ...] [--json] [--only GROUP,...] [--case NAME,...] [--plant FAULT,...] [--python FILE]
 // Whatever rldf writes is used by the real clients, and whatever they write by rldf; the results must be the same.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,12 +14,14 @@ import { pictureChecks } from './pictures.js';
 import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
 import { towerChecks } from './towers.js';
+import { trainingChecks } from './training/index.js';
 
 const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   pictures: pictureChecks,
   adapters: async (context) => [...(await adapterChecks(context)), ...(await tensorBoardChecks(context))],
   'their-files': theirFileChecks,
   towers: towerChecks,
+  training: trainingChecks,
 };
 
 function chosen<Name extends string>(option: string, name: string, names: readonly Name[]): Name {
@@ -35,15 +37,18 @@ function failure(group: string, error: unknown): Check {
 }
 
 try {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
+      case: { type: 'string' },
       json: { type: 'boolean', default: false },
       only: { type: 'string' },
       plant: { type: 'string' },
       python: { type: 'string' },
     },
   });
-  const names = values.only?.split(',') ?? Object.keys(groups);
+  const chosenGroups = [...positionals, ...(values.only?.split(',') ?? [])];
+  const names = chosenGroups.length > 0 ? chosenGroups : Object.keys(groups);
   const wanted = names.map((name) => chosen('only', name, Object.keys(groups)));
   const faults = values.plant?.split(',') ?? [];
   const planted = new Set(faults.map((name) => chosen('plant', name, Object.keys(plants) as Plant[])));
@@ -52,7 +57,8 @@ try {
   const folder = mkdtempSync(join(tmpdir(), 'rldf-crosscheck-'));
   const peer = new Peer(python, 'crosscheck_peer.py');
   try {
-    const context: Context = { peer, folder, model: findModel('emoji').path, planted, say };
+    const cases = values.case?.split(',');
+    const context: Context = { peer, python, folder, model: findModel('emoji').path, planted, say, cases };
     const clients = await ask(context, { ask: 'hello' });
     say(Object.entries(clients).map(([name, version]) => `${name} ${version}`).join(', ')); // biome-ignore format: one thought
     for (const fault of planted) say(`planted: ${plants[fault]}`);
