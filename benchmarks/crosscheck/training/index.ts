@@ -2,10 +2,12 @@
 import { UserError } from '@rldf/torch';
 import { Peer } from '../../shared/peer.js';
 import { type Check, type Context, same } from '../checks.js';
+import { clipCases } from './clips.js';
 import { type CaseOf, compare } from './comparison.js';
-import { trainees } from './trainees.js';
+import { diffusionCases } from './diffusion.js';
+import { recogniserCases } from './recognisers.js';
 
-const cases: Record<string, CaseOf> = trainees;
+const cases: Record<string, CaseOf> = { ...diffusionCases, ...clipCases, ...recogniserCases };
 
 export const trainingCases = Object.keys(cases);
 
