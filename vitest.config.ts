@@ -9,6 +9,7 @@ export default defineConfig({
     setupFiles: ['test/without-collection.setup.ts', 'test/closeness.setup.ts'],
     pool: 'forks',
     maxWorkers: 1,
+    reporters: ['default', './test/slowest.reporter.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
   },
