@@ -1,4 +1,5 @@
-// Random numbers by counter: Philox 4x32-10 (Salmon et al. 2011) with ATen's engine. Each sample has a key of its own.
+// Random numbers by counter: Philox 4x32-10 (Salmon et al. 2011) with ATen's engine. Each sample
+// has a key of its own.
 #include <cmath>
 
 #include <ATen/core/PhiloxRNGEngine.h>
@@ -7,7 +8,11 @@
 
 namespace {
 
-// Keys of four 32-bit words: seed and subsequence, the low word first -> float64 [keys, count], standard normal or uniform
+// In (0, 1): neither end, of which the logarithm would be infinite or zero.
+double uniform(at::Philox4_32& engine) { return (engine() + 0.5) / 4294967296.0; }
+
+// Keys of four 32-bit words: seed and subsequence, the low word first -> float64 [keys, count],
+// standard normal or uniform
 at::Tensor philox(at::IntArrayRef keys, int64_t count, bool normal) {
   TORCH_CHECK(keys.size() % 4 == 0, "a noise key has four 32-bit words");
   const at::Tensor samples = at::empty({static_cast<int64_t>(keys.size() / 4), count}, at::kDouble);
@@ -15,9 +20,11 @@ at::Tensor philox(at::IntArrayRef keys, int64_t count, bool normal) {
   for (size_t i = 0; i < keys.size(); i += 4) {
     at::Philox4_32 engine(keys[i + 1] << 32 | keys[i], keys[i + 3] << 32 | keys[i + 2]);
     for (const double* end = to + count; to < end;) {
-      double first = (engine() + 0.5) / 4294967296.0, second = (engine() + 0.5) / 4294967296.0;
+      double first = uniform(engine);
+      double second = uniform(engine);
       if (normal) {  // Box-Muller
-        const double radius = std::sqrt(-2.0 * std::log(first)), angle = 2.0 * M_PI * second;
+        const double radius = std::sqrt(-2.0 * std::log(first));
+        const double angle = 2.0 * M_PI * second;
         first = radius * std::cos(angle);
         second = radius * std::sin(angle);
       }
