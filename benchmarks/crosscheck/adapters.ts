@@ -1,8 +1,9 @@
 // Adapters trained here change diffusers' pictures as they change ours: each alone, both, at two strengths, as
 // diffusers' and as kohya's file.
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { InternalError, readSafetensors, writeSafetensors } from '@rldf/torch';
+import { fromKohyaName, fromLdmPath } from '@rldf/models';
+import { InternalError, readSafetensors, type StateDict, writeSafetensors } from '@rldf/torch';
 import { type RewardFunction, train } from 'rldf';
 import { type Check, type Context, changes, largestDifference, rldf, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
@@ -78,7 +79,8 @@ export async function adapterChecks(context: Context): Promise<Check[]> {
   ];
   const compare = async (label: string, strength: number, here: string[], there: string[]) => {
     const name = `adapter-${label.replaceAll(/\W+/g, '-')}-${strength}`;
-    const of = (list: string[]) => list.map((file) => ({ file, strength }));
+    const of = (list: string[]) =>
+      list.map((file) => ({ file, strength, ...(file.includes('ldm') ? { ldm: true } : {}) }));
     const drawing = { ...base, name, adapters: of(here) };
     const ours = (await drawHere(context, drawing)).pixels;
     const theirs = await drawThere(context, drawing, latents, { adapters: of(there) });
@@ -112,10 +114,44 @@ export async function adapterChecks(context: Context): Promise<Check[]> {
   }
   await compare('kohya file on both sides', 1, [kohya], [theirKohya]);
 
+  const { file: ldm, fits } = inLdmNames(context, kohya);
+  context.say(`named ${fits} layers as LDM does`);
+  await compare('LDM’s names on both sides', 1, [ldm], [ldm]);
+
   const joined = join(context.folder, 'joined.safetensors');
   await rldf('export', kohya, '--format', 'diffusers', '--output', joined);
   await compare('kohya file exported back', 1, [files.unet, files.text], [joined]);
   return checks;
+}
+
+/** The U-Net's layers of a kohya file under LDM's names of blocks, as other trainers write them. */
+function inLdmNames(context: Context, file: string): { file: string; fits: number } {
+  const { layers_per_block: layersPerBlock } = JSON.parse(
+    readFileSync(join(context.model, 'unet', 'config.json'), 'utf8'),
+  ) as { layers_per_block: number };
+  const blocks = Array.from({ length: 16 }, (_, i) => i);
+  const places = ['input', 'output'].flatMap((side) =>
+    blocks.flatMap((block) => [0, 1].map((inner) => `${side}_blocks.${block}.${inner}`)),
+  );
+  places.push('middle_block.0', 'middle_block.1', 'middle_block.2');
+  const { tensors, metadata } = readSafetensors(file);
+  const renamed: StateDict = new Map();
+  let fits = 0;
+  for (const [name, tensor] of tensors) {
+    const [, module, ending] = /^lora_unet_([^.]+)(\..*)$/.exec(name) ?? [];
+    const layer = module && /^.*(?:attentions|resnets)_\d+_(.*)$/.exec(module)?.[1];
+    const inner = layer === 'time_emb_proj' ? 'emb_layers_1' : layer;
+    const place = places.find((place) => {
+      const path = inner && fromKohyaName(`lora_unet_${place.replaceAll('.', '_')}_${inner}`)!.path;
+      return path && fromLdmPath(path, layersPerBlock)?.replaceAll('.', '_') === module;
+    });
+    if (place === undefined) continue; // of the text encoder, or outside of the blocks
+    fits++;
+    renamed.set(`lora_unet_${place.replaceAll('.', '_')}_${inner}${ending}`, tensor);
+  }
+  const ldm = join(context.folder, 'ldm.safetensors');
+  writeSafetensors(ldm, renamed, metadata);
+  return { file: ldm, fits: fits / 3 };
 }
 
 function withDoubledAlphas(context: Context, file: string): string {

@@ -8,11 +8,12 @@ export interface Drawing {
   name: string;
   model: string;
   prompts: readonly string[];
-  scheduler: 'ddim' | 'dpm-solver++' | 'euler';
+  scheduler: 'ddim' | 'dpm-solver++' | 'euler' | 'lms' | 'pndm';
   steps: number;
   guidance: number;
   negative?: string;
-  adapters?: readonly { file: string; strength: number }[];
+  /** `ldm`: in LDM's names, which diffusers must be told. */
+  adapters?: readonly { file: string; strength: number; ldm?: boolean }[];
 }
 
 export const prompts = ['a cat', 'two dogs on grass', 'a photo of a red bicycle', 'a fox left of a house'];

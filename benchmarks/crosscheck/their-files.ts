@@ -9,8 +9,8 @@ const configs = {
   unet: {
     r: 4,
     lora_alpha: 6,
-    rank_pattern: { 'attn1.to_q': 2 },
-    alpha_pattern: { 'attn2.to_v': 3 },
+    rank_pattern: { 'attn1.to_q': 2, 'ff\\.net\\.\\d\\.proj': 3 },
+    alpha_pattern: { 'attn2.to_v': 3, 'attn1\\.to_[qk]': 16, '(down|up)_blocks.*\\.conv1': 2 },
     target_modules: ['to_q', 'to_k', 'to_v', 'to_out.0', 'proj_in', 'ff.net.0.proj', 'conv1', 'conv_in'],
   },
   text_encoder: {
@@ -50,6 +50,32 @@ export async function theirFileChecks(context: Context): Promise<Check[]> {
       same(`${label}, with PEFT’s adapter`, largestDifference(ours, expected), 2, '/255'),
       changes(`${label}, with PEFT’s adapter: from none`, largestDifference(expected, plain), 20, '/255'),
     );
+    checks.push(...(await peftFolders(context, label, drawing, latents, theirs === again ? 0.02 : 0.2)));
+  }
+  for (const scheduler of ['pndm', 'lms'] as const) {
+    const name = `theirs-${scheduler}`;
+    const drawing: Drawing = { name, model: fresh, prompts, scheduler, steps: 8, guidance: 3 };
+    const { pixels, latents } = await drawHere(context, drawing);
+    const expected = await drawThere(context, drawing, latents);
+    checks.push(same(`a new model, drawn with ${scheduler}`, largestDifference(pixels, expected), 2, '/255'));
   }
   return checks;
+}
+
+/** PEFT's own folders, one a network. */
+async function peftFolders(
+  context: Context,
+  label: string,
+  drawing: Drawing,
+  latents: string,
+  spread: number,
+): Promise<Check[]> {
+  const folder = join(context.folder, `${drawing.name}-peft`);
+  const output = `${folder}-pictures.safetensors`;
+  await ask(context, { ask: 'write_peft', ...drawing, ...configs, latents, seed: 3, spread, folder, output });
+  const adapters = ['unet', 'text_encoder'].map((name) => ({ file: join(folder, name), strength: 1 }));
+  const ours = (await drawHere(context, { ...drawing, name: `${drawing.name}-peft-adapted`, adapters }))
+    .pixels;
+  const expected = readSafetensors(output).tensors.get('images')!.toArray() as Uint8Array;
+  return [same(`${label}, with PEFT’s folders`, largestDifference(ours, expected), 2, '/255')];
 }

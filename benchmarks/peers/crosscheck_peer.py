@@ -20,11 +20,13 @@ from diffusers import (
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    LMSDiscreteScheduler,
+    PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from diffusers.utils import logging as diffusers_logging
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -38,6 +40,8 @@ SCHEDULERS = {
     "ddim": DDIMScheduler,
     "dpm-solver++": DPMSolverMultistepScheduler,
     "euler": EulerDiscreteScheduler,
+    "lms": LMSDiscreteScheduler,
+    "pndm": PNDMScheduler,
 }
 pipelines = {}
 
@@ -67,12 +71,16 @@ def images(pipe, question):
 
 
 def draw(question):
-    """Adapters: [{"file", "strength"}], each loaded with `load_lora_weights` and weighted with `set_adapters`."""
+    """Adapters: [{"file", "strength"}], each loaded with `load_lora_weights` and weighted with `set_adapters`.
+
+    Of a file in LDM's names ("ldm"), diffusers wants to know the U-Net's config.
+    """
     pipe = pipeline(question["model"])
     adapters = question.get("adapters", [])
     names = [f"adapter{i}" for i in range(len(adapters))]
     for name, adapter in zip(names, adapters):
-        pipe.load_lora_weights(adapter["file"], adapter_name=name)
+        known = {"unet_config": pipe.unet.config} if adapter.get("ldm") else {}
+        pipe.load_lora_weights(adapter["file"], adapter_name=name, **known)
     if adapters:
         pipe.set_adapters(names, [adapter["strength"] for adapter in adapters])
     pictures = images(pipe, question)
@@ -187,6 +195,22 @@ def write_adapter(question):
     return {}
 
 
+def write_peft(question):
+    """Folders as PEFT saves them, and the pictures drawn with the adapters."""
+    torch.manual_seed(question["seed"])
+    pipe = DiffusionPipeline.from_pretrained(question["model"])
+    pipe.set_progress_bar_config(disable=True)
+    for name, network in (("unet", pipe.unet), ("text_encoder", pipe.text_encoder)):
+        wrapped = get_peft_model(network, LoraConfig(**question[name]))
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, LoraLayer):
+                    module.lora_B["default"].weight.normal_(std=question["spread"])
+        wrapped.save_pretrained(os.path.join(question["folder"], name))
+    save_file({"images": images(pipe, question)}, question["output"])
+    return {}
+
+
 def tensorboard(question):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -207,7 +231,7 @@ def hello(_):
 
 ANSWERS = {
     answer.__name__: answer
-    for answer in (hello, draw, tokenize, text, vision, write_model, write_again, write_adapter, tensorboard)
+    for answer in (hello, draw, tokenize, text, vision, write_model, write_again, write_adapter, write_peft, tensorboard)
 }
 
 replies = os.fdopen(os.dup(1), "w")

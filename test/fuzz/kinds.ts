@@ -30,6 +30,7 @@ import {
 import fc from 'fast-check';
 import { batchArithmetic, describeArithmetic, loadPrompts, loadRecipe } from 'rldf';
 import { promptsOfEpoch } from 'rldf/learning';
+import { ldm, peft, shards } from './kinds-foreign.js';
 import { byteMutation, jsonMutation, mutateBytes, mutateJson } from './mutations.js';
 
 /** One damaged file: which of the kind's files, and what happens to it. */
@@ -106,6 +107,9 @@ export const kinds: Record<string, (folder: string) => Kind> = {
   tokenizers,
   models,
   adapters,
+  peft,
+  ldm,
+  shards,
 };
 
 function safetensors(folder: string): Kind {

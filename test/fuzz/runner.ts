@@ -27,6 +27,9 @@ export const fuzzKinds: readonly string[] = [
   'tokenizers',
   'models',
   'adapters',
+  'peft',
+  'ldm',
+  'shards',
 ];
 
 const child = fileURLToPath(new URL('child.ts', import.meta.url));

@@ -62,6 +62,8 @@ export {
   saveLora,
   writeLora,
 } from './lora-files.js';
+export { fromKohyaName } from './lora-kohya.js';
+export { fromLdmPath } from './lora-names.js';
 export { LoraTape } from './lora-tape.js';
 export {
   decodeImages,
