@@ -40,22 +40,22 @@ row_3_alphas_and_ranks_in_a_folder_of_PEFT() {
 }
 
 row_6_NaN_in_an_adapter_is_refused_by_name() {
-  local nan=$inputs/nan-lora.safetensors said='attn1.to_k.lora_B.weight'
+  local nan=$inputs/nan-lora.safetensors said
   said=$(node -e '
     const file = require("node:fs").readFileSync(process.argv[1]);
     const end = 8 + Number(file.readBigUInt64LE());
     for (const [name, { data_offsets: [from, to] = [0, 0] }] of Object.entries(JSON.parse(file.subarray(8, end).toString())))
       for (let i = from; i < to; i += 4) if (!Number.isFinite(file.readFloatLE(end + i))) { console.log(name); process.exit(); }' "$nan")
   rldf generate 'a cat' --steps 2 --adapter "$nan"
-  expect_refusal "tensor $said" 'holds NaN or infinity'
+  expect_refusal "tensor \"$said\"" 'holds NaN or infinity'
   [ ! -e pictures/0000.png ] || fail 'a picture was drawn'
   rldf export "$nan" --format kohya --output z.safetensors
-  expect_refusal "tensor $said" 'holds NaN or infinity'
+  expect_refusal "tensor \"$said\"" 'holds NaN or infinity'
   rldf fuse "$nan:0.5" --output z.safetensors
-  expect_refusal "tensor $said" 'holds NaN or infinity'
+  expect_refusal "tensor \"$said\"" 'holds NaN or infinity'
   [ ! -e z.safetensors ] || fail 'a file was written'
   rldf eval emoji --suite clip --max-prompts 1 --pictures 1 --steps 1 --adapter "$nan"
-  expect_refusal "tensor $said" 'holds NaN or infinity'
+  expect_refusal "tensor \"$said\"" 'holds NaN or infinity'
 }
 
 row_11_an_adapter_that_is_no_safetensors_file() {

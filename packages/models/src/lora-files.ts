@@ -2,11 +2,11 @@ import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import {
   type DType,
-  firstNonFinite,
   isFloating,
   keep,
   type Parameters,
   readSafetensors,
+  refuseNonFinite,
   type StateDict,
   scope,
   type Tensor,
@@ -95,6 +95,11 @@ export function writeLora(
     const title = basename(file, '.safetensors');
     const metadata = kohya ? kohyaMetadata(ready, title) : peftMetadata(ready);
     const tensors = kohya ? kohyaTensors(ready) : peftTensors(ready);
+    refuseNonFinite(
+      file,
+      tensors,
+      'nothing was written. Use smaller strengths, float32, or an adapter of before the training diverged.',
+    );
     writeSafetensors(file, tensors, { ...options.metadata, ...metadata });
   });
   return file;
@@ -200,15 +205,6 @@ function matrix(file: string, name: string, tensor: Tensor): Tensor {
   if (isFloating(tensor.dtype)) return tensor;
   throw new UserError(
     `${file}: tensor ${name} is ${tensor.dtype} — an adapter's matrices are floating-point numbers. Use it in float32, float16 or bfloat16.`,
-  );
-}
-
-function refuseNonFinite(file: string, tensors: StateDict): void {
-  const broken = firstNonFinite(tensors);
-  if (broken === undefined) return;
-  throw new UserError(
-    `${file}: tensor ${broken} [${tensors.get(broken)?.shape.join(', ')}] holds NaN or infinity — the training that wrote it had ` +
-      'diverged, or the file is damaged. Use an earlier one.',
   );
 }
 

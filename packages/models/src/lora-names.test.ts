@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type DType, liveTensors, scope, tensor, writeSafetensors } from '@rldf/torch';
+import { type DType, liveTensors, scope, type Tensor, tensor, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { adapterFile, loadLora, readLora } from './lora-files.js';
+import { LoraAdapter } from './lora.js';
+import { adapterFile, loadLora, readLora, writeLora } from './lora-files.js';
 import { fromKohyaName } from './lora-kohya.js';
 import { fromLdmPath, placeOf } from './lora-names.js';
 import { tinyPipeline } from './tiny-pipeline.js';
@@ -145,7 +146,7 @@ test('whole numbers, NaN and infinity are refused by the tensor’s name, and le
       'float16',
     );
     expect(() => readLora(file)).toThrow(
-      'nan.safetensors: tensor unet.conv_in.lora_B.weight [2, 1] holds NaN or infinity',
+      'nan.safetensors: tensor "unet.conv_in.lora_B.weight" [2, 1] holds NaN or infinity',
     );
   }
   expect(liveTensors()).toBe(live);
@@ -187,4 +188,31 @@ test('an adapter is a safetensors file, or a folder with one that can be told', 
   const many = mkdtempSync(join(tmpdir(), 'lora-folder-'));
   for (const name of ['b.safetensors', 'a.safetensors']) writeFileSync(join(many, name), '');
   expect(() => adapterFile(many)).toThrow(/the folder holds a\.safetensors, b\.safetensors — one is needed/);
+});
+
+test('sums that overflow are not written, and numbers that are none are not loaded into an adapter', () => {
+  const file = join(folder, 'overflow.safetensors');
+  scope(() => {
+    const layer = {
+      part: 'unet',
+      path: 'conv_in',
+      down: tensor([[1e30, 2]]),
+      up: tensor([[1], [2]]),
+      alpha: 1,
+    } as const;
+    expect(() => writeLora(file, [layer], { dtype: 'float16' })).toThrow(
+      /overflow\.safetensors: tensor "unet\.conv_in\.lora_A\.weight" \[1, 2\] holds NaN or infinity — nothing was written/,
+    );
+    expect(existsSync(file)).toBe(false);
+  });
+  const { parameters } = tinyPipeline();
+  const adapter = LoraAdapter.attach(parameters.unet, { rank: 1, targets: ['conv_in'], seed: 0 });
+  scope(() => {
+    const [[name, value]] = [...adapter.state()] as [[string, Tensor]];
+    const changed = (change: Tensor) => new Map([...adapter.state(), [name, change] as const]);
+    expect(() => adapter.load(changed(value.detach().to('int64')), 'f')).toThrow(`f: ${name} is int64`);
+    expect(() => adapter.load(changed(value.detach().mul(Number.NaN)), 'f')).toThrow(`f: tensor "${name}"`);
+  });
+  adapter.remove();
+  for (const network of Object.values(parameters)) network.free();
 });

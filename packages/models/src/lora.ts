@@ -1,6 +1,7 @@
 import {
   Conv2d,
   InternalError,
+  isFloating,
   keep,
   Linear,
   type LowRankBranch,
@@ -8,6 +9,7 @@ import {
   noiseKey,
   normal,
   type Parameters,
+  refuseNonFinite,
   type Seed,
   type StateDict,
   scope,
@@ -130,7 +132,7 @@ export class LoraAdapter {
   /**
    * Copies values of `state()` back in.
    *
-   * @throws UserError when a tensor is missing or of another shape
+   * @throws UserError when a tensor is missing, of another shape, no weights, or holds NaN or infinity
    */
   load(state: StateDict, where = 'LoRA state'): void {
     noGrad(() => {
@@ -142,9 +144,15 @@ export class LoraAdapter {
               `[${tensor.shape}]. Attach the adapter with the rank and targets it was saved with.`,
           );
         }
+        if (!isFloating(found.dtype)) {
+          throw new UserError(
+            `${where}: ${name} is ${found.dtype} — weights are floating-point numbers. Restore the file.`,
+          );
+        }
         tensor.copy_(found);
       }
     });
+    refuseNonFinite(where, this.state());
     if (this.#merged) for (const { layer } of this.modules) remerge(layer);
   }
 

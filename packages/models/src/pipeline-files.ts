@@ -7,6 +7,7 @@ import {
   type ParameterPath,
   Parameters,
   readSafetensors,
+  refuseNonFinite,
   type StateDict,
   scope,
   shown,
@@ -223,6 +224,8 @@ export function saveNetwork(
             .contiguous(),
         );
       }
+      const why = `nothing was written. ${options.dtype === undefined ? 'Use a checkpoint of before the training diverged.' : `Store it in float32: ${options.dtype} may not reach as far.`}`;
+      refuseNonFinite(join(folder, file), state, why);
       writeSafetensors(join(folder, file), state, { format: 'pt' });
     }),
   );

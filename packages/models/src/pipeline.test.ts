@@ -300,3 +300,14 @@ test('PNDM and LMS draw, and progress counts the network’s calls', async () =>
     expect(latents.abs().amax().item()).toBeGreaterThan(0.1);
   }
 });
+
+test('weights that half precision cannot hold are not written', () => {
+  const large = tinyPipeline();
+  noGrad(() => large.parameters.unet.entries.get('conv_in.bias')!.fill_(1e6));
+  const folder = mkdtempSync(join(tmpdir(), 'pipeline-'));
+  expect(() => savePipeline(large, folder, { dtype: 'float16' })).toThrow(
+    /tensor "conv_in.bias" \[8\] holds NaN or infinity — nothing was written. Store it in float32: float16 may not reach/,
+  );
+  savePipeline(large, folder);
+  for (const parameters of Object.values(large.parameters)) parameters.free();
+});

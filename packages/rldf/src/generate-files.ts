@@ -10,7 +10,16 @@ import {
   type Pipeline,
   type SchedulerName,
 } from '@rldf/models';
-import { free, normal, readSafetensors, type Seed, scope, type Tensor, writeSafetensors } from '@rldf/torch';
+import {
+  free,
+  normal,
+  readSafetensors,
+  refuseNonFinite,
+  type Seed,
+  scope,
+  type Tensor,
+  writeSafetensors,
+} from '@rldf/torch';
 import { checkBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import { byteWords, machineMemory } from './machine.js';
@@ -211,6 +220,7 @@ function readNoise(file: string, { pictures }: GenerateFilesOptions, shape: Shap
         `${where}: latents are ${found.dtype} [${found.shape.join(', ')}], expected float32 [${expected.join(', ')}] — one a picture, of the size asked for`,
       );
     }
+    refuseNonFinite(where, new Map([['latents', found]]), 'pictures of it would be black. Write it again.');
     return found.clone();
   } finally {
     for (const tensor of tensors.values()) tensor.free();

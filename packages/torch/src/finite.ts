@@ -1,5 +1,6 @@
 import { noGrad } from './autograd.js';
 import { dtypeNumber, isFloating } from './dtype.js';
+import { UserError } from './errors.js';
 import { stack } from './factories.js';
 import { native } from './native.js';
 import { scope } from './scope.js';
@@ -24,4 +25,20 @@ export function firstNonFinite(
       return floating.find(([, tensor]) => tensor.isfinite().sum().item() < tensor.numel)?.[0];
     }),
   );
+}
+
+/** What NaN in a file mostly means, and what to do. */
+const diverged =
+  'the training that wrote it had diverged, or the file is damaged. Use an earlier checkpoint.';
+
+/**
+ * @param where names the file in the message
+ * @param why ends the message
+ * @throws UserError naming the first tensor that holds NaN or infinity
+ */
+export function refuseNonFinite(where: string, tensors: ReadonlyMap<string, Tensor>, why = diverged): void {
+  const broken = firstNonFinite(tensors);
+  if (broken === undefined) return;
+  const shape = tensors.get(broken)?.shape.join(', ');
+  throw new UserError(`${where}: tensor "${broken}" [${shape}] holds NaN or infinity — ${why}`);
 }

@@ -2,7 +2,7 @@ import type { Device } from '../device.js';
 import { type DType, isFloating } from '../dtype.js';
 import { UserError } from '../errors.js';
 import { full, zeros } from '../factories.js';
-import { firstNonFinite } from '../finite.js';
+import { refuseNonFinite } from '../finite.js';
 import { noiseKey, normal, uniform } from '../random.js';
 import { free, keep } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -140,11 +140,7 @@ export class Parameters {
         `${this.#where}: ${left.length} tensors belong to no layer of this config: ${shown}${left.length > 5 ? ', ...' : ''} — config and weights do not belong together.`,
       );
     }
-    const broken = firstNonFinite(this.entries);
-    if (broken === undefined) return;
-    throw new UserError(
-      `${this.#where}: tensor "${broken}" [${this.entries.get(broken)?.shape.join(', ')}] holds NaN or infinity — the training that wrote it had diverged, or the file is damaged. Use an earlier checkpoint.`,
-    );
+    refuseNonFinite(this.#where, this.entries);
   }
 
   /** Number of scalars. */
