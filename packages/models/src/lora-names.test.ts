@@ -45,7 +45,8 @@ test.each(Object.entries(ldm))(
 );
 
 test('names that are not LDM’s are left alone', () => {
-  expect(fromLdmPath('down_blocks.0.attentions.0.proj_in', 2)).toBeUndefined();
+  for (const name of ['down_blocks.0.attentions.0.proj_in', 'input_blocks.1.0.proj_in', 'middle_block.0.proj_in', 'output_blocks.1.1.in_layers.2', 'input_blocks.3.1.op']) // biome-ignore format: one line
+    expect(fromLdmPath(name, 2)).toBeUndefined();
   expect(fromKohyaName('lora_te1_text_model_encoder_layers_0_mlp_fc1')).toEqual({
     part: 'textEncoder',
     path: 'text_model.encoder.layers.0.mlp.fc1',

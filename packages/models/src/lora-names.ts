@@ -146,6 +146,9 @@ export function fromLdmPath(path: string, layersPerBlock: number): string | unde
   if (match === null) return undefined;
   const [, side, block, place, rest] = match;
   const resnet = LDM_RESNET[rest!];
+  // a block is a residual one, or one that samples down, and then attention and sampling up; the middle two with attention between
+  const begins = side === undefined ? place !== '1' : place === '0';
+  if (begins !== (resnet !== undefined || rest === 'op')) return undefined;
   const inner = resnet === undefined ? 'attentions' : 'resnets';
   const layer = resnet ?? rest!;
   if (side === undefined) return `mid_block.${inner}.${Math.floor(Number(place) / 2)}.${layer}`;

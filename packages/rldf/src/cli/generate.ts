@@ -51,7 +51,11 @@ export function generateCommand(): Command {
     )
     .option('--count <n>', 'pictures of each prompt, with seeds counted up from the (single) seed', '1')
     .option('--negative <prompt>', 'what to steer away from')
-    .option('--adapter <file[:strength]>', 'LoRA file or PEFT folder, with a strength; repeatable, effects add up', collect)
+    .option(
+      '--adapter <file[:strength]>',
+      'LoRA file or PEFT folder, with a strength; repeatable, effects add up',
+      collect,
+    )
     .option('--latents <file>', 'initial noise: safetensors, float32 `latents` [n, c, h, w] of unit variance')
     .option('--save-latents <file>', 'write the initial noise in that form')
     .option('--steps <n>', 'denoising steps; default: the model’s')
