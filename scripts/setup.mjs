@@ -30,7 +30,7 @@ function installPackages() {
   const key = hash(read(join(root, 'package-lock.json')), process.platform, process.arch);
   stamped(join(root, 'node_modules', '.rldf-lock'), key, 'installing npm packages', () =>
     run('npm ci', 'npm', ['ci', '--no-audit', '--no-fund'], root, [
-      'Check the connection to your npm registry and run again.',
+      'Is the registry of npm within reach? Behind a proxy: set HTTPS_PROXY=http://HOST:PORT, or `npm config set registry URL` for a mirror.',
     ]),
   );
 }

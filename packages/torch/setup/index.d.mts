@@ -1,6 +1,8 @@
 type Say = (text: string) => void;
 /** Versions of PyTorch that the tests run with. */
 export const testedTorch: readonly string[];
+/** Majors of Node that the tests run with. */
+export const testedNode: readonly number[];
 export class SetupError extends Error {}
 /** @throws SetupError if this Node is too old */
 export function checkNode(): void;

@@ -8,6 +8,8 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const testedTorch = ['2.13.0'];
+/** Majors of Node that the tests run with, on the tested PyTorch. */
+export const testedNode = [20, 22, 24];
 const installedTorch = '2.13.0';
 const minimumNode = [20, 19];
 const packageFolder = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -63,7 +65,11 @@ export function findLibtorch(root, say) {
     ]);
   }
   for (const folder of [venvTorch(join(root, '.venv')), systemTorch()]) {
-    if (folder && isLibtorch(folder) && testedTorch.includes(versionOf(folder))) return folder;
+    if (!folder || !isLibtorch(folder)) continue;
+    if (testedTorch.includes(versionOf(folder))) return folder;
+    say(
+      `PyTorch ${versionOf(folder)} in ${folder} is left alone, since rldf is not tested with it. To try: LIBTORCH=${folder} npm run setup`,
+    );
   }
   say(
     `no libtorch ${testedTorch.join(' or ')} found; installing PyTorch ${installedTorch} into ${join(root, '.venv')}.`,
@@ -71,11 +77,44 @@ export function findLibtorch(root, say) {
   return installTorch(join(root, '.venv'), installedTorch, say);
 }
 
+/** What to do where PyTorch cannot be installed, the likeliest first. */
+const ownTorch = (version) => [
+  `Or use a PyTorch ${version} that is there, such as a CUDA build: LIBTORCH=$(python3 -c 'import torch; print(torch.__path__[0])') npm run setup`,
+  `Or unpack libtorch ${version} (its page "Get started" has it for C++) and name its folder in LIBTORCH.`,
+];
+const proxy =
+  'Behind a proxy: set HTTPS_PROXY=http://HOST:PORT; where the index is a mirror, PIP_INDEX_URL (pip) and `npm config set registry` (npm).';
+
+/** @throws SetupError if python3 cannot make environments with pip, before anything is begun */
+function checkPython(version) {
+  const able = spawnSync('python3', ['-c', 'import sys, venv, ensurepip; print(*sys.version_info[:2])'], {
+    encoding: 'utf8',
+  });
+  if (able.error)
+    throw new SetupError('there is no python3; it carries libtorch, inside PyTorch.', [
+      'Install Python 3.10 to 3.14 (Debian, Ubuntu: apt-get install python3 python3-venv).',
+      ...ownTorch(version),
+    ]);
+  if (able.status !== 0)
+    throw new SetupError('python3 cannot make environments: its modules venv and ensurepip are missing.', [
+      'Install them (Debian, Ubuntu: apt-get install python3-venv) and run again.',
+      ...ownTorch(version),
+    ]);
+  const [major, minor] = able.stdout.split(' ').map(Number);
+  if (major !== 3 || minor < 10 || minor > 14)
+    throw new SetupError(`python3 is Python ${major}.${minor}, for which there is no PyTorch ${version}.`, [
+      'Put a Python 3.10 to 3.14 first in PATH as python3 and run again.',
+      ...ownTorch(version),
+    ]);
+}
+
 /** Makes a Python environment that carries PyTorch, and returns its libtorch. */
 export function installTorch(venv, version, say) {
+  checkPython(version);
   const fixes = [
-    'Python 3.10 to 3.14 with venv and pip is needed (Debian: apt-get install python3-venv python3-pip).',
-    `Or install PyTorch ${version} yourself and run again, or set LIBTORCH to its folder.`,
+    'Is the network there, and are about 1 GB of disk free (several GB for the CUDA build)?',
+    proxy,
+    ...ownTorch(version),
   ];
   say(
     'the CPU build is about 200 MB; on Linux x64 the default wheel is the CUDA build of several GB. See the README for the CPU wheel.',
@@ -108,7 +147,8 @@ export async function buildAddon(libtorch, say, folder = join(packageFolder, 'bu
   const { status, stdout } = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
   if (status !== 0)
     throw new SetupError(`no C++ compiler: "${compiler}" does not run.`, [
-      'Install one with C++20 (Debian: apt-get install g++), or name it in CXX.',
+      'Install one with C++20: Debian, Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install.',
+      'Or name another one in CXX, such as CXX=clang++-16.',
     ]);
   const sources = ['native', 'kernels'].flatMap((name) =>
     readdirSync(join(packageFolder, name)).map((file) => join(packageFolder, name, file)),

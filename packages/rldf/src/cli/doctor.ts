@@ -30,6 +30,19 @@ Examples:
     });
 }
 
+/** Whether the tests run with this Node and this PyTorch together. Another pair may well work: it is no problem yet. */
+export function pairWords(
+  node: string,
+  torch: string,
+  { testedNode, testedTorch }: { testedNode: readonly number[]; testedTorch: readonly string[] },
+): string {
+  const isTested =
+    testedNode.includes(Number(node.split('.')[0])) && testedTorch.includes(torch.split('+')[0] as string);
+  const pair = `Node ${node} with PyTorch ${torch}`;
+  if (isTested) return `${pair}: tested`;
+  return `${pair}: NOT TESTED; tested are Node ${testedNode.join(', ')} with PyTorch ${testedTorch.join(', ')}. In the repository \`npm run test:node\` and \`test:torch\` try others`;
+}
+
 /** Every part is examined by itself, so that one that is broken hides no other. */
 async function examine(): Promise<Finding[]> {
   const findings: Finding[] = [];
@@ -54,6 +67,13 @@ async function examine(): Promise<Finding[]> {
   await add('libtorch', async () => {
     const { torchVersion } = await import('@rldf/torch');
     return `${torchVersion()} at ${(await libtorchPath()) ?? 'an unknown path'}`;
+  });
+  await add('pair', async () => {
+    const [{ torchVersion }, tested] = await Promise.all([
+      import('@rldf/torch'),
+      import('@rldf/torch/setup'),
+    ]);
+    return pairWords(process.versions.node, torchVersion(), tested);
   });
   await add('devices', async () => (await import('@rldf/torch')).availableDevices().join(', '));
   await add('threads', async () => String((await import('@rldf/torch')).threads()));
