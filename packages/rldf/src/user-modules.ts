@@ -4,17 +4,17 @@ import { realpathSync } from 'node:fs';
 
 /** Each with the two ways in which stacks name it: tsx names a CommonJS module by a data URL that holds its path. */
 const files = new Map<string, readonly [string, string]>();
-let before: (() => void) | undefined;
+let before: (() => Promise<void>) | undefined;
 
 /** To be called before a module of the user's, a file that exists, is loaded. */
-export function noteUserModule(file: string): void {
+export async function noteUserModule(file: string): Promise<void> {
   const path = realpathSync(file);
   files.set(path, [path, encodeURIComponent(path)]);
-  before?.();
+  await before?.();
 }
 
 /** Calls `then` before each load of a module of the user's. */
-export function beforeUserModules(then: () => void): void {
+export function beforeUserModules(then: () => Promise<void>): void {
   before = then;
 }
 

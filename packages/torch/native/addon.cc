@@ -6,6 +6,7 @@
 // grows whenever its tensor is freed, so that a handle of before finds nothing, never another
 // tensor. Who frees when is decided in TypeScript (../src/made.ts, ../src/scope.ts).
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <deque>
 #include <string>
@@ -21,6 +22,8 @@
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
 #include <torch/version.h>
+
+extern std::atomic<bool> stopAsked;  // signals.cc
 
 namespace {
 
@@ -452,6 +455,10 @@ const Operator& operatorOf(Environment& e, napi_value value) {
 // (operator, ...arguments); errors end with " [operands: Float[2, 3], Long[4]]"
 napi_value Call(Environment& e, const Arguments& given) {
   const Operator& op = operatorOf(e, given[0]);
+  if (stopAsked && slotOf(e, given[1]) != nullptr && stopAsked.exchange(false)) {
+    napi_throw_error(e.env, "ERR_INTERRUPTED", "interrupted");
+    return nullptr;
+  }
   try {
     return invoke(e, op, given.count - 1, given.values + 1);
   } catch (...) {

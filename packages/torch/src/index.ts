@@ -27,5 +27,6 @@ export {
 } from './scope.js';
 export * from './seeds.js';
 export * as shapes from './shapes/index.js';
+export * from './signals.js';
 export type { StateTree } from './state-tree.js';
 export { Tensor } from './tensor.js';

@@ -101,7 +101,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
         number('guidance', options.guidance, 0, false),
       ];
       const progress = new Progress();
-      const { signal, release } = interruption(() => progress.print('saving a checkpoint ...'));
+      const { signal, release } = await interruption(() => progress.print('saving a checkpoint ...'));
       try {
         const { evaluation, text } = await evaluateAndWrite({
           clone,

@@ -117,7 +117,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
       const seed = number('seed', options.seed);
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
       const progress = new Progress();
-      const { signal, release } = interruption(() => progress.print('stopping ...'));
+      const { signal, release } = await interruption(() => progress.print('stopping ...'));
       const classes = [];
       try {
         const cloning = cloneDataset({

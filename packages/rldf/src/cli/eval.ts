@@ -121,7 +121,9 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
       const all = options.suite === 'all';
       const pairs = pairsOfSeeds(UserError, options, arm, against);
       const progress = new Progress();
-      const { signal, release } = interruption(() => progress.print('stopping ...'));
+      const { signal, release } = await interruption(() => progress.print('stopping ...'), {
+        stoppable: true,
+      });
       const estimate = new Estimate();
       try {
         const settled = {

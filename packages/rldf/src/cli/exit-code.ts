@@ -20,7 +20,7 @@ export function exitCodeOf(thrown: unknown): number {
     if (process.env.RLDF_DEBUG) process.stderr.write(`${stack}\n`);
     return exitCodes.user;
   }
-  if (name === 'AbortError') {
+  if (name === 'AbortError' || (error as NodeJS.ErrnoException | null)?.code === 'ERR_INTERRUPTED') {
     process.stderr.write('rldf: interrupted\n');
     return exitCodes.user;
   }

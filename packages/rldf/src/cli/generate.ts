@@ -154,7 +154,9 @@ Examples:
       });
       if (seconds !== undefined && seconds > longWait)
         progress.print(`this will take about ${duration(seconds)}; Ctrl-C ends it`);
-      const { signal, release } = interruption(() => progress.print('stopping ...'));
+      const { signal, release } = await interruption(() => progress.print('stopping ...'), {
+        stoppable: true,
+      });
       const estimate = new Estimate();
       try {
         const written = await generateFiles(pipeline, {

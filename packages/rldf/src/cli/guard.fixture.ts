@@ -38,7 +38,7 @@ const ways: Record<string, () => Promise<number>> = {
   },
 };
 const [way = '', owner] = process.argv.slice(2);
-if (owner === 'user') noteUserModule(fileURLToPath(import.meta.url));
+if (owner === 'user') await noteUserModule(fileURLToPath(import.meta.url));
 if (owner === 'user') beginRun({ name: 'first', folder: 'runs/first' });
 if (owner === 'user') noteCheckpoint({ step: 3, path: 'runs/first/checkpoints/step-3' });
 await guarded(ways[way]!, exitCodeOf);

@@ -6,8 +6,8 @@
 import { fileURLToPath } from 'node:url';
 import { InternalError, UserError } from '../errors.js';
 import { howToContinue } from '../run/underway.js';
-import { placeInUserModules, userModules } from '../user-modules.js';
-import { claimOutput } from './output.js';
+import { beforeUserModules, placeInUserModules, userModules } from '../user-modules.js';
+import { claimOutput, moveOutput } from './output.js';
 
 /**
  * Runs a command and ends the process with its exit code; timers, sockets and workers that a module left open do not keep it. If
@@ -32,6 +32,10 @@ export async function guarded(
   };
 
   claimOutput();
+  beforeUserModules(async () => {
+    const { moveStandardOutput } = await import('@rldf/torch');
+    moveOutput(moveStandardOutput); // native code and child processes write to the descriptor itself
+  });
   let place: string | undefined;
   process.exit = ((code?: number | string | null) => {
     place = placeInUserModules(new Error().stack);

@@ -25,9 +25,11 @@ export function claimOutput(): void {
   process.stderr.on('error', () => {});
 }
 
-/** Where standard output is now, after its old place was given to something else. */
-export function moveOutput(to: number): void {
-  if (descriptor !== undefined) descriptor = to;
+/** Moves standard output, once. @param move gives its descriptor elsewhere, or -1 */
+export function moveOutput(move: () => number): void {
+  if (descriptor !== 1) return;
+  const moved = move();
+  if (moved >= 0) descriptor = moved;
 }
 
 function writeAll(to: number, bytes: Uint8Array): void {

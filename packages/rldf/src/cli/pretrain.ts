@@ -70,7 +70,7 @@ Examples:
     .action(async (stage: string, options: Options) => {
       const { runPretraining } = await import('../pretrain/index.js');
       const progress = new Progress();
-      const { signal, release } = interruption(() =>
+      const { signal, release } = await interruption(() =>
         progress.print('stopping with a checkpoint; Ctrl-C again ends at once'),
       );
       const number = (text: string | undefined) => (text === undefined ? undefined : Number(text));

@@ -58,7 +58,7 @@ Examples:
       const protocol = loadProtocol(table, tables, tableNames());
       const { reproduce } = await import('../reproduce/reproduce.js');
       const progress = new Progress();
-      const { signal, release } = interruption(() =>
+      const { signal, release } = await interruption(() =>
         progress.print('stopping: this run saves and can be continued; Ctrl-C again ends at once'),
       );
       let headline = '';
@@ -97,7 +97,7 @@ async function reproduceSearches(read: ProtocolFile, options: Options): Promise<
   const { openTableInstruments } = await import('../search/table/recording.js');
   const protocol = searchProtocol(read);
   const progress = new Progress();
-  const { signal, release } = interruption(() =>
+  const { signal, release } = await interruption(() =>
     progress.print('stopping: what was drawn is kept; Ctrl-C again ends at once'),
   );
   try {

@@ -36,7 +36,7 @@ Examples:
         throw new UserError(`${options.runs}: no run there to resume — start one with \`rldf train\``);
       const progress = new Progress();
       progress.print(`resuming ${opened.folder}`);
-      const { signal, release } = interruption(() =>
+      const { signal, release } = await interruption(() =>
         progress.print(
           'stopping: saving at the next place where that is possible; Ctrl-C again ends at once',
         ),

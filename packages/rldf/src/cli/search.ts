@@ -174,7 +174,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       const seed = number('seed', options.seed, 0, true)!;
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
       const progress = new Progress();
-      const { signal, release } = interruption(() => progress.print('saving ...'));
+      const { signal, release } = await interruption(() => progress.print('saving ...'));
       try {
         const result = await search({
           input,

@@ -103,19 +103,28 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /**
- * A signal that Ctrl-C (or SIGTERM) aborts; work then saves and ends. A second Ctrl-C ends the process at once.
- * @param onFirst called at the first Ctrl-C, to say what happens
+ * A signal that Ctrl-C (or SIGTERM) aborts; work then saves and ends. A second one ends the process at once, whatever computes;
+ * SIGTERM does after five seconds.
+ *
+ * @param onFirst called at the first, to say what happens
+ * @param stoppable nothing is to be saved: the first stops before the next operator, and SIGTERM ends the process at once
  */
-export function interruption(onFirst: () => void): { signal: AbortSignal; release: () => void } {
+export async function interruption(
+  onFirst: () => void,
+  { stoppable = false } = {},
+): Promise<{ signal: AbortSignal; release: () => void }> {
+  const { watchSignals, unwatchSignals } = await import('@rldf/torch');
   const controller = new AbortController();
   const handle = () => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted) process.exit(130); // where nothing of the system's watches
     onFirst();
     controller.abort();
   };
   process.on('SIGINT', handle);
   process.on('SIGTERM', handle);
+  watchSignals(stoppable);
   const release = () => {
+    unwatchSignals();
     process.off('SIGINT', handle);
     process.off('SIGTERM', handle);
   };

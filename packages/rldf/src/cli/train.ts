@@ -52,7 +52,7 @@ export async function trainByRecipe(
 ): Promise<void> {
   const { train } = await import('../run/from-recipe.js');
   const progress = new Progress();
-  const { signal, release } = interruption(() =>
+  const { signal, release } = await interruption(() =>
     progress.print('stopping: saving at the next place where that is possible; Ctrl-C again ends at once'),
   );
   try {

@@ -63,7 +63,7 @@ export async function loadRewardModule(path: string, folder = process.cwd()): Pr
   }
   if (!existsSync(file))
     throw new UserError(`${where}: there is no file ${file} — the path is taken from ${folder}`);
-  noteUserModule(file);
+  await noteUserModule(file);
   let exported: Record<string, unknown>;
   try {
     exported = await importModule(file, kind);
