@@ -22,12 +22,12 @@ import {
   DifferentiableSampler,
   guidedConditioning,
   importanceSamplingLoss,
-  judge,
   lastSteps,
   meanLogProb,
   networkGradient,
   policyMoments,
   policyScheduler,
+  rewardGradient,
   rolloutBatches,
 } from 'rldf/learning';
 import { drain, minimalRecipe, saveTinyModel, verifyResume } from 'rldf/testing';
@@ -211,15 +211,26 @@ export async function* gradients({ device, smoke }: CheckOptions): Found {
     });
     const followed = prompts.map(() => lastSteps(steps, Math.ceil(steps / 2)));
     const sample = await finish(sampler.sample(followed));
-    const judging = { pipeline, rewards, loss: (r: Tensor) => r.neg(), method: 'alignprop' };
-    const judged = judge(sample.latents, prompts, 1 / count, judging);
+    const loss = (r: Tensor) => r.neg();
+    const judged = rewardGradient(
+      { pipeline, recipe: { method: 'alignprop' } },
+      sample.latents,
+      prompts,
+      rewards,
+      loss,
+      1 / count,
+    );
     const sums = new GradientAccumulator(parameters);
-    const sink = {
-      network: networkGradient(parameters),
-      inputs: [],
-      receive: (one: { parameters: (Tensor | undefined)[] }) => sums.add(one.parameters),
+    const passes = {
+      record: <T>(fn: () => T) => fn(),
+      backward(outputs: Tensor, { gradOutput, input }: { gradOutput: Tensor; input?: Tensor }) {
+        const options = { gradOutputs: [gradOutput] };
+        const found = networkGradient(parameters).grad(outputs, input ? [input] : [], options);
+        sums.add(found.parameters);
+        return found.inputs[0];
+      },
     };
-    await finish(sample.backward(judged.gradient, sink));
+    await finish(sample.backward(judged.gradient, passes));
     const gradient = sums.take(numbersOf);
     sample.free();
     sums.free();

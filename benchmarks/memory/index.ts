@@ -31,6 +31,7 @@ import { findModel, loadRecipe } from 'rldf';
 import {
   DifferentiableSampler,
   type Drawing,
+  type GradientPasses,
   guidedConditioning,
   lastSteps,
   networkGradient,
@@ -190,9 +191,15 @@ export async function followed(pipeline: Pipeline, drawing: Drawing, parameters:
   const sample = await finish(new DifferentiableSampler(pipeline, drawing).sample(all));
   const gradient = noGrad(() => sample.latents.clone());
   const network = networkGradient(parameters);
-  await finish(
-    sample.backward(gradient, { network, inputs: [], receive: (found) => sums.add(found.parameters) }),
-  );
+  const passes: GradientPasses = {
+    record: (fn) => network.record(fn),
+    backward(outputs, { gradOutput, input }) {
+      const found = network.grad(outputs, input ? [input] : [], { gradOutputs: [gradOutput] });
+      sums.add(found.parameters);
+      return found.inputs[0];
+    },
+  };
+  await finish(sample.backward(gradient, passes));
   free(gradient);
   sample.free();
   sums.free();

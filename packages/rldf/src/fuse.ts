@@ -8,12 +8,12 @@ import { cat, noiseKey, Random, type Seed, scope, seedAfter, type Tensor } from 
 import { baseKey, checkBase, commonBase } from './adapter-base.js';
 import { UserError } from './errors.js';
 import type { AdapterFile } from './generate-files.js';
-import { drawForEvaluation } from './methods/learner.js';
 import { refuseOverwriting } from './outputs.js';
 import { type Picture, picturesOf } from './picture.js';
 import type { Prompt } from './prompts.js';
 import { type CompositeReward, type Reward, scorePictures } from './rewards/reward.js';
 import { fileOperation } from './run/files.js';
+import { drawForEvaluation } from './sampling/evaluation.js';
 import { bootstrapMean, type Interval } from './stats.js';
 
 // R sum of the ranks

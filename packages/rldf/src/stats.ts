@@ -47,6 +47,19 @@ export function mean(values: readonly number[]): number {
   return sum / values.length;
 }
 
+export interface Moments {
+  mean: number;
+  /** Population standard deviation, as numpy's default. */
+  std: number;
+}
+
+/** Mean and population standard deviation. */
+export function momentsOf(values: readonly number[]): Moments {
+  const average = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const variance = values.reduce((sum, value) => sum + (value - average) ** 2, 0) / values.length;
+  return { mean: average, std: Math.sqrt(variance) };
+}
+
 /** Standard deviation with n - 1 in the denominator; needs two values. */
 export function standardDeviation(values: readonly number[]): number {
   requireValues('standardDeviation', values, 2);

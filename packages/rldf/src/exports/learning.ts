@@ -5,17 +5,22 @@ export type { IpRldfRecipe } from '../config/ip-rldf-schema.js';
 export { type DdpoRecipe, importanceSamplingLoss } from '../methods/ddpo.js';
 export { behavioursOf } from '../methods/diffexp.js';
 export { worldPictures } from '../methods/ip-rldf-pictures.js';
-export { createTrainables } from '../methods/learner.js';
-export { judge } from '../methods/reward-of-latents.js';
+export { createTrainables, rolloutBatches } from '../methods/learner.js';
+export { rewardGradient } from '../methods/reward-gradient.js';
 export { TextFeatures } from '../methods/texforce.js';
 export { type EpochPrompt, promptsOfEpoch } from '../prompts.js';
-export { DifferentiableSampler, type Drawing, lastSteps } from '../sampling/differentiable-sampling.js';
-export { elementsOf, meanLogProb } from '../sampling/log-prob.js';
+export {
+  DifferentiableSampler,
+  type Drawing,
+  type GradientPasses,
+  lastSteps,
+} from '../sampling/differentiable-sampling.js';
 export { networkGradient } from '../sampling/network-gradient.js';
 export {
+  elementsOf,
   guidedConditioning,
+  meanLogProb,
   policyMoments,
   policyScheduler,
   type Rollout,
-  rolloutBatches,
 } from '../sampling/rollout.js';

@@ -1,6 +1,12 @@
 // docs: docs/methods/alignprop.md · paper: Prabhudesai et al. 2023, "Aligning text-to-image diffusion models with reward backpropagation", arXiv 2310.03739 · code: mihirp1998/AlignProp
-import type { Behaviour, Pipeline } from '@rldf/models';
-import { noiseKey, Random } from '@rldf/torch';
+//
+// The loss is the reward itself, followed back through the last K denoising steps, K drawn anew for each picture (truncated
+// back-propagation):
+//
+//   (3)  L(θ) = -r(x_0, c),   dL/dθ = -∂r/∂x_0 · ∂x_0/∂θ, where x_t of the steps before is a constant
+import type { Pipeline } from '@rldf/models';
+import { noiseKey, Random, type Tensor } from '@rldf/torch';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
 import {
   type AlignPropRecipe,
   alignPropProblems,
@@ -8,33 +14,75 @@ import {
   rewardGradientArithmetic,
   rewardGradientMiniature,
 } from '../config/reward-gradient-schema.js';
-import type { Training, TrainingContext } from '../run/training.js';
+import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { lastSteps } from '../sampling/differentiable-sampling.js';
+import type { EpochPicture } from './diffexp.js';
+import { Learner } from './learner.js';
 import type { Method } from './method.js';
-import { createRewardGradient, drawing } from './reward-gradient.js';
+import {
+  batchesOf,
+  differentiableReward,
+  drawing,
+  EpochReport,
+  followReward,
+  remedy,
+  updatesOf,
+} from './reward-gradient.js';
 
-/** Follows the reward through the last K denoising steps, K drawn anew for each picture (truncated back-propagation). */
+/** One step of the training is one epoch of drawing and learning. */
 export function createAlignProp(
   recipe: AlignPropRecipe,
   pipeline: Pipeline,
   context: TrainingContext,
 ): Training {
-  const windowOf = (behaviour: Behaviour) => followedSteps(recipe, behaviour);
-  return createRewardGradient(recipe, pipeline, context, {
-    async *follow({ sampler, behaviours, climb }) {
-      yield* climb(yield* drawing(sampler.sample(behaviours.map(windowOf))));
-    },
-    loss: (rewards) => rewards.neg(), // equation 3
-    metrics: (behaviours) => ({
-      'gradient/steps': behaviours.reduce((sum, b) => sum + windowOf(b).size, 0) / behaviours.length,
-    }),
-  });
+  const { train } = recipe;
+  const reward = differentiableReward(recipe, context);
+  const learner = new Learner(pipeline, recipe, batchArithmetic(recipe).updates);
+  const loss = (rewards: Tensor) => rewards.neg(); // equation 3
+  const windowOf = ({ behaviour }: EpochPicture) => followedSteps(recipe, behaviour); // the last K steps
+
+  async function* run(from: number): AsyncGenerator<TrainingEvent> {
+    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
+  }
+
+  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
+    const updates = updatesOf(learner, recipe, context.prompts, epoch);
+    const report = new EpochReport();
+    try {
+      for (const [update, pictures] of updates.entries()) {
+        for await (const batch of batchesOf(learner, recipe, pictures, update)) {
+          const windows = batch.pictures.map(windowOf);
+          const drawn = yield* drawing(batch, batch.sampler.sample(windows)); // x_0
+          report.add(batch, yield* followReward(learner, batch, drawn, reward, loss)); // dL/dθ
+        }
+        yield* report.score(context, progress('learning', (update + 1) / updates.length, update === 0));
+        const learningRate = train.learningRate * learner.schedule(epoch * updates.length + update);
+        report.stepped(learner.step(learningRate, remedy), learningRate);
+      }
+    } finally {
+      report.free();
+    }
+    const all = updates.flat();
+    const steps = all.reduce((sum, picture) => sum + windowOf(picture).size, 0) / all.length;
+    const metrics = { ...report.metrics(), 'gradient/steps': steps };
+    yield { kind: 'step', step: epoch + 1, metrics, pictures: all.length };
+  }
+
+  return {
+    steps: recipe.epochs,
+    run,
+    state: () => learner.state(),
+    load: (state) => learner.load(state),
+    draw: (requests) => learner.draw(requests),
+    exportTo: (folder) => learner.exportTo(folder),
+    free: () => learner.free(),
+  };
 }
 
 /** The steps (0 to T - 1) of a picture that the gradient flows through. */
 export function followedSteps(
   { seed, sample: { steps }, train: { window } }: Pick<AlignPropRecipe, 'seed' | 'sample' | 'train'>,
-  { path }: Behaviour,
+  { path }: { path: readonly number[] },
 ): Set<number> {
   const random = new Random(noiseKey(seed, 'gradient window', ...path));
   switch (window.kind) {

@@ -2,7 +2,6 @@ import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { crossFieldProblems } from '../config/recipe.js';
-import { learningRateSchedule } from '../learning-rate.js';
 import type { TrainingContext } from '../run/training.js';
 import {
   createDdpo,
@@ -11,6 +10,7 @@ import {
   importanceSamplingLoss,
   scoreFunctionLoss,
 } from './ddpo.js';
+import { scheduleOf } from './learner.js';
 import { minimalRecipe } from './minimal-recipes.fixture.js';
 import { trainedSteps } from './policy-gradient.js';
 
@@ -253,7 +253,7 @@ test('a KL weight needs adapters: without them there is no base policy', () => {
 test('learning rates: constant by default, rising in the warm-up, falling to 0 behind the last update', async () => {
   const rates = (train: object) => {
     const recipe = recipeOf({ epochs: 4, train: { updatesPerEpoch: 2, ...train } });
-    const schedule = learningRateSchedule(recipe.train, 8);
+    const schedule = scheduleOf(recipe.train, 8);
     return [0, 1, 2, 5, 7, 8].map((update) => Number(schedule(update).toFixed(6)));
   };
   expect(rates({})).toEqual([1, 1, 1, 1, 1, 1]);

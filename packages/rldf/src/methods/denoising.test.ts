@@ -1,10 +1,16 @@
 import { encodePrompts, NoiseSchedule, type Pipeline, tinyPipeline } from '@rldf/models';
 import { cat, grad, noiseKey, normal, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { DenoisingLearner, type DenoisingOptions, type Lesson, type Objective } from './denoising.js';
+import {
+  type DenoisingRecipe,
+  denoisingUpdate,
+  type Example,
+  type Objective,
+  squaredError,
+} from './denoising.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
 import { preferenceLoss } from './dpo.js';
-import { regression } from './rwr.js';
+import { Learner } from './learner.js';
 
 setThreads(1);
 
@@ -15,18 +21,28 @@ const latents = normal(
   [4, 4, 4],
 );
 const at = (row: number, path = row) => ({ latents, row, caption: captions[row] as string, path: [4, path] });
-const ownLessons = captions.map(
-  (_, row): Lesson => ({ pictures: [at(row)], weight: weights[row] as number }),
+const ownExamples = captions.map(
+  (_, row): Example => ({ pictures: [at(row)], weight: weights[row] as number }),
 );
-const pairs: Lesson[] = [
+const pairs: Example[] = [
   { pictures: [at(0), at(2, 0)], weight: 1 },
   { pictures: [at(1), at(4, 1)], weight: 1 },
 ];
 
-function learnerOf(pipeline: Pipeline, options: Partial<DenoisingOptions>): DenoisingLearner {
-  return new DenoisingLearner(pipeline, {
+interface Settings {
+  objective?: Objective;
+  base?: boolean;
+  train?: Partial<DenoisingRecipe['train']>;
+}
+
+/** A learner, and updates with it. */
+function learnerOf(pipeline: Pipeline, { objective = squaredError, base = false, train = {} }: Settings) {
+  const recipe: DenoisingRecipe = {
     method: 'test',
     seed: 9,
+    epochs: 1,
+    negativePrompt: 'blurred',
+    sample: { steps: 3, guidanceScale: 3, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4, eta: 1 },
     train: {
       unet: 'lora',
       textEncoder: 'lora',
@@ -34,19 +50,23 @@ function learnerOf(pipeline: Pipeline, options: Partial<DenoisingOptions>): Deno
       learningRate: 1e-2,
       weightDecay: 0,
       maxGradNorm: 1e9,
+      schedule: 'constant',
+      warmup: 0,
       batchSize: 2,
+      updatesPerEpoch: 1,
       captionDropout: 0,
       lossGuidanceScale: 1,
+      ...train,
     },
-    negativePrompt: 'blurred',
-    objective: regression,
-    base: false,
-    ...options,
-  });
+  };
+  const learner = new Learner(pipeline, recipe, 1);
+  const update = (examples: readonly Example[]) =>
+    denoisingUpdate(learner, recipe, examples, objective, 1e-2, { base });
+  return { learner, update };
 }
 
-async function update(learner: DenoisingLearner, lessons: readonly Lesson[]) {
-  const steps = learner.update(lessons, 1e-2);
+async function update({ update: updating }: ReturnType<typeof learnerOf>, examples: readonly Example[]) {
+  const steps = updating(examples);
   for (;;) {
     const { done, value } = await steps.next();
     if (done) return value;
@@ -76,31 +96,30 @@ const relative = (a: number, b: number) => Math.abs(a / b - 1);
 test('an update follows (1/n) Σ w e, in micro-batches, text encoder included', async () => {
   const pipeline = tinyPipeline(1);
   const learner = learnerOf(pipeline, {});
-  await update(learner, ownLessons); // away from zero adapters, whose gradient is half missing
-  const { unet, textEncoder } = learner.trainables;
+  await update(learner, ownExamples); // away from zero adapters, whose gradient is half missing
+  const { unet, textEncoder } = learner.learner;
   const errors = errorsOf(pipeline, [0, 1, 2, 3, 4]);
   const loss = errors.mul(tensor(weights)).mean();
   const expected = grad(loss, [...unet, ...textEncoder]);
-  const report = await update(learner, ownLessons);
+  const report = await update(learner, ownExamples);
   expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
   expect(relative(report['loss/denoising'] as number, errors.mean().item())).toBeLessThan(1e-5);
   expect(relative(report['gradient/norm'] as number, normOf(expected))).toBeLessThan(1e-4);
-  learner.free();
+  learner.learner.free();
 });
 
-test('guided: the gradient is that of the guided answer’s errors, the negative prompt’s half included', async () => {
+test('guided: the gradient is that of the guided prediction’s errors, the negative prompt’s half included', async () => {
   const pipeline = tinyPipeline(1);
-  const { train } = learnerOf(tinyPipeline(1), {}).options;
-  const learner = learnerOf(pipeline, { train: { ...train, lossGuidanceScale: 3 } });
-  await update(learner, ownLessons);
-  const { unet, textEncoder } = learner.trainables;
+  const learner = learnerOf(pipeline, { train: { lossGuidanceScale: 3 } });
+  await update(learner, ownExamples);
+  const { unet, textEncoder } = learner.learner;
   const errors = errorsOf(pipeline, [0, 1, 2, 3, 4], undefined, true);
   const loss = errors.mul(tensor(weights)).mean();
   const expected = normOf(grad(loss, [...unet, ...textEncoder]));
-  const report = await update(learner, ownLessons);
+  const report = await update(learner, ownExamples);
   expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
   expect(relative(report['gradient/norm'] as number, expected)).toBeLessThan(1e-4);
-  learner.free();
+  learner.learner.free();
 });
 
 test('a pair has one noise; the base errors are those without adapters', async () => {
@@ -118,7 +137,7 @@ test('a pair has one noise; the base errors are those without adapters', async (
   const [better, worse] = errors.split([2, 2]) as [Tensor, Tensor];
   const base = tensor(before).split([2, 2]) as [Tensor, Tensor];
   const { loss, margin } = preferenceLoss([better, worse], base, 50);
-  const { unet, textEncoder } = learner.trainables;
+  const { unet, textEncoder } = learner.learner;
   const expected = normOf(grad(loss.mean(), [...unet, ...textEncoder]));
   const second = await update(learner, pairs);
   expect(Math.abs(first.margin as number)).toBeLessThan(1e-4);
@@ -130,17 +149,16 @@ test('a pair has one noise; the base errors are those without adapters', async (
       expect(relative(values[i] as number, value)).toBeLessThan(1e-5);
     });
   }
-  learner.free();
+  learner.learner.free();
 });
 
 test('dropped captions are the empty one, for the picture whose path says so', async () => {
   const pipeline = tinyPipeline(1);
-  const train = { ...learnerOf(tinyPipeline(1), {}).options.train, captionDropout: 1 };
-  const learner = learnerOf(pipeline, { train });
-  const report = await update(learner, ownLessons);
+  const learner = learnerOf(pipeline, { train: { captionDropout: 1 } });
+  const report = await update(learner, ownExamples);
   const told = captions.splice(0, 5, ...Array<string>(5).fill(''));
   const expected = errorsOf(tinyPipeline(1), [0, 1, 2, 3, 4]).mean().item();
   captions.splice(0, 5, ...told);
   expect(relative(report['loss/denoising'] as number, expected)).toBeLessThan(1e-5);
-  learner.free();
+  learner.learner.free();
 });

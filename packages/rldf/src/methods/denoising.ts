@@ -1,37 +1,33 @@
-// One optimiser step on the denoising errors of own pictures: what all methods that learn from weighted data share.
+// What RWR, RAFT, DPO and IP-RLDF share: an epoch's own pictures, and the gradient of a loss of their denoising errors.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { NoiseSchedule, type Pipeline } from '@rldf/models';
-import {
-  AdamW,
-  cat,
-  free,
-  GradientAccumulator,
-  keep,
-  noGrad,
-  type Seed,
-  type StateTree,
-  scope,
-  type Tensor,
-  tensor,
-} from '@rldf/torch';
-import { type NetworkGradient, networkGradient } from '../sampling/network-gradient.js';
+import { NoiseSchedule } from '@rldf/models';
+import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { mapYields } from '../generators.js';
+import type { Prompt } from '../prompts.js';
+import type { Scores } from '../rewards/reward.js';
+import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
+import { momentsOf } from '../stats.js';
 import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
-import {
-  aligned,
-  createTrainables,
-  loadTrainables,
-  type TrainableOptions,
-  type Trainables,
-  trainableState,
-  withoutAdapters,
-} from './learner.js';
-import { optimiserStep } from './optimiser-step.js';
+import type { EpochPicture } from './diffexp.js';
+import { type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
-// B lessons · C, h, w latent
+// B examples · N pictures · C, h, w latent · H, W pixels
+
+/** What a recipe says of learning from denoising errors. */
+export interface DenoisingRecipe extends LearnerRecipe {
+  sample: LearnerRecipe['sample'] & { batchSize: number; eta: number };
+  train: LearnerRecipe['train'] & {
+    batchSize: number;
+    updatesPerEpoch: number;
+    captionDropout: number;
+    /** Of the prediction whose error is learned from; 1: the network's own. */
+    lossGuidanceScale: number;
+  };
+}
 
 /** A picture to be noised and denoised again. */
-export interface Denoised {
+export interface ExamplePicture {
   /** Clean latents of many pictures, [N, C, h, w], and which of them. */
   latents: Tensor;
   row: number;
@@ -40,16 +36,16 @@ export interface Denoised {
   path: NoisingPath;
 }
 
-/** Pictures whose errors meet in one loss: one alone, or those of a pair. All lessons of an update have equally many. */
-export interface Lesson {
-  pictures: readonly Denoised[];
+/** Pictures whose errors meet in one loss: one alone, or those of a pair. All examples of an update have equally many. */
+export interface Example {
+  pictures: readonly ExamplePicture[];
   /** Factor on its loss. */
   weight: number;
 }
 
 /**
- * What is learned from the errors of B lessons.
- * @param errors one tensor for each picture of a lesson, [B]
+ * What is learned from the errors of B examples.
+ * @param errors one tensor for each picture of an example, [B]
  * @param baseErrors the same of the model that training began from, if asked for
  * @returns the loss, [B], and what is reported, [B] each by its metric's name
  */
@@ -58,164 +54,241 @@ export type Objective = (
   baseErrors: readonly Tensor[],
 ) => { loss: Tensor; observed: Record<string, Tensor> };
 
-export interface DenoisingOptions {
-  method: string;
-  seed: Seed;
-  train: Omit<TrainableOptions, 'seed'> & {
-    learningRate: number;
-    weightDecay: number;
-    maxGradNorm: number;
-    batchSize: number;
-    captionDropout: number;
-    /** Of the answer whose error is learned from; 1: the network's own. */
-    lossGuidanceScale: number;
-  };
-  /** What the guided answer is guided away from. */
-  negativePrompt: string;
-  objective: Objective;
-  /** Whether the objective reads the errors of the model that training began from. */
-  base: boolean;
+/** ‖target - prediction‖², the mean over latent elements; an example's weight does the rest. */
+export const squaredError: Objective = ([error]) => ({
+  loss: error!,
+  observed: { 'loss/denoising': error! },
+});
+
+/** A picture of the epoch with its reward. */
+export interface ScoredPicture {
+  /** Clean latents of all the epoch's pictures, [N, C, h, w], and the row of this one. */
+  latents: Tensor;
+  row: number;
+  prompt: string;
+  /** Number of the prompt within the epoch; pictures of one prompt stand together. */
+  group: number;
+  reward: number;
+  /** Identity: epoch, prompt, picture. */
+  path: readonly number[];
 }
 
-/** What an update reports: means over its lessons, unweighted but for the loss. */
+/** Draws and scores an epoch's pictures. Free their latents. */
+export async function* scoredEpoch(
+  learner: Learner,
+  recipe: DenoisingRecipe,
+  { prompts, score }: Pick<TrainingContext, 'prompts' | 'score'>,
+  epoch: number,
+): AsyncGenerator<ProgressEvent, { latents: Tensor; pictures: ScoredPicture[]; scores: Scores }> {
+  const chosen = learner.picturesOfEpoch(prompts, epoch);
+  const { latents, images } = yield* learner.drawing(() => finished(learner, recipe, chosen));
+  let whole = false;
+  try {
+    const scores = yield* scored(score, images, chosen);
+    const pictures = chosen.map(
+      ({ prompt, path }, row): ScoredPicture => ({
+        latents,
+        row,
+        prompt: prompt.text,
+        group: path[0],
+        reward: scores.total[row] as number,
+        path: [epoch, ...path],
+      }),
+    );
+    whole = true;
+    return { latents, pictures, scores };
+  } finally {
+    if (!whole) latents.free(); // failed, or left by the caller
+  }
+}
+
+/** x_0 of some pictures: clean latents [N, C, h, w] and uint8 pictures [N, H, W, 3]. Of one batch at a time all latents are kept. */
+async function* finished(
+  { pipeline }: Learner,
+  { sample, negativePrompt }: DenoisingRecipe,
+  chosen: readonly EpochPicture[],
+): AsyncGenerator<ProgressEvent, { latents: Tensor; images: Tensor }> {
+  const drawn: { latents: Tensor; images: Tensor }[] = [];
+  try {
+    for (let start = 0; start < chosen.length; start += sample.batchSize) {
+      const part = chosen.slice(start, start + sample.batchSize);
+      const drawing = rolloutBatches(pipeline, {
+        ...sample,
+        prompts: part.map(({ prompt }) => prompt.text),
+        behaviours: part.map(({ behaviour }) => behaviour),
+        negativePrompt,
+      });
+      const [rollout] = yield* mapYields(drawing, (share) =>
+        progress('drawing', (start + part.length * share) / chosen.length, true),
+      );
+      drawn.push(
+        noGrad(() =>
+          scope(() => ({
+            latents: keep(rollout!.trajectory.latents.select(0, sample.steps).clone()),
+            images: keep(rollout!.images.clone()),
+          })),
+        ),
+      );
+      free(rollout);
+    }
+    return noGrad(() => ({
+      latents: cat(drawn.map((part) => part.latents)),
+      images: cat(drawn.map((part) => part.images)),
+    }));
+  } finally {
+    free(drawn);
+  }
+}
+
+async function* scored(
+  score: TrainingContext['score'],
+  images: Tensor,
+  chosen: readonly { prompt: Prompt }[],
+): AsyncGenerator<ProgressEvent, Scores> {
+  try {
+    yield progress('scoring', 0, true);
+    return await score(
+      images,
+      chosen.map(({ prompt }) => prompt),
+    );
+  } finally {
+    images.free();
+  }
+}
+
+/** Pictures of one prompt each. */
+export function groupsOf(pictures: readonly ScoredPicture[]): ScoredPicture[][] {
+  const groups = new Map<number, ScoredPicture[]>();
+  for (const picture of pictures) groups.set(picture.group, [...(groups.get(picture.group) ?? []), picture]);
+  return [...groups.values()];
+}
+
+/** An example of one picture with its prompt as caption. */
+export function exampleOf({ latents, row, prompt, path }: ScoredPicture, weight: number): Example {
+  return { pictures: [{ latents, row, caption: prompt, path }], weight };
+}
+
+/**
+ * The examples of an update: each pass of an epoch shuffles them anew, splits them into `updatesPerEpoch` parts of about the
+ * same length, and has timesteps and noise of its own. Empty where there are fewer examples than updates.
+ */
+export function examplesOfUpdate(
+  { seed, train }: Pick<DenoisingRecipe, 'seed' | 'train'>,
+  examples: readonly Example[],
+  epoch: number,
+  update: number,
+): Example[] {
+  const pass = Math.floor(update / train.updatesPerEpoch);
+  const shuffled = new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(examples);
+  return partOf(shuffled, update % train.updatesPerEpoch, train.updatesPerEpoch).map((example) => ({
+    ...example,
+    pictures: example.pictures.map((picture) => ({ ...picture, path: [...picture.path, pass] })),
+  }));
+}
+
+/** The `index`-th of `count` consecutive parts of about the same length. */
+export function partOf<T>(list: readonly T[], index: number, count: number): T[] {
+  const edge = (i: number) => Math.floor((list.length * i) / count);
+  return list.slice(edge(index), edge(index + 1));
+}
+
+/** What an update reports: means over its examples, unweighted but for the loss. */
 export type DenoisingReport = Record<string, number>;
 
-/** Everything of a training by denoising errors that outlives an update. */
-export class DenoisingLearner {
-  readonly trainables: Trainables;
-  readonly #optimiser: AdamW;
-  readonly #accumulator: GradientAccumulator;
-  readonly #schedule: NoiseSchedule;
-
-  constructor(
-    readonly pipeline: Pipeline,
-    readonly options: DenoisingOptions,
-  ) {
-    const { train, seed } = options;
-    this.trainables = createTrainables(pipeline, { ...train, seed });
-    const parameters = [...this.trainables.unet, ...this.trainables.textEncoder];
-    this.#optimiser = new AdamW(parameters, {
-      learningRate: train.learningRate,
-      weightDecay: train.weightDecay,
-    });
-    this.#accumulator = new GradientAccumulator(parameters);
-    this.#schedule = new NoiseSchedule(pipeline.schedulerConfig);
-  }
-
-  /**
-   * One step along the gradient of (1/n) Σ weight · loss over n lessons, in micro-batches. Yields the share done.
-   *
-   * The text is computed once for all micro-batches, and its gradient sent back once (`TextFeatures`).
-   */
-  async *update(lessons: readonly Lesson[], learningRate: number): AsyncGenerator<number, DenoisingReport> {
-    const { seed, train, base } = this.options;
-    const [first] = lessons as [Lesson];
-    const size = Math.max(1, Math.floor(train.batchSize / first.pictures.length));
-    const batches = Array.from({ length: Math.ceil(lessons.length / size) }, (_, i) =>
-      lessons.slice(i * size, (i + 1) * size),
-    );
-    const captionOf = ({ caption, path }: Denoised) => dropped(caption, seed, path, train.captionDropout);
-    const captions = lessons.flatMap(({ pictures }) => pictures.map(captionOf));
-    if (train.lossGuidanceScale !== 1) captions.push(this.options.negativePrompt);
-    const merged = this.trainables.adapters.unet;
-    const network = networkGradient(this.trainables.unet, merged);
-    const report: DenoisingReport = {};
-    let baseErrors: Tensor[][] = [];
-    let text: TextFeatures | undefined;
-    try {
-      if (base) baseErrors = await this.#errorsOfBase(batches, captions); // before merging: it takes no adapters
-      merged?.merge();
-      text = new TextFeatures(this.pipeline, captions, {
-        parameters: this.trainables.textEncoder,
-        network: networkGradient(this.trainables.unet, merged),
-      });
+/**
+ * One optimiser step along the gradient of (1/n) Σ_i w_i · objective(e_i) over n examples, in micro-batches, where e are the
+ * denoising errors of example i's pictures. Yields the share done.
+ * @param base whether the objective reads the errors of the model that training began from
+ */
+export async function* denoisingUpdate(
+  learner: Learner,
+  recipe: DenoisingRecipe,
+  examples: readonly Example[],
+  objective: Objective,
+  learningRate: number,
+  { base = false }: { base?: boolean } = {},
+): AsyncGenerator<number, DenoisingReport> {
+  const { train, negativePrompt } = recipe;
+  const [first] = examples as [Example];
+  const size = Math.max(1, Math.floor(train.batchSize / first.pictures.length));
+  const batches = Array.from({ length: Math.ceil(examples.length / size) }, (_, i) =>
+    examples.slice(i * size, (i + 1) * size),
+  );
+  const captions = examples.flatMap(({ pictures }) => pictures.map((picture) => captionOf(recipe, picture)));
+  if (train.lossGuidanceScale !== 1) captions.push(negativePrompt);
+  const errorsOf = errorsOfBatch(learner, recipe);
+  const report: DenoisingReport = {};
+  const add = (name: string, value: number) => {
+    report[name] = (report[name] ?? 0) + value;
+  };
+  let baseErrors: Tensor[][] = [];
+  try {
+    if (base) baseErrors = await errorsOfBase(learner, batches, captions, errorsOf);
+    yield* learner.accumulate(captions, async function* ({ text, record, backward }) {
       for (const [i, batch] of batches.entries()) {
-        this.#accumulate(network, batch, baseErrors[i] ?? [], lessons.length, text, report);
+        scope(() => {
+          const errors = record(() => errorsOf(batch, text)); // one [B] for each picture of an example
+          const { loss, observed } = objective(errors, baseErrors[i] ?? []); // [B]
+          const { dtype, device } = loss;
+          const weights = tensor(
+            batch.map(({ weight }) => weight / examples.length),
+            { dtype, device },
+          );
+          const total = loss.mul(weights).sum();
+          backward(total);
+          add('loss/weighted', total.item());
+          for (const [name, values] of Object.entries(observed))
+            add(name, values.detach().sum().item() / examples.length);
+        });
         await nextTurn();
         yield (i + 1) / batches.length;
       }
-      scope(() => {
-        const behind = (text as TextFeatures).backward();
-        this.#accumulator.add(aligned(this.trainables, behind.network, behind.textEncoder));
-      });
-    } finally {
-      network.free();
-      text?.free();
-      free(baseErrors);
-      merged?.unmerge();
-    }
-    return { ...report, 'gradient/norm': this.#step(learningRate), 'optimiser/learningRate': learningRate };
-  }
-
-  /** Draws with the adapter merged into the weights: faster, the same pictures up to rounding. */
-  async *drawing<Yield, Return>(draw: () => AsyncGenerator<Yield, Return>): AsyncGenerator<Yield, Return> {
-    const adapter = this.trainables.adapters.unet;
-    adapter?.merge();
-    try {
-      return yield* draw();
-    } finally {
-      adapter?.unmerge();
-    }
-  }
-
-  state(): StateTree {
-    return { trainables: trainableState(this.trainables), optimiser: this.#optimiser.state() };
-  }
-
-  load(state: StateTree): void {
-    const saved = state as { trainables: StateTree; optimiser: StateTree };
-    noGrad(() => loadTrainables(this.trainables, saved.trainables));
-    this.#optimiser.load(saved.optimiser);
-  }
-
-  free(): void {
-    this.#optimiser.free();
-    this.#accumulator.free();
-    for (const adapter of Object.values(this.trainables.adapters)) adapter.remove();
-  }
-
-  /** Adds the gradient of one micro-batch. */
-  #accumulate(
-    network: NetworkGradient,
-    batch: readonly Lesson[],
-    baseErrors: readonly Tensor[],
-    lessons: number,
-    text: TextFeatures,
-    report: DenoisingReport,
-  ): void {
-    scope(() => {
-      const errors = network.record(() => this.#errors(batch, text)); // k x [B]
-      const { loss, observed } = this.options.objective(errors, baseErrors); // [B]
-      const { dtype, device } = loss;
-      const weights = tensor(
-        batch.map(({ weight }) => weight / lessons),
-        { dtype, device },
-      );
-      const total = loss.mul(weights).sum();
-      const gradients = network.grad(total, text.leaves);
-      network.clear();
-      this.#accumulator.add(aligned(this.trainables, gradients.parameters));
-      text.gather(gradients.inputs);
-      const add = (name: string, value: number) => {
-        report[name] = (report[name] ?? 0) + value;
-      };
-      add('loss/weighted', total.item());
-      for (const [name, values] of Object.entries(observed)) {
-        add(name, values.detach().sum().item() / lessons);
-      }
     });
+  } finally {
+    free(baseErrors);
   }
+  const norm = learner.step(learningRate);
+  return { ...report, 'gradient/norm': norm, 'optimiser/learningRate': learningRate };
+}
 
-  async #errorsOfBase(
-    batches: readonly (readonly Lesson[])[],
-    captions: readonly string[],
-  ): Promise<Tensor[][]> {
-    const without = <T>(fn: () => T) => noGrad(() => withoutAdapters(this.trainables, fn));
-    const text = without(() => new TextFeatures(this.pipeline, captions));
-    const all: Tensor[][] = [];
+type ErrorsOf = (batch: readonly Example[], text: Texts) => Tensor[];
+
+const captionOf = ({ seed, train }: DenoisingRecipe, { caption, path }: ExamplePicture) =>
+  dropped(caption, seed, path, train.captionDropout);
+
+/** Of each picture of some examples, [B]; one pass of the network for all. Differentiable. */
+function errorsOfBatch({ pipeline }: Learner, recipe: DenoisingRecipe): ErrorsOf {
+  const { seed, train, negativePrompt } = recipe;
+  const schedule = new NoiseSchedule(pipeline.schedulerConfig);
+  const guidanceScale = train.lossGuidanceScale;
+  return (batch, text) => {
+    const [first] = batch as [Example];
+    const places = first.pictures.map((_, place) => place);
+    const pictures = places.flatMap((place) =>
+      batch.map((example) => example.pictures[place] as ExamplePicture),
+    );
+    const captions = pictures.map((picture) => captionOf(recipe, picture));
+    const latents = cat(pictures.map((of) => of.latents.narrow(0, of.row, 1))).to('float32'); // [k B, C, h, w]
+    const paths = pictures.map(({ path }) => path);
+    const noising = drawNoising(schedule, latents, seed, paths);
+    const conditioning = guidanceScale !== 1 ? text.guided(negativePrompt, captions) : text.of(captions);
+    const errors = denoisingErrors(pipeline.unet, schedule, latents, noising, conditioning, guidanceScale);
+    return places.map((place) => errors.narrow(0, place * batch.length, batch.length));
+  };
+}
+
+async function errorsOfBase(
+  learner: Learner,
+  batches: readonly (readonly Example[])[],
+  captions: readonly string[],
+  errorsOf: ErrorsOf,
+): Promise<Tensor[][]> {
+  const all: Tensor[][] = [];
+  return await learner.withoutAdapters(async () => {
+    const text = noGrad(() => new TextFeatures(learner.pipeline, captions));
     try {
       for (const batch of batches) {
-        all.push(without(() => scope(() => this.#errors(batch, text).map((errors) => keep(errors)))));
+        all.push(noGrad(() => scope(() => errorsOf(batch, text).map((errors) => keep(errors)))));
         await nextTurn();
       }
       return all;
@@ -225,31 +298,29 @@ export class DenoisingLearner {
     } finally {
       text.free();
     }
-  }
+  });
+}
 
-  /** Of each picture of the lessons, [B]; one pass of the network for all. Differentiable. */
-  #errors(batch: readonly Lesson[], text: TextFeatures): Tensor[] {
-    const { seed, train, negativePrompt } = this.options;
-    const [first] = batch as [Lesson];
-    const places = first.pictures.map((_, place) => place);
-    const pictures = places.flatMap((place) => batch.map((lesson) => lesson.pictures[place] as Denoised));
-    const paths = pictures.map(({ path }) => path);
-    const captions = pictures.map(({ caption, path }) => dropped(caption, seed, path, train.captionDropout));
-    const latents = cat(pictures.map((of) => of.latents.narrow(0, of.row, 1))).to('float32'); // [k B, C, h, w]
-    const noising = drawNoising(this.#schedule, latents, seed, paths);
-    const guidanceScale = train.lossGuidanceScale;
-    const conditioning = guidanceScale !== 1 ? text.guided(negativePrompt, captions) : text.of(captions);
-    const { unet } = this.pipeline;
-    const errors = denoisingErrors(unet, this.#schedule, latents, noising, conditioning, guidanceScale);
-    return places.map((place) => errors.narrow(0, place * batch.length, batch.length));
-  }
+/** What is logged of an epoch. */
+export function denoisingMetrics(
+  { total, parts }: Scores,
+  examples: readonly Example[],
+  reports: readonly DenoisingReport[],
+): Record<string, number> {
+  return { ...rewardMetrics(total, parts), ...exampleMetrics(examples), ...meanReport(reports) };
+}
 
-  #step(learningRate: number): number {
-    const { method, train } = this.options;
-    return optimiserStep(this.#accumulator, this.#optimiser, learningRate, {
-      method,
-      learner: 'network',
-      train,
-    });
-  }
+/** Means over updates; empty without one. */
+export function meanReport(reports: readonly DenoisingReport[]): Record<string, number> {
+  const names = Object.keys(reports[0] ?? {});
+  return Object.fromEntries(
+    names.map((name) => [name, momentsOf(reports.map((report) => report[name] as number)).mean]),
+  );
+}
+
+/** How many examples there are, and how many equally weighted ones would be as many: (Σ w)² / Σ w² (Kish 1965). */
+function exampleMetrics(examples: readonly Example[]): Record<string, number> {
+  const sum = examples.reduce((total, { weight }) => total + weight, 0);
+  const squares = examples.reduce((total, { weight }) => total + weight ** 2, 0);
+  return { 'lessons/count': examples.length, 'lessons/effective': squares === 0 ? 0 : sum ** 2 / squares };
 }

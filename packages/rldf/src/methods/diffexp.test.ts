@@ -8,7 +8,7 @@ const { tokenizer } = tinyPipeline();
 const recipe: DrawingFields = {
   seed: 5,
   epochs: 8,
-  sample: { steps: 4, guidanceScale: 3 },
+  sample: { steps: 4, guidanceScale: 3, promptsPerEpoch: 1, picturesPerPrompt: 1 },
   explore: exploreSchema.parse({ guidance: { steps: 1, low: 0.5 }, words: { minimum: 1.2, maximum: 2 } }),
 };
 const pictures = (text: string, count: number): EpochPrompt[] =>

@@ -1,36 +1,69 @@
-// docs: docs/methods/diffexp.md · paper: Chae et al. 2025, "DiffExp: Efficient Exploration in Reward Fine-tuning for Text-to-Image Diffusion Models", equations 7-8 · no public code
-import type { Behaviour, CLIPTokenizer } from '@rldf/models';
-import { noiseKey, Random, type Seed } from '@rldf/torch';
+// docs: docs/methods/diffexp.md · paper: Chae et al. 2025, "DiffExp: Efficient Exploration in Reward Fine-tuning for Text-to-Image Diffusion Models", arXiv 2502.14070, equations 7-8 · no public code
+//
+// While it trains, a model may draw otherwise than it is used:
+//
+//   (7)  guidance at step t: low in the first steps, then the recipe's
+//   (8)  z′ = z∅ + a (z − z∅) at the tokens of one word, another word and weight a for each picture
+//
+// Both are a function of recipe, epoch and picture, so nothing of them is state. What was drawn so is learned from so: each
+// picture carries its `Behaviour`, which the policy (sampling/rollout.ts) and the text (texforce.ts) are replayed by.
+import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from '@rldf/models';
+import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
 import { type Explore, type ExploredSampling, lowSteps } from '../config/explore-schema.js';
-import type { EpochPrompt } from '../prompts.js';
+import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts.js';
+
+// B texts · L tokens · D text width
 
 /** What of a recipe says how pictures are drawn. */
 export interface DrawingFields {
   seed: Seed;
   epochs: number;
-  sample: ExploredSampling;
+  sample: ExploredSampling & { promptsPerEpoch: number; picturesPerPrompt: number };
   /** null, as --set explore=null gives: none. */
   explore?: Explore | null | undefined;
 }
 
+/** A picture to be drawn in an epoch: its prompt, its identity, and how. */
+export interface EpochPicture extends EpochPrompt {
+  behaviour: Behaviour;
+  /** The prompt with the word weights of `behaviour`. */
+  text: WeightedPrompt;
+}
+
+/** What an epoch draws, prompt after prompt. */
+export function picturesOfEpoch(
+  recipe: DrawingFields,
+  { tokenizer }: Pick<Pipeline, 'tokenizer'>,
+  prompts: readonly Prompt[],
+  epoch: number,
+): EpochPicture[] {
+  const chosen = promptsOfEpoch(prompts, { seed: recipe.seed, epoch, ...recipe.sample });
+  const behaviours = behavioursOf(recipe, tokenizer, epoch, chosen);
+  return chosen.map((picture, i) => {
+    const behaviour = behaviours[i] as Behaviour;
+    const text = { prompt: picture.prompt.text, wordWeights: behaviour.wordWeights };
+    return { ...picture, behaviour, text };
+  });
+}
+
 /** Whether an epoch (counted from 0) explores: the first `explore.share` of all. */
-export function explores({ explore, epochs }: DrawingFields, epoch: number): boolean {
+export function explores(
+  { explore, epochs }: Pick<DrawingFields, 'explore' | 'epochs'>,
+  epoch: number,
+): boolean {
   return explore != null && epoch < explore.share * epochs - 1e-9; // 0.07 · 100 > 7
 }
 
-/**
- * How each picture of an epoch is drawn: with the recipe's guidance, or as its `explore` says. A function of recipe, epoch and
- * picture, so nothing of it is state; what was drawn so is learned from so (`policyMoments`, `TextFeatures`).
- */
+/** How each picture of an epoch is drawn: with the recipe's guidance, or as its `explore` says. */
 export function behavioursOf(
-  recipe: DrawingFields,
+  recipe: Omit<DrawingFields, 'sample'> & { sample: ExploredSampling },
   tokenizer: CLIPTokenizer,
   epoch: number,
   chosen: readonly EpochPrompt[],
 ): Behaviour[] {
   const { seed, sample } = recipe;
-  const exploring = explores(recipe, epoch) ? recipe.explore : undefined;
-  const guidance = guidanceOf(sample, exploring ?? undefined);
+  const exploring = explores(recipe, epoch) ? (recipe.explore ?? undefined) : undefined;
+  const guidance = guidanceOf(sample, exploring);
   return chosen.map(({ prompt, path }) => {
     const behaviour: Behaviour = { seed, path: [epoch, ...path], guidance };
     const { words } = exploring ?? {};
@@ -47,7 +80,7 @@ export function guidanceOf({ steps, guidanceScale }: ExploredSampling, explore?:
   );
 }
 
-/** One of the prompt's words, each as likely, with a weight evenly between the bounds; nothing for an empty prompt. */
+/** One of the prompt's words, each as likely, with a weight a evenly between the bounds; nothing for an empty prompt. */
 function weightedWord(
   { minimum, maximum }: NonNullable<Explore['words']>,
   tokenizer: CLIPTokenizer,
@@ -60,4 +93,63 @@ function weightedWord(
   const random = new Random(noiseKey(seed, 'word weight', ...path));
   const word = words[random.integer(words.length)] as number;
   return [{ word, weight: minimum + (maximum - minimum) * random.uniform() }];
+}
+
+/** A prompt as a picture is drawn from it: some of its words may count more, or less. */
+export interface WeightedPrompt {
+  prompt: string;
+  wordWeights?: Behaviour['wordWeights'] | undefined;
+}
+
+/** Text features of prompts, each with its words weighted: [B, L, D]. Each text is encoded once. Differentiable. */
+export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Tensor {
+  const weighted = prompts.some(({ wordWeights }) => wordWeights !== undefined);
+  const texts = [...new Set([...prompts.map(({ prompt }) => prompt), ...(weighted ? [''] : [])])];
+  return scope(() => {
+    const encoded = encodePrompts(pipeline, texts).hiddenStates; // of the distinct texts
+    if (!weighted && texts.length === prompts.length) return encoded;
+    const rows = prompts.map(({ prompt }) => texts.indexOf(prompt));
+    const own = encoded.indexSelect(0, tensor(rows, { dtype: 'int64', device: encoded.device }));
+    if (!weighted) return own;
+    const empty = encoded.narrow(0, texts.indexOf(''), 1); // [1, L, D]
+    return weighTokens(
+      own,
+      empty,
+      prompts.map((prompt) => tokenFactors(pipeline.tokenizer, prompt)),
+    );
+  });
+}
+
+/**
+ * z′ = z∅ + a (z − z∅) (equation 8), where a is not 1; elsewhere z to the bit. Differentiable.
+ *
+ * @param features z [B, L, D]
+ * @param empty z∅, features of the empty prompt, [1, L, D]
+ * @param factors a, one a token, B lists of L
+ */
+export function weighTokens(
+  features: Tensor,
+  empty: Tensor,
+  factors: readonly (readonly number[])[],
+): Tensor {
+  return scope(() => {
+    const { dtype, device } = features;
+    const beyond = factors.flatMap((row) => row.map((factor) => factor - 1));
+    const shape = [factors.length, factors[0]?.length ?? 0, 1];
+    return features.add(features.sub(empty).mul(tensor(beyond, { shape, dtype, device })));
+  });
+}
+
+/** Factor of each token, L of them: the word's weight at all of its tokens, 1 at the others and at start, end and padding. */
+export function tokenFactors(
+  tokenizer: CLIPTokenizer,
+  { prompt, wordWeights = [] }: WeightedPrompt,
+): number[] {
+  const { ids, words } = tokenizer.encode([prompt]);
+  const factors = (ids[0] as number[]).map(() => 1);
+  for (const { word, weight } of wordWeights) {
+    const span = words[0]?.[word];
+    if (span !== undefined) factors.fill(weight, span.start, span.end);
+  }
+  return factors;
 }

@@ -1,14 +1,79 @@
 // docs: docs/methods/dpo.md · paper: Wallace et al. 2023, "Diffusion Model Alignment Using Direct Preference Optimization", arXiv 2311.12908, equation 14 · code: SalesforceAIResearch/DiffusionDPO
+//
+// Own pictures of a prompt are ranked by reward; of a better one w and a worse one l, at the same timestep and noise,
+//
+//   L = -log σ( -β/2 [ (e_w - e_w,ref) - (e_l - e_l,ref) ] ),   e = ‖target - prediction‖², ref: the model before training
+import type { Pipeline } from '@rldf/models';
 import { scope, stack, type Tensor } from '@rldf/torch';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { type DpoRecipe, dpoArithmetic, dpoProblems, dpoSchema } from '../config/dpo-schema.js';
 import { describeDenoising } from '../config/weighted-schema.js';
-import type { Lesson, Objective } from './denoising.js';
+import { mapYields } from '../generators.js';
+import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
+import {
+  type DenoisingReport,
+  denoisingMetrics,
+  denoisingUpdate,
+  type Example,
+  examplesOfUpdate,
+  groupsOf,
+  type Objective,
+  type ScoredPicture,
+  scoredEpoch,
+} from './denoising.js';
+import { Learner } from './learner.js';
 import type { Method } from './method.js';
-import { createWeightedTraining, groupsOf, type ScoredPicture } from './weighted-learning.js';
 
 export { type DpoRecipe, dpoSchema };
 
 // B pairs · w the better, l the worse picture
+
+/** One step of the training is one epoch of drawing, ranking and learning. */
+export function createDpo(recipe: DpoRecipe, pipeline: Pipeline, context: TrainingContext): Training {
+  const { train } = recipe;
+  const learner = new Learner(pipeline, recipe, batchArithmetic(recipe).updates);
+  const objective: Objective = ([better, worse], [betterBase, worseBase]) => {
+    const { loss, margin } = preferenceLoss([better!, worse!], [betterBase!, worseBase!], train.beta);
+    const accuracy = margin.gt(0).to('float32');
+    const errors = { 'loss/better': better!, 'loss/worse': worse! };
+    return { loss, observed: { 'dpo/margin': margin, 'dpo/accuracy': accuracy, ...errors } };
+  };
+
+  async function* run(from: number): AsyncGenerator<TrainingEvent> {
+    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
+  }
+
+  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
+    const { latents, pictures, scores } = yield* scoredEpoch(learner, recipe, context, epoch); // x_0 ~ p_θ, r(x_0, c)
+    try {
+      const examples = rankedPairs(pictures, train.pairs).map(exampleOfPair); // (w, l)
+      const updates = train.innerEpochs * train.updatesPerEpoch;
+      const reports: DenoisingReport[] = [];
+      for (let update = 0; update < updates; update++) {
+        const part = examplesOfUpdate(recipe, examples, epoch, update);
+        if (part.length === 0) continue;
+        const learningRate = train.learningRate * learner.schedule(epoch * updates + update);
+        const updating = denoisingUpdate(learner, recipe, part, objective, learningRate, { base: true });
+        const share = (done: number) => progress('learning', (update + done) / updates, false);
+        reports.push(yield* mapYields(updating, share));
+      }
+      const metrics = denoisingMetrics(scores, examples, reports);
+      yield { kind: 'step', step: epoch + 1, metrics, pictures: pictures.length };
+    } finally {
+      latents.free();
+    }
+  }
+
+  return {
+    steps: recipe.epochs,
+    run,
+    state: () => learner.state(),
+    load: (state) => learner.load(state),
+    draw: (requests) => learner.draw(requests),
+    exportTo: (folder) => learner.exportTo(folder),
+    free: () => learner.free(),
+  };
+}
 
 /**
  * Of each pair -log σ(margin) with margin = -β/2 [(e_w - e_w,ref) - (e_l - e_l,ref)], where e is the mean squared
@@ -48,37 +113,15 @@ export function rankedPairs(
 }
 
 /** Both get the same timestep and the same noise, so that their errors compare. */
-function lessonOfPair([better, worse]: [ScoredPicture, ScoredPicture]): Lesson {
+function exampleOfPair([better, worse]: [ScoredPicture, ScoredPicture]): Example {
   const path = [...better.path, worse.path.at(-1) as number];
   const denoised = ({ latents, row, prompt }: ScoredPicture) => ({ latents, row, caption: prompt, path });
   return { pictures: [denoised(better), denoised(worse)], weight: 1 };
 }
 
-const objective =
-  ({ train }: DpoRecipe): Objective =>
-  (errors, baseErrors) => {
-    const [better, worse] = errors as [Tensor, Tensor];
-    const { loss, margin } = preferenceLoss([better, worse], baseErrors as [Tensor, Tensor], train.beta);
-    return {
-      loss,
-      observed: {
-        'dpo/margin': margin,
-        'dpo/accuracy': margin.gt(0).to('float32'),
-        'loss/better': better,
-        'loss/worse': worse,
-      },
-    };
-  };
-
 export const dpo = {
   schema: dpoSchema,
-  create: (recipe, pipeline, context) =>
-    createWeightedTraining(recipe, pipeline, context, {
-      method: 'dpo',
-      objective: objective(recipe),
-      base: true,
-      lessons: (pictures) => rankedPairs(pictures, recipe.train.pairs).map(lessonOfPair),
-    }),
+  create: createDpo,
   problems: dpoProblems,
   arithmetic: dpoArithmetic,
   describe: describeDenoising,

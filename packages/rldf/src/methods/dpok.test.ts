@@ -13,9 +13,16 @@ import {
 import { expect, test } from 'vitest';
 import { crossFieldProblems } from '../config/recipe.js';
 import type { TrainingContext } from '../run/training.js';
-import { noiseKlFactors, policyScheduler } from '../sampling/rollout.js';
-import { createDpok, cutRatioLoss, type DpokRecipe, dpokSchema } from './dpok.js';
-import { ValueFunction } from './dpok-value.js';
+import { policyScheduler } from '../sampling/rollout.js';
+import {
+  createDpok,
+  cutRatioLoss,
+  type DpokRecipe,
+  dpokSchema,
+  noiseKlFactors,
+  ValueFunction,
+} from './dpok.js';
+import type { DrawnPicture } from './policy-gradient.js';
 
 setThreads(1);
 
@@ -105,7 +112,7 @@ test('V learns what reward each prompt brings, for latents that it has not seen'
   const value = new ValueFunction(recipe, tinyPipeline(1));
   const prompts = Array.from({ length: 32 }, (_, i) => (i % 2 === 0 ? 'a cat' : 'a dog'));
   const rewards = prompts.map((prompt) => (prompt === 'a cat' ? 1 : -1));
-  const scored = (epoch: number) => {
+  const drawn = (epoch: number): DrawnPicture[] => {
     const latents = normal([noiseKey(epoch, 'latents')], [5, 32, 4, 4, 4]).squeeze(0); // [T + 1, B, C, h, w]
     const trajectory = {
       latents,
@@ -113,16 +120,21 @@ test('V learns what reward each prompt brings, for latents that it has not seen'
       logProbs: latents,
       behaviours: prompts.map(() => ({}) as Behaviour),
     };
-    return { epoch, prompts, rewards, rollouts: [{ trajectory, images: latents }] };
+    const rollout = { trajectory, images: latents };
+    return prompts.map((text, row) => {
+      const prompt = { text, meta: null };
+      const behaviour = trajectory.behaviours[row] as Behaviour;
+      return { prompt, path: [row, 0], behaviour, text: { prompt: text }, rollout, row };
+    });
   };
   const error = (epoch: number) => {
     const errors = value
-      .values(scored(epoch))
+      .values(drawn(epoch))
       .flatMap((steps, i) => steps.map((v) => (v - (rewards[i] as number)) ** 2));
     return errors.reduce((sum, one) => sum + one, 0) / errors.length;
   };
   expect(error(0)).toBeGreaterThan(0.8);
-  for (let epoch = 1; epoch < 6; epoch++) await value.fit(scored(epoch));
+  for (let epoch = 1; epoch < 6; epoch++) await value.fit(drawn(epoch), rewards, epoch);
   expect(error(6)).toBeLessThan(0.3);
   value.free();
 });
@@ -167,16 +179,20 @@ test('V reads prompts with the text encoder of before, also when that learns', (
     const value = new ValueFunction(recipeOf({ train: { textEncoder: trained, klWeight: 0 } }), pipeline);
     const latents = normal([noiseKey(0, 'latents')], [5, 1, 4, 4, 4]).squeeze(0);
     const trajectory = { latents, timesteps: [], logProbs: latents, behaviours: [{} as Behaviour] };
-    const scored = {
-      epoch: 0,
-      prompts: ['a cat'],
-      rewards: [1],
-      rollouts: [{ trajectory, images: latents }],
-    };
-    const before = value.values(scored);
+    const drawn: DrawnPicture[] = [
+      {
+        prompt: { text: 'a cat', meta: null },
+        path: [0, 0],
+        behaviour: {} as Behaviour,
+        text: { prompt: 'a cat' },
+        rollout: { trajectory, images: latents },
+        row: 0,
+      },
+    ];
+    const before = value.values(drawn);
     const weights = [...pipeline.parameters.textEncoder.entries.values()];
     noGrad(() => scope(() => weights.forEach((weight) => void weight.mul_(1.5)))); // as if it had learned
-    const after = value.values(scored);
+    const after = value.values(drawn);
     if (trained === 'none') expect(after).not.toEqual(before);
     else expect(after).toEqual(before);
     value.free();

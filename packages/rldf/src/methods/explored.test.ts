@@ -4,8 +4,8 @@ import { noGrad, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
 import type { TrainingContext } from '../run/training.js';
-import { rolloutBatches } from '../sampling/rollout.js';
 import { methodOf, methods } from './index.js';
+import { rolloutBatches } from './learner.js';
 import { minimalRecipe } from './minimal-recipes.fixture.js';
 
 setThreads(1);

@@ -24,22 +24,32 @@ import {
 import { UserError } from '../errors.js';
 import { mapYields } from '../generators.js';
 import { loadDetector } from '../instruments.js';
-import { learningRateSchedule } from '../learning-rate.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';
-import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
-import { DenoisingLearner, type DenoisingReport, type Lesson } from './denoising.js';
-import { progress, rewardMetrics } from './events.js';
+import {
+  type ProgressEvent,
+  progress,
+  rewardMetrics,
+  type Training,
+  type TrainingContext,
+  type TrainingEvent,
+} from '../run/training.js';
+import {
+  type DenoisingReport,
+  denoisingUpdate,
+  type Example,
+  meanReport,
+  partOf,
+  squaredError,
+} from './denoising.js';
 import { type Drawn, type Labelled, ownPictures, PictureStore, worldPictures } from './ip-rldf-pictures.js';
-import { drawForEvaluation, exportAdapters } from './learner.js';
+import { Learner } from './learner.js';
 import type { Method } from './method.js';
-import { regression } from './rwr.js';
-import { meanReport, partOf } from './weighted-learning.js';
 
 export { type IpRldfRecipe, ipRldfSchema };
 
-// L = (1/N) Σ_i λ_i ‖target_i - answer_i‖², over the pictures i of a round (equation 5)
+// L = (1/N) Σ_i λ_i ‖target_i - prediction_i‖², over the pictures i of a round (equation 5)
 
 /** @param detector instead of the recipe's instrument */
 export function createIpRldf(
@@ -57,16 +67,8 @@ export function createIpRldf(
     recipe.pictures === 'own'
       ? ownPictures(recipe, pipeline, prompts, grammar, detector, context.signal)
       : worldPictures(recipe, pipeline);
-  const learner = new DenoisingLearner(pipeline, {
-    method: 'ip-rldf',
-    seed,
-    train,
-    objective: regression,
-    base: false,
-    negativePrompt: recipe.negativePrompt,
-  });
+  const learner = new Learner(pipeline, recipe, ipRldfArithmetic(recipe).updates);
   const store = steps.length > 0 ? new PictureStore(pipeline, self + base) : undefined;
-  const schedule = learningRateSchedule(train, ipRldfArithmetic(recipe).updates);
 
   async function* run(from: number): AsyncGenerator<TrainingEvent> {
     for (const [i, step] of steps.entries()) {
@@ -135,17 +137,18 @@ export function createIpRldf(
     );
     const reports: DenoisingReport[] = [];
     for (let update = from; update < to; update++) {
-      const lessons = partOf(order, update, train.updatesPerEpoch).map(
-        (row): Lesson => ({
+      const examples = partOf(order, update, train.updatesPerEpoch).map(
+        (row): Example => ({
           pictures: [{ latents, row, caption: captions[row] as string, path: [round, epoch, row] }],
           weight: weights[row] as number,
         }),
       );
-      if (lessons.length === 0) continue; // almost all were dropped
+      if (examples.length === 0) continue; // almost all were dropped
       const done = (round * recipe.epochs + epoch) * train.updatesPerEpoch + update;
-      const learningRate = train.learningRate * train.roundDecay ** round * schedule(done);
+      const learningRate = train.learningRate * train.roundDecay ** round * learner.schedule(done);
       const share = (of: number) => progress('learning', (update - from + of) / (to - from), false);
-      reports.push(yield* mapYields(learner.update(lessons, learningRate), share));
+      const updating = denoisingUpdate(learner, recipe, examples, squaredError, learningRate);
+      reports.push(yield* mapYields(updating, share));
     }
     return meanReport(reports);
   }
@@ -155,7 +158,7 @@ export function createIpRldf(
     steps: steps.length,
     run,
     state: (): StateTree => ({
-      ...(learner.state() as object),
+      ...learner.state(),
       layout,
       ...(store && { pictures: store.state() }),
     }),
@@ -169,8 +172,8 @@ export function createIpRldf(
       learner.load(state);
       if (saved.pictures !== undefined) noGrad(() => store?.load(saved.pictures as StateTree));
     },
-    draw: (requests) => drawForEvaluation(pipeline, requests, recipe.negativePrompt, sample),
-    exportTo: (folder) => exportAdapters(pipeline, learner.trainables, folder),
+    draw: (requests) => learner.draw(requests),
+    exportTo: (folder) => learner.exportTo(folder),
     free() {
       store?.free();
       learner.free();

@@ -1,23 +1,44 @@
-// What of the pipeline learns: nothing, a low-rank adapter, or everything, for the U-Net and the text encoder each.
-import { join } from 'node:path';
+// What learns of a pipeline, how a gradient reaches it, and how it steps. Every method makes one `Learner` and calls it.
 import {
-  generate,
+  type Behaviour,
+  type Conditioning,
   LoraAdapter,
-  loadLora,
   type Pipeline,
-  saveLora,
-  savePipeline,
   TEXT_ATTENTION,
   UNET_ATTENTION,
 } from '@rldf/models';
-import { free, type Seed, type StateTree, scope, seedAfter, type Tensor } from '@rldf/torch';
-import { baseFingerprint, baseKey } from '../adapter-base.js';
-import { InternalError } from '../errors.js';
-import { fileOperation, makeFolder } from '../run/files.js';
+import {
+  AdamW,
+  clipGradNorm,
+  constant,
+  cosine,
+  free,
+  GradientAccumulator,
+  keep,
+  linearDecay,
+  linearWarmup,
+  noGrad,
+  type Schedule,
+  type Seed,
+  type StateTree,
+  scope,
+  seedAfter,
+  type Tensor,
+} from '@rldf/torch';
+import { UserError } from '../errors.js';
+import { mapYields } from '../generators.js';
+import type { Prompt } from '../prompts.js';
 import type { DrawRequest } from '../run/training.js';
+import { drawForEvaluation } from '../sampling/evaluation.js';
+import { networkGradient } from '../sampling/network-gradient.js';
+import { type Rollout, rollout } from '../sampling/rollout.js';
+import { type DrawingFields, type EpochPicture, picturesOfEpoch, type WeightedPrompt } from './diffexp.js';
+import { exportAdapters } from './export.js';
+import { TextFeatures } from './texforce.js';
 
 export type Trained = 'none' | 'lora' | 'full';
 
+/** What of the networks learns. */
 export interface TrainableOptions {
   unet: Trained;
   textEncoder: Trained;
@@ -25,128 +46,291 @@ export interface TrainableOptions {
   alpha?: number | undefined;
   /** Ends of the U-Net's layer paths; the attention projections by default. */
   targets?: readonly string[] | undefined;
-  seed: Seed;
 }
 
+/** What learns of each network. */
 export interface Trainables {
   unet: Tensor[];
   textEncoder: Tensor[];
   adapters: { unet?: LoraAdapter; textEncoder?: LoraAdapter };
-  /** Whether all weights of a network learn, so that the model itself is exported. */
-  full: boolean;
+}
+
+/** What a recipe says of drawing and learning. */
+export interface LearnerRecipe extends DrawingFields {
+  method: string;
+  negativePrompt: string;
+  train: TrainableOptions & {
+    learningRate: number;
+    weightDecay: number;
+    maxGradNorm: number;
+    schedule: 'constant' | 'linear' | 'cosine';
+    warmup: number;
+    /** Whether the U-Net's adapter is merged into the weights while it learns; true by default. */
+    reuse?: boolean;
+  };
+}
+
+/** What passes are conditioned on, each prompt computed once (`TextFeatures`). */
+export interface Texts {
+  /** Of a batch without guidance, one row a prompt. */
+  of(prompts: readonly (string | WeightedPrompt)[]): Conditioning;
+  /** Of a guided batch, 2B rows: the negative prompt for all, then these. */
+  guided(negativePrompt: string, prompts: readonly (string | WeightedPrompt)[]): Conditioning;
+}
+
+/** The passes behind one update: their text, and where their gradients go. */
+export interface Passes {
+  text: Texts;
+  /** Runs a part of the network whose gradient will be asked for. */
+  record<T>(fn: () => T): T;
+  /**
+   * Adds the gradient by all that learns, of a scalar or of outputs times `gradOutput`, and forgets what was recorded.
+   * Call it within a scope. @returns the gradient by `input`
+   */
+  backward(outputs: Tensor, options?: { gradOutput?: Tensor; input?: Tensor }): Tensor | undefined;
+}
+
+export class Learner {
+  readonly adapters: Trainables['adapters'];
+  /** What learns of each network. */
+  readonly unet: readonly Tensor[];
+  readonly textEncoder: readonly Tensor[];
+  /** Factor on the learning rate at each update. */
+  readonly schedule: Schedule;
+  readonly #optimiser: AdamW;
+  readonly #accumulator: GradientAccumulator;
+
+  /** @param updates of the whole training */
+  constructor(
+    readonly pipeline: Pipeline,
+    readonly recipe: LearnerRecipe,
+    updates: number,
+  ) {
+    const { train, seed } = recipe;
+    const { unet, textEncoder, adapters } = createTrainables(pipeline, { ...train, seed });
+    this.unet = unet;
+    this.textEncoder = textEncoder;
+    this.adapters = adapters;
+    const parameters = [...this.unet, ...this.textEncoder];
+    const { learningRate, weightDecay } = train;
+    this.#optimiser = new AdamW(parameters, { learningRate, weightDecay });
+    this.#accumulator = new GradientAccumulator(parameters);
+    this.schedule = scheduleOf(train, updates);
+  }
+
+  /** What an epoch draws, and how (diffexp.ts). */
+  picturesOfEpoch(prompts: readonly Prompt[], epoch: number): EpochPicture[] {
+    return picturesOfEpoch(this.recipe, this.pipeline, prompts, epoch);
+  }
+
+  /** Runs `draw` with the adapter merged into the weights: faster, the same pictures up to rounding. */
+  async *drawing<Yield, Return>(draw: () => AsyncGenerator<Yield, Return>): AsyncGenerator<Yield, Return> {
+    const merged = this.#merged;
+    merged?.merge();
+    try {
+      return yield* draw();
+    } finally {
+      merged?.unmerge();
+    }
+  }
+
+  /** Runs `fn` with the model that training began from, where adapters learn: what they learned is off meanwhile. */
+  async withoutAdapters<T>(fn: () => Promise<T>): Promise<T> {
+    const strengths = Object.values(this.adapters).map((adapter) => [adapter, adapter.strength] as const);
+    for (const [adapter] of strengths) adapter.strength = 0;
+    try {
+      return await fn();
+    } finally {
+      for (const [adapter, strength] of strengths) adapter.strength = strength;
+    }
+  }
+
+  /**
+   * Gathers the gradient of one update. `run` makes its passes; what reached their text is then sent on, once
+   * (texforce.ts). Ends without a step: call `step`.
+   * @param prompts all that the passes are conditioned on
+   */
+  async *accumulate<Yield, Return>(
+    prompts: Iterable<string | WeightedPrompt>,
+    run: (passes: Passes) => AsyncGenerator<Yield, Return>,
+  ): AsyncGenerator<Yield, Return> {
+    this.#accumulator.take(() => {}); // of an update that was left in the middle
+    const merged = this.#merged;
+    const network = networkGradient(this.unet, merged);
+    let text: TextFeatures | undefined;
+    try {
+      merged?.merge();
+      const features = new TextFeatures(this.pipeline, prompts, {
+        parameters: this.textEncoder,
+        network: networkGradient(this.unet, merged),
+        prepare: this.recipe.train.reuse ?? true,
+      });
+      text = features;
+      const result = yield* run({
+        text: features,
+        record: (fn) => network.record(fn),
+        backward: (outputs, { gradOutput, input } = {}) => {
+          const inputs = input === undefined ? features.leaves : [...features.leaves, input];
+          const found = network.grad(outputs, inputs, gradOutput && { gradOutputs: [gradOutput] });
+          network.clear();
+          noGrad(() => {
+            this.#add(found.parameters);
+            features.gather(found.inputs.slice(0, features.leaves.length));
+          });
+          return found.inputs[features.leaves.length];
+        },
+      });
+      scope(() => {
+        const behind = features.backward();
+        this.#add(behind.network, behind.textEncoder);
+      });
+      return result;
+    } finally {
+      network.free();
+      text?.free();
+      merged?.unmerge();
+    }
+  }
+
+  /**
+   * Clips the gathered gradient to `train.maxGradNorm`, takes an optimiser step along it and forgets it.
+   * @param remedy against a gradient that is not finite, beside a lower learning rate
+   * @returns its norm before clipping
+   * @throws UserError when it is not finite; the weights are unchanged then
+   */
+  step(learningRate: number, remedy?: string): number {
+    const { method, train } = this.recipe;
+    return this.#accumulator.take((gradients) => {
+      const norm = clipGradNorm(gradients, train.maxGradNorm);
+      if (!Number.isFinite(norm)) {
+        throw new UserError(
+          `${method}: the gradient's norm is ${norm} — the weights left the range of float32; the last checkpoint is intact. Start a new run with a lower train.learningRate (now ${train.learningRate}) or ${remedy ?? `train.maxGradNorm (now ${train.maxGradNorm})`}.`,
+        );
+      }
+      this.#optimiser.step(gradients, learningRate);
+      return norm;
+    });
+  }
+
+  /** Pictures for evaluation: by the recipe's steps and guidance, deterministically. @returns uint8 [B, H, W, 3] */
+  draw(requests: readonly DrawRequest[]): Promise<Tensor> {
+    const { negativePrompt, sample } = this.recipe;
+    return drawForEvaluation(this.pipeline, requests, negativePrompt, sample);
+  }
+
+  /** Writes what was learned for other tools. @returns the files */
+  exportTo(folder: string): Promise<string[]> {
+    const { unet, textEncoder } = this.recipe.train;
+    return exportAdapters(this, unet === 'full' || textEncoder === 'full', folder);
+  }
+
+  state(): { trainables: StateTree; optimiser: StateTree } {
+    const trainables = { unet: [...this.unet], textEncoder: [...this.textEncoder] };
+    return { trainables, optimiser: this.#optimiser.state() };
+  }
+
+  load(state: StateTree): void {
+    type Saved = { trainables: { unet: Tensor[]; textEncoder: Tensor[] }; optimiser: StateTree };
+    const { trainables, optimiser } = state as Saved;
+    for (const network of ['unet', 'textEncoder'] as const) copyInto(this[network], trainables[network]);
+    this.#optimiser.load(optimiser);
+  }
+
+  free(): void {
+    this.#optimiser.free();
+    this.#accumulator.free();
+    for (const adapter of Object.values(this.adapters)) adapter.remove();
+  }
+
+  get #merged(): LoraAdapter | undefined {
+    return this.recipe.train.reuse === false ? undefined : this.adapters.unet;
+  }
+
+  #add(ofUnet: readonly (Tensor | undefined)[], ofTextEncoder: readonly Tensor[] = []): void {
+    this.#accumulator.add([
+      ...this.unet.map((_, i) => ofUnet[i]),
+      ...this.textEncoder.map((_, i) => ofTextEncoder[i]),
+    ]);
+  }
 }
 
 /** Attaches adapters where wanted and turns gradients on for what learns, off for all else. */
-export function createTrainables(pipeline: Pipeline, options: TrainableOptions): Trainables {
+export function createTrainables(pipeline: Pipeline, options: TrainableOptions & { seed: Seed }): Trainables {
   const { rank, alpha = rank, seed } = options;
   for (const parameters of Object.values(pipeline.parameters)) parameters.trainable(false);
   const adapters: Trainables['adapters'] = {};
   const choose = (network: 'unet' | 'textEncoder', targets: readonly string[], salt: number): Tensor[] => {
+    const parameters = pipeline.parameters[network];
     if (options[network] === 'none') return [];
-    if (options[network] === 'full') return pipeline.parameters[network].trainable();
-    const adapter = LoraAdapter.attach(pipeline.parameters[network], {
-      rank,
-      alpha,
-      targets,
-      init: 'gaussian',
-      seed: seedAfter(seed, salt),
-    });
+    if (options[network] === 'full') return parameters.trainable();
+    const lora = { rank, alpha, targets, init: 'gaussian', seed: seedAfter(seed, salt) } as const;
+    const adapter = LoraAdapter.attach(parameters, lora);
     adapters[network] = adapter;
     return adapter.trainable();
   };
   const unet = choose('unet', options.targets ?? UNET_ATTENTION, 0);
-  const textEncoder = choose('textEncoder', TEXT_ATTENTION, 1);
-  return { unet, textEncoder, adapters, full: options.unet === 'full' || options.textEncoder === 'full' };
-}
-
-export function trainableState({ unet, textEncoder }: Trainables): StateTree {
-  return { unet, textEncoder };
-}
-
-export function loadTrainables(trainables: Trainables, state: StateTree): void {
-  const saved = state as { unet: Tensor[]; textEncoder: Tensor[] };
-  for (const network of ['unet', 'textEncoder'] as const) loadParameters(trainables[network], saved[network]);
+  return { unet, textEncoder: choose('textEncoder', TEXT_ATTENTION, 1), adapters };
 }
 
 /** Copies values into parameters, whether they learn or not. */
-export function loadParameters(parameters: readonly Tensor[], saved: readonly Tensor[]): void {
-  scope(() => {
-    parameters.forEach((tensor, i) => {
-      tensor.detach().copy_(saved[i] as Tensor);
-    });
-  });
+export function copyInto(parameters: readonly Tensor[], saved: readonly Tensor[]): void {
+  noGrad(() =>
+    scope(() => {
+      for (const [i, tensor] of parameters.entries()) tensor.detach().copy_(saved[i] as Tensor);
+    }),
+  );
 }
 
-/** Runs `fn` with the model that training began from, where adapters learn: what learned is switched off. */
-export function withoutAdapters<T>({ adapters }: Trainables, fn: () => T): T {
-  return Object.values(adapters).reduce((inner, adapter) => () => adapter.disabled(inner), fn)();
+/** The factor on the learning rate at each of `updates` updates. */
+export function scheduleOf(
+  { schedule, warmup }: Pick<LearnerRecipe['train'], 'schedule' | 'warmup'>,
+  updates: number,
+): Schedule {
+  if (schedule === 'linear') return linearDecay(updates, { warmup });
+  if (schedule === 'cosine') return cosine(updates, { warmup });
+  return warmup === 0 ? constant : linearWarmup(warmup);
 }
 
-/** Gradients in the order of all that learns, U-Net first; `undefined` where there is none. */
-export function aligned(
-  { unet, textEncoder }: Trainables,
-  ofUnet: readonly (Tensor | undefined)[],
-  ofTextEncoder: readonly Tensor[] = [],
-): (Tensor | undefined)[] {
-  return [...unet.map((_, i) => ofUnet[i]), ...textEncoder.map((_, i) => ofTextEncoder[i])];
+export interface RolloutBatches {
+  /** One a picture. */
+  prompts: readonly string[];
+  behaviours: readonly Behaviour[];
+  negativePrompt: string;
+  /** Pictures drawn at once. */
+  batchSize: number;
+  /** Of the text, see `TextFeatures`. */
+  prepare?: boolean;
+  steps: number;
+  eta: number;
 }
 
-/** Draws with the weights as they are, by the same number of steps and guidance as in training, deterministically. */
-export async function drawForEvaluation(
+/** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
+export async function* rolloutBatches(
   pipeline: Pipeline,
-  requests: readonly DrawRequest[],
-  negativePrompt: string,
-  { steps, guidanceScale }: { steps: number; guidanceScale: number },
-): Promise<Tensor> {
-  const { images, latents } = await generate(pipeline, {
-    prompts: requests.map(({ prompt }) => prompt),
-    seeds: requests.map(({ seed }) => seed),
-    negativePrompts: negativePrompt,
-    steps,
-    guidanceScale,
-    eta: 0,
-  });
-  latents.free();
-  return images;
-}
-
-/**
- * Writes what was learned: adapters as diffusers' LoRA file, full weights as a model folder. An adapter is read back and
- * drawn with again; the pictures must be the same.
- */
-export async function exportAdapters(
-  pipeline: Pipeline,
-  { adapters, full }: Trainables,
-  folder: string,
-): Promise<string[]> {
-  makeFolder(folder);
-  const files: string[] = [];
-  if (full) {
-    const model = join(folder, 'model');
-    fileOperation('write', model, () => savePipeline(pipeline, model)); // without the adapters, which are saved beside it
-    files.push(model);
+  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta }: RolloutBatches,
+): AsyncGenerator<number, Rollout[]> {
+  const rollouts: Rollout[] = [];
+  let whole = false;
+  try {
+    for (let start = 0; start < prompts.length; start += batchSize) {
+      const drawn = behaviours.slice(start, start + batchSize);
+      const part = drawn.map(({ wordWeights }, i) => ({ prompt: prompts[start + i] as string, wordWeights }));
+      const conditioning = noGrad(() => {
+        const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
+        const rows = keep(text.guided(negativePrompt, part));
+        text.free();
+        return rows;
+      });
+      try {
+        const drawing = rollout(pipeline, { conditioning, behaviours: drawn, steps, eta });
+        rollouts.push(yield* mapYields(drawing, (share) => (start + part.length * share) / prompts.length));
+      } finally {
+        free(conditioning);
+      }
+    }
+    whole = true;
+    return rollouts;
+  } finally {
+    if (!whole) free(rollouts); // failed, or left by the caller
   }
-  if (adapters.unet === undefined && adapters.textEncoder === undefined) return files;
-  const file = join(folder, 'pytorch_lora_weights.safetensors');
-  const metadata = full ? {} : { [baseKey]: baseFingerprint(pipeline) };
-  fileOperation('write', file, () => saveLora(file, adapters, { metadata }));
-  const draw = () => generate(pipeline, { prompts: ['a cat'], seeds: [0], steps: 4, guidanceScale: 2 });
-  const trained = await draw();
-  const strengths = Object.values(adapters).map((adapter): [LoraAdapter, number] => [
-    adapter,
-    adapter.strength,
-  ]);
-  for (const [adapter] of strengths) adapter.strength = 0;
-  const loaded = loadLora(file, pipeline.parameters);
-  const again = await draw();
-  for (const adapter of Object.values(loaded)) adapter?.remove();
-  for (const [adapter, strength] of strengths) adapter.strength = strength;
-  const difference = scope(() => trained.latents.sub(again.latents).abs().amax().item());
-  free([trained, again]);
-  if (!(difference < 1e-3)) {
-    throw new InternalError(
-      `${file}: read back, it draws latents that differ by ${difference} from the trained ones`,
-    );
-  }
-  return [...files, file];
 }

@@ -1,196 +1,108 @@
-// The loop of policy-gradient methods: draw, score, learn from the same denoising steps. DDPO and DPOK differ in `PolicyMethod`.
-import type { Behaviour, Pipeline } from '@rldf/models';
-import { AdamW, cat, free, GradientAccumulator, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
-import { batchArithmetic, trainedStepsOf } from '../config/batch-arithmetic.js';
+// What DDPO and DPOK share: drawing an epoch by the policy, and the gradient of a loss of its log-probabilities.
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { DDIMScheduler } from '@rldf/models';
+import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { trainedStepsOf } from '../config/batch-arithmetic.js';
+import type { DdpoRecipe } from '../config/ddpo-schema.js';
 import { InternalError } from '../errors.js';
 import { mapYields } from '../generators.js';
-import { learningRateSchedule } from '../learning-rate.js';
-import { promptsOfEpoch } from '../prompts.js';
-import type { ProgressEvent, Training, TrainingContext, TrainingEvent } from '../run/training.js';
-import { balancedStepWeights, policyScheduler, type Rollout, rolloutBatches } from '../sampling/rollout.js';
-import { epochMetrics, type UpdateReport } from './ddpo-metrics.js';
-import { type Learner, type PolicyRecipe, type Sample, updateOnce } from './ddpo-update.js';
-import { behavioursOf } from './diffexp.js';
-import { progress } from './events.js';
+import type { Prompt } from '../prompts.js';
+import type { Scores } from '../rewards/reward.js';
+import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {
-  createTrainables,
-  drawForEvaluation,
-  exportAdapters,
-  loadTrainables,
-  trainableState,
-} from './learner.js';
+  balancedStepWeights,
+  elementsOf,
+  meanKl,
+  meanLogProb,
+  policyMoments,
+  policyScheduler,
+  type Rollout,
+} from '../sampling/rollout.js';
+import type { EpochPicture, WeightedPrompt } from './diffexp.js';
+import { type Learner, rolloutBatches, type Texts } from './learner.js';
+import { TextFeatures } from './texforce.js';
 
-// B pictures · T denoising steps
+// B pictures · T denoising steps · C, h, w latent
 
-/** Pictures of one epoch with their rewards. */
-export interface Scored {
-  epoch: number;
-  rollouts: readonly Rollout[];
-  /** One a picture, in the order of the rollouts. */
-  prompts: readonly string[];
-  rewards: readonly number[];
+/** What a policy-gradient recipe says of drawing and learning. */
+export type PolicyRecipe = Pick<DdpoRecipe, 'epochs' | 'seed' | 'negativePrompt' | 'explore' | 'sample'> & {
+  method: string;
+  train: Omit<DdpoRecipe['train'], 'estimator' | 'promptStatistics' | 'advantageClip'>;
+};
+
+/** A picture with its place in the batch that drew it. */
+export interface DrawnPicture extends EpochPicture {
+  rollout: Rollout;
+  row: number;
 }
 
-/** What one policy-gradient method does differently from another. */
-export interface PolicyMethod extends Pick<Learner, 'loss'> {
-  /** Factor on the KL of each denoising step; 1 by default. */
-  klFactors?: readonly number[];
-  /** How much better than expected: a list a picture with one number a denoising step. May learn from what it is shown. */
-  advantages(scored: Scored): number[][] | Promise<number[][]>;
-  /** What the method reports of the epoch besides. */
-  metrics?(): Record<string, number>;
-  /** What it has learned, beside weights and optimiser. */
-  state(): { [name: string]: StateTree };
-  load(state: { [name: string]: StateTree }): void;
-  free?(): void;
+/** The same with what is learned from it. */
+export interface Sample extends DrawnPicture {
+  /** One a denoising step. */
+  advantages: readonly number[];
 }
 
-/** One step of the training is one epoch of drawing, scoring and learning. */
-export function createPolicyGradient(
+/** x_T, ..., x_0 of an epoch's pictures, drawn by the policy as it is. Free their rollouts. */
+export async function* drawEpoch(
+  learner: Learner,
   recipe: PolicyRecipe,
-  pipeline: Pipeline,
-  context: TrainingContext,
-  method: PolicyMethod,
-): Training {
-  const { sample, train, seed } = recipe;
-  const trainables = createTrainables(pipeline, { ...train, seed });
-  const parameters = [...trainables.unet, ...trainables.textEncoder];
-  const optimiser = new AdamW(parameters, {
-    learningRate: train.learningRate,
-    weightDecay: train.weightDecay,
-  });
-  const scheduler = policyScheduler(pipeline, sample.steps, sample.eta);
-  const ones = Array<number>(sample.steps).fill(1);
-  const learner: Learner = {
-    recipe,
-    pipeline,
-    scheduler,
-    trainables,
-    optimiser,
-    accumulator: new GradientAccumulator(parameters),
-    stepWeights: train.stepWeights === 'balanced' ? balancedStepWeights(scheduler, sample.eta) : ones,
-    klFactors: method.klFactors ?? ones,
-    loss: method.loss,
-  };
-  const schedule = learningRateSchedule(train, batchArithmetic(recipe).updates);
+  prompts: readonly Prompt[],
+  epoch: number,
+): AsyncGenerator<ProgressEvent, DrawnPicture[]> {
+  const { sample, train, negativePrompt } = recipe;
+  const pictures = learner.picturesOfEpoch(prompts, epoch);
+  const draw = () =>
+    rolloutBatches(learner.pipeline, {
+      ...sample,
+      prompts: pictures.map(({ prompt }) => prompt.text),
+      behaviours: pictures.map(({ behaviour }) => behaviour),
+      negativePrompt,
+      prepare: train.reuse,
+    });
+  const rollouts = yield* mapYields(learner.drawing(draw), (share) => progress('drawing', share, true));
+  const places = rollouts.flatMap((rollout) =>
+    rollout.trajectory.behaviours.map((_, row) => ({ rollout, row })),
+  );
+  return pictures.map((picture, i) => ({ ...picture, ...(places[i] as (typeof places)[number]) }));
+}
 
-  async function* run(from: number): AsyncGenerator<TrainingEvent> {
-    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
-  }
+export const rolloutsOf = (pictures: readonly DrawnPicture[]): Rollout[] => [
+  ...new Set(pictures.map(({ rollout }) => rollout)),
+];
 
-  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
-    const chosen = promptsOfEpoch(context.prompts, { seed, epoch, ...sample });
-    const prompts = chosen.map(({ prompt }) => prompt);
-    const texts = prompts.map(({ text }) => text);
-    const behaviours = behavioursOf(recipe, pipeline.tokenizer, epoch, chosen);
-    const rollouts = yield* draw(texts, behaviours);
-    try {
-      yield progress('scoring', 0, true);
-      const images = noGrad(() => cat(rollouts.map((part) => part.images))); // [B, H, W, 3]
-      const { total: rewards, parts } = await context.score(images, prompts).finally(() => images.free());
-      const advantages = await method.advantages({ epoch, rollouts, prompts: texts, rewards });
-      const reports: UpdateReport[] = [];
-      yield* learn(epoch, samplesOf(rollouts, texts, advantages), reports);
-      yield {
-        kind: 'step',
-        step: epoch + 1,
-        metrics: {
-          ...epochMetrics(rewards, parts, advantages.flat(), reports, { baseKl: train.klWeight > 0 }),
-          ...method.metrics?.(),
-        },
-        pictures: chosen.length,
-      };
-    } finally {
-      free(rollouts);
-    }
-  }
+/** r(x_0, c) of each picture. */
+export async function* scoreEpoch(
+  { score }: Pick<TrainingContext, 'score'>,
+  pictures: readonly DrawnPicture[],
+): AsyncGenerator<ProgressEvent, Scores> {
+  yield progress('scoring', 0, true);
+  const images = noGrad(() => cat(rolloutsOf(pictures).map((part) => part.images))); // [B, H, W, 3]
+  return await score(
+    images,
+    pictures.map(({ prompt }) => prompt),
+  ).finally(() => images.free());
+}
 
-  async function* draw(
-    prompts: readonly string[],
-    behaviours: readonly Behaviour[],
-  ): AsyncGenerator<ProgressEvent, Rollout[]> {
-    const merged = train.reuse ? trainables.adapters.unet : undefined;
-    merged?.merge();
-    try {
-      const { negativePrompt } = recipe;
-      const drawing = rolloutBatches(pipeline, {
-        ...sample,
-        prompts,
-        behaviours,
-        negativePrompt,
-        prepare: train.reuse,
-      });
-      return yield* mapYields(drawing, (share) => progress('drawing', share, true));
-    } finally {
-      merged?.unmerge();
-    }
-  }
+/** What of an epoch an update learns from: a part of its pictures, each with the denoising steps chosen for it. */
+export interface UpdateSample extends Sample {
+  steps: ReadonlySet<number>;
+}
 
-  function samplesOf(
-    rollouts: readonly Rollout[],
-    prompts: readonly string[],
-    advantages: readonly (readonly number[])[],
-  ): Omit<Sample, 'steps'>[] {
-    let position = 0;
-    return rollouts.flatMap((part) =>
-      part.trajectory.behaviours.map((_, row) => {
-        const i = position++;
-        return { rollout: part, row, prompt: prompts[i] as string, advantages: advantages[i] as number[] };
-      }),
-    );
-  }
-
-  async function* learn(
-    epoch: number,
-    samples: readonly Omit<Sample, 'steps'>[],
-    reports: UpdateReport[],
-  ): AsyncGenerator<ProgressEvent> {
-    const updates = train.innerEpochs * train.updatesPerEpoch;
-    const each = samples.length / train.updatesPerEpoch;
-    for (let update = 0; update < updates; update++) {
-      const pass = Math.floor(update / train.updatesPerEpoch);
-      const shuffled = new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(samples);
-      const first = (update % train.updatesPerEpoch) * each;
-      const part = shuffled.slice(first, first + each).map((one) => {
-        const { path } = one.rollout.trajectory.behaviours[one.row] as Behaviour;
-        return { ...one, steps: trainedSteps(recipe, path, pass) };
-      });
-      const learningRate = train.learningRate * schedule(epoch * updates + update);
-      const report = yield* mapYields(updateOnce(learner, part, learningRate), (share) =>
-        progress('learning', (update + share) / updates, false),
-      );
-      if (update === 0 && report.maxRatioError > 1e-3) {
-        throw new InternalError(
-          `${recipe.method}: before the first update of epoch ${epoch} the ratio differs from 1 by ${report.maxRatioError} — drawing and learning evaluate different policies.`,
-        );
-      }
-      reports.push(report);
-    }
-  }
-
-  return {
-    steps: recipe.epochs,
-    run,
-    state: (): StateTree => ({
-      trainables: trainableState(trainables),
-      optimiser: optimiser.state(),
-      ...method.state(),
-    }),
-    load(state) {
-      const saved = state as { trainables: StateTree; optimiser: StateTree };
-      noGrad(() => loadTrainables(trainables, saved.trainables));
-      optimiser.load(saved.optimiser);
-      method.load(saved);
-    },
-    draw: (requests) => drawForEvaluation(pipeline, requests, recipe.negativePrompt, sample),
-    exportTo: (folder) => exportAdapters(pipeline, trainables, folder),
-    free() {
-      optimiser.free();
-      learner.accumulator.free();
-      method.free?.();
-      for (const adapter of Object.values(trainables.adapters)) adapter.remove();
-    },
-  };
+/** The pictures of an update: each pass of an epoch shuffles them anew and splits them into `updatesPerEpoch` parts. */
+export function samplesOfUpdate(
+  recipe: PolicyRecipe,
+  samples: readonly Sample[],
+  epoch: number,
+  update: number,
+): UpdateSample[] {
+  const { updatesPerEpoch } = recipe.train;
+  const pass = Math.floor(update / updatesPerEpoch);
+  const shuffled = new Random(noiseKey(recipe.seed, 'shuffle', epoch, pass)).shuffle(samples);
+  const each = samples.length / updatesPerEpoch;
+  const first = (update % updatesPerEpoch) * each;
+  return shuffled
+    .slice(first, first + each)
+    .map((one) => ({ ...one, steps: trainedSteps(recipe, one.behaviour.path, pass) }));
 }
 
 /** The denoising steps that a pass over the epoch's pictures learns from, of the picture with this identity; others in each pass. */
@@ -202,4 +114,227 @@ export function trainedSteps(
   const all = Array.from({ length: sample.steps }, (_, step) => step);
   const random = new Random(noiseKey(seed, 'trained steps', ...path, ...(pass === 0 ? [] : [pass])));
   return new Set(random.shuffle(all).slice(0, trainedStepsOf(sample.steps, train.timestepFraction)));
+}
+
+/** The loss of (picture, step) pairs: [B] from log-probabilities now and then, and advantages, [B] each. */
+export type PolicyLoss = (
+  logProb: Tensor,
+  oldLogProb: Tensor,
+  advantage: Tensor,
+  clipRange: number,
+) => Tensor;
+
+/** What stays the same over all updates. */
+export interface Policy {
+  recipe: PolicyRecipe;
+  scheduler: DDIMScheduler;
+  /** One a denoising step. */
+  stepWeights: readonly number[];
+  /** On the KL from the policy that training began from, one a denoising step. */
+  klFactors: readonly number[];
+  loss: PolicyLoss;
+}
+
+/** @param klFactors 1 by default */
+export function policyOf(
+  learner: Learner,
+  recipe: PolicyRecipe,
+  loss: PolicyLoss,
+  klFactors?: (scheduler: DDIMScheduler) => number[],
+): Policy {
+  const { sample, train } = recipe;
+  const scheduler = policyScheduler(learner.pipeline, sample.steps, sample.eta);
+  const ones = Array<number>(sample.steps).fill(1);
+  return {
+    recipe,
+    scheduler,
+    stepWeights: train.stepWeights === 'balanced' ? balancedStepWeights(scheduler, sample.eta) : ones,
+    klFactors: klFactors?.(scheduler) ?? ones,
+    loss,
+  };
+}
+
+/** Pictures whose gradient is computed at once, all at one denoising step. */
+interface MicroBatch {
+  samples: readonly UpdateSample[];
+  step: number;
+  /** Mean of the policy that training began from, [B, C, h, w], if the policy is kept near it. */
+  baseMean?: Tensor;
+}
+
+/**
+ * One optimiser step along the gradient of
+ *
+ *   (1/n) Σ_(i,t) w_t [ loss(log p_θ(x_{t-1} | x_t, c), log p_old, Â_t) + β f_t KL(p_θ ‖ p_base) ]
+ *
+ * over the n trained (picture i, step t) pairs, in micro-batches. Yields the share done.
+ */
+export async function* policyUpdate(
+  learner: Learner,
+  policy: Policy,
+  samples: readonly UpdateSample[],
+  learningRate: number,
+): AsyncGenerator<number, UpdateReport> {
+  const { recipe } = policy;
+  const { klWeight } = recipe.train;
+  const report = emptyReport(learningRate);
+  const prompts = [recipe.negativePrompt, ...samples.map((sample) => sample.text)];
+  const batches = microBatches(recipe, samples);
+  const pairs = batches.reduce((sum, batch) => sum + batch.samples.length, 0);
+  const range = clipRange(recipe, samples);
+  try {
+    if (klWeight > 0) await addBaseMeans(learner, policy, batches, prompts);
+    yield* learner.accumulate(prompts, async function* ({ text, record, backward }) {
+      for (const [i, batch] of batches.entries()) {
+        const { samples, step, baseMean } = batch;
+        scope(() => {
+          const { mean, std } = record(() => momentsAt(learner, policy, batch, text));
+          const next = drawn(samples, ({ latents }) => latents.select(0, step + 1)); // x_{t-1} [B, C, h, w]
+          const logProb = meanLogProb(next, mean, std); // log p_θ(x_{t-1} | x_t, c) [B]
+          const oldLogProb = drawn(samples, ({ logProbs }) => logProbs.select(0, step)); // [B]
+          const advantage = tensor(
+            samples.map(({ advantages }) => advantages[step] as number),
+            { dtype: 'float64', device: mean.device },
+          ); // [B]
+          const policyLoss = policy.loss(logProb, oldLogProb, advantage, range); // [B]
+          const kl = baseMean && meanKl(mean, baseMean, std); // [B]
+          const losses = kl ? policyLoss.add(kl, klWeight * (policy.klFactors[step] as number)) : policyLoss;
+          const loss = losses.sum().mul((policy.stepWeights[step] as number) / pairs);
+          backward(loss);
+          observe(report, loss, logProb.detach().sub(oldLogProb), range, pairs);
+          if (kl !== undefined) report.baseKl += kl.detach().sum().item() / pairs;
+        });
+        await nextTurn();
+        yield (i + 1) / batches.length;
+      }
+    });
+  } finally {
+    free(batches.map(({ baseMean }) => baseMean));
+  }
+  report.gradNorm = learner.step(learningRate);
+  return report;
+}
+
+function microBatches({ sample, train }: PolicyRecipe, samples: readonly UpdateSample[]): MicroBatch[] {
+  return Array.from({ length: sample.steps }, (_, step) => {
+    const involved = samples.filter(({ steps }) => steps.has(step));
+    const count = Math.ceil(involved.length / train.batchSize);
+    return Array.from({ length: count }, (_, i) => ({
+      samples: involved.slice(i * train.batchSize, (i + 1) * train.batchSize),
+      step,
+    }));
+  }).flat();
+}
+
+async function addBaseMeans(
+  learner: Learner,
+  policy: Policy,
+  batches: readonly MicroBatch[],
+  prompts: Iterable<string | WeightedPrompt>,
+): Promise<void> {
+  await learner.withoutAdapters(async () => {
+    const prepare = policy.recipe.train.reuse;
+    const text = noGrad(() => new TextFeatures(learner.pipeline, prompts, { prepare }));
+    try {
+      for (const batch of batches) {
+        batch.baseMean = noGrad(() => keep(scope(() => momentsAt(learner, policy, batch, text).mean)));
+        await nextTurn();
+      }
+    } finally {
+      text.free();
+    }
+  });
+}
+
+/** μ and σ of the policy at a step that was drawn. Differentiable. */
+function momentsAt(
+  { pipeline }: Learner,
+  { recipe, scheduler }: Policy,
+  { samples, step }: MicroBatch,
+  text: Texts,
+): { mean: Tensor; std: number } {
+  const current = drawn(samples, ({ latents }) => latents.select(0, step)); // x_t [B, C, h, w]
+  const prompts = samples.map((sample) => sample.text);
+  const conditioning = text.guided(recipe.negativePrompt, prompts);
+  const behaviours = samples.map(({ behaviour }) => behaviour);
+  return policyMoments(pipeline, scheduler, current, step, conditioning, behaviours, recipe.sample.eta);
+}
+
+/** Rows of what was drawn, [B, ...]. */
+function drawn(
+  samples: readonly DrawnPicture[],
+  read: (trajectory: Rollout['trajectory']) => Tensor,
+): Tensor {
+  return cat(samples.map(({ rollout, row }) => read(rollout.trajectory).narrow(0, row, 1)));
+}
+
+/** The clip of the mean log-probability's ratio: given so, or in nats of a whole picture. */
+function clipRange({ train }: PolicyRecipe, samples: readonly DrawnPicture[]): number {
+  if (train.clipMeanLogProb !== undefined) return train.clipMeanLogProb;
+  const [first] = samples as [DrawnPicture];
+  return (train.clipNats ?? Number.POSITIVE_INFINITY) / elementsOf(first.rollout.trajectory.latents);
+}
+
+/** One update; means are over its (picture, step) pairs. docs/methods/ddpo.md explains each. */
+export interface UpdateReport {
+  loss: number;
+  gradNorm: number;
+  approxKl: number;
+  clipFraction: number;
+  maxRatioError: number;
+  /** KL from the base policy, in nats per element; 0 where it is not computed. */
+  baseKl: number;
+  learningRate: number;
+}
+
+const emptyReport = (learningRate: number): UpdateReport => ({
+  loss: 0,
+  gradNorm: 0,
+  approxKl: 0,
+  clipFraction: 0,
+  maxRatioError: 0,
+  baseKl: 0,
+  learningRate,
+});
+
+/** Adds a micro-batch. @param logRatio log-probability now minus that of the drawing policy, [B] */
+function observe(report: UpdateReport, loss: Tensor, logRatio: Tensor, range: number, pairs: number): void {
+  report.loss += loss.item();
+  for (const difference of logRatio.toNumbers()) {
+    const error = Math.abs(Math.exp(difference) - 1);
+    report.approxKl += (0.5 * difference ** 2) / pairs;
+    report.clipFraction += (error > range ? 1 : 0) / pairs;
+    report.maxRatioError = Math.max(report.maxRatioError, error);
+  }
+}
+
+/** Before the first update of an epoch the policy is the one that drew. @throws InternalError when it is not */
+export function requireSamePolicy(method: string, epoch: number, { maxRatioError }: UpdateReport): void {
+  if (maxRatioError <= 1e-3) return;
+  throw new InternalError(
+    `${method}: before the first update of epoch ${epoch} the ratio differs from 1 by ${maxRatioError} — drawing and learning evaluate different policies.`,
+  );
+}
+
+/** What is logged of an epoch. */
+export function policyMetrics(
+  { total, parts }: Scores,
+  samples: readonly Sample[],
+  reports: readonly UpdateReport[],
+  { train }: PolicyRecipe,
+): Record<string, number> {
+  const average = (read: (report: UpdateReport) => number) =>
+    reports.reduce((sum, report) => sum + read(report), 0) / reports.length;
+  const advantages = samples.flatMap((sample) => sample.advantages);
+  return {
+    ...rewardMetrics(total, parts),
+    'advantage/meanAbsolute': advantages.reduce((sum, value) => sum + Math.abs(value), 0) / advantages.length,
+    'loss/policy': average((report) => report.loss),
+    'policy/approxKl': average((report) => report.approxKl),
+    'policy/clipFraction': average((report) => report.clipFraction),
+    'policy/firstRatioError': reports[0]?.maxRatioError ?? 0,
+    ...(train.klWeight > 0 ? { 'policy/baseKl': average((report) => report.baseKl) } : {}),
+    'gradient/norm': average((report) => report.gradNorm),
+    'optimiser/learningRate': average((report) => report.learningRate),
+  };
 }

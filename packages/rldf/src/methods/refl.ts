@@ -1,6 +1,13 @@
 // docs: docs/methods/refl.md · paper: Xu et al. 2023, "ImageReward: learning and evaluating human preferences for text-to-image generation", arXiv 2304.05977, algorithm 1 · code: THUDM/ImageReward
+//
+// Each picture is drawn without gradient to one of the late denoising steps, another for each; the network's prediction of x_0
+// there is judged, and the reward is followed back through that one prediction:
+//
+//   L_reward = λ φ(r(x̂_0(x_t), c)),   φ(r) = max(0, target - r) or -r
+//   L_pre    = ‖target - prediction‖² on pictures of the model before training, which holds it near them
 import { type Behaviour, generate, NoiseSchedule, type Pipeline } from '@rldf/models';
 import { free, noGrad, noiseKey, Random, scope, stack, type Tensor } from '@rldf/torch';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
 import {
   type ReflRecipe,
   reflProblems,
@@ -8,49 +15,95 @@ import {
   rewardGradientArithmetic,
   rewardGradientMiniature,
 } from '../config/reward-gradient-schema.js';
-import type { Training, TrainingContext } from '../run/training.js';
+import { mapYields } from '../generators.js';
+import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
-import type { Trainables } from './learner.js';
+import type { EpochPicture } from './diffexp.js';
+import { Learner } from './learner.js';
 import type { Method } from './method.js';
-import { type Batch, createRewardGradient, drawing } from './reward-gradient.js';
+import {
+  type Batch,
+  batchesOf,
+  differentiableReward,
+  drawing,
+  EpochReport,
+  followReward,
+  remedy,
+  updatesOf,
+} from './reward-gradient.js';
 
-/** Predicts the finished picture at one late denoising step, another for each picture, and follows the reward through it. */
+/** One step of the training is one epoch of drawing and learning. */
 export function createRefl(recipe: ReflRecipe, pipeline: Pipeline, context: TrainingContext): Training {
   const { seed, sample, train } = recipe;
   const { rewardMap, rewardTarget, rewardScale } = train;
-  const stepOf = ({ path }: Behaviour) =>
-    sample.steps - 1 - new Random(noiseKey(seed, 'late step', ...path)).integer(train.lateSteps);
+  const reward = differentiableReward(recipe, context);
+  const learner = new Learner(pipeline, recipe, batchArithmetic(recipe).updates);
   const before = train.pretraining.weight > 0 ? new BasePictures(recipe, pipeline, context) : undefined;
-  return createRewardGradient(recipe, pipeline, context, {
-    group: stepOf,
-    ...(train.guided ? {} : { as: unguided }),
-    async *follow({ sampler, behaviours, climb, descend }) {
-      const step = stepOf(behaviours[0] as Behaviour);
-      yield* climb(sampler.prediction(yield* drawing(sampler.draw(step)), step));
-      before?.denoise(behaviours, descend);
-    },
-    loss: (rewards) =>
-      (rewardMap === 'relu' ? rewards.neg().add(rewardTarget).relu() : rewards.neg()).mul(rewardScale),
-    metrics: (behaviours, rewards) => ({
-      'reward/reached': share(rewards, (reward) => rewardMap === 'relu' && reward >= rewardTarget),
-      'refl/step': behaviours.reduce((sum, b) => sum + stepOf(b) + 1, 0) / behaviours.length,
+  const loss = (rewards: Tensor) =>
+    (rewardMap === 'relu' ? rewards.neg().add(rewardTarget).relu() : rewards.neg()).mul(rewardScale); // λ φ(r)
+  /** t, one of the last steps, each as likely. */
+  const stepOf = ({ behaviour: { path } }: EpochPicture) =>
+    sample.steps - 1 - new Random(noiseKey(seed, 'late step', ...path)).integer(train.lateSteps);
+
+  async function* run(from: number): AsyncGenerator<TrainingEvent> {
+    if (before !== undefined && from < recipe.epochs)
+      yield* mapYields(before.draw(learner), (share) => progress('drawing', share, true));
+    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
+  }
+
+  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
+    const updates = updatesOf(learner, recipe, context.prompts, epoch).map((pictures) =>
+      train.guided ? pictures : pictures.map(unguided),
+    );
+    const report = new EpochReport();
+    try {
+      for (const [update, pictures] of updates.entries()) {
+        const captions =
+          before === undefined ? [] : pictures.map(({ behaviour }) => before.captionOf(behaviour));
+        const options = { groupOf: stepOf, captions };
+        for await (const batch of batchesOf(learner, recipe, pictures, update, options)) {
+          const step = stepOf(batch.pictures[0] as EpochPicture);
+          const latents = yield* drawing(batch, batch.sampler.draw(step)); // x_t
+          const predicted = batch.sampler.prediction(latents, step); // x̂_0(x_t)
+          report.add(batch, yield* followReward(learner, batch, predicted, reward, loss)); // dL_reward/dθ
+          before?.denoise(batch); // dL_pre/dθ
+        }
+        yield* report.score(context, progress('learning', (update + 1) / updates.length, update === 0));
+        const learningRate = train.learningRate * learner.schedule(epoch * updates.length + update);
+        report.stepped(learner.step(learningRate, remedy), learningRate);
+      }
+    } finally {
+      report.free();
+    }
+    const all = updates.flat();
+    const reached = report.rewards.filter((reward) => rewardMap === 'relu' && reward >= rewardTarget);
+    const metrics = {
+      ...report.metrics(),
+      'reward/reached': reached.length / report.rewards.length,
+      'refl/step': all.reduce((sum, picture) => sum + stepOf(picture) + 1, 0) / all.length,
       ...before?.metrics(),
-    }),
-    ...(before && {
-      captions: (behaviours) => behaviours.map((behaviour) => before.captionOf(behaviour)),
-      prepare: (trainables) => before.draw(trainables),
-      free: () => before.free(),
-    }),
-  });
+    };
+    yield { kind: 'step', step: epoch + 1, metrics, pictures: all.length };
+  }
+
+  return {
+    steps: recipe.epochs,
+    run,
+    state: () => learner.state(),
+    load: (state) => learner.load(state),
+    draw: (requests) => learner.draw(requests),
+    exportTo: (folder) => learner.exportTo(folder),
+    free() {
+      before?.free();
+      learner.free();
+    },
+  };
 }
 
-const unguided = (behaviour: Behaviour): Behaviour => ({
-  ...behaviour,
-  guidance: behaviour.guidance.map(() => 1),
-});
-
-const share = (values: readonly number[], holds: (value: number) => boolean) =>
-  values.filter(holds).length / values.length;
+const unguided = (picture: EpochPicture): EpochPicture => {
+  const guidance = picture.behaviour.guidance.map(() => 1);
+  return { ...picture, behaviour: { ...picture.behaviour, guidance } };
+};
 
 /** What the model drew of the training prompts before training, to denoise: the pre-training term. */
 class BasePictures {
@@ -78,46 +131,44 @@ class BasePictures {
   }
 
   /** Draws them, deterministically and without what was learned: the same when a run is resumed. */
-  async *draw(trainables: Trainables): AsyncGenerator<number, void> {
+  async *draw(learner: Learner): AsyncGenerator<number, void> {
     const { sample, negativePrompt } = this.#recipe;
     free(this.#latents);
     this.#latents = [];
     for (let start = 0; start < this.#captions.length; start += sample.batchSize) {
       const prompts = this.#captions.slice(start, start + sample.batchSize);
-      const strengths = Object.values(trainables.adapters).map(
-        (adapter) => [adapter, adapter.strength] as const,
-      );
-      for (const [adapter] of strengths) adapter.strength = 0;
-      try {
-        const { images, latents } = await generate(this.#pipeline, {
+      const { images, latents } = await learner.withoutAdapters(() =>
+        generate(this.#pipeline, {
           prompts,
           seeds: prompts.map((_, i) => firstSeed + start + i),
           negativePrompts: negativePrompt,
           steps: sample.steps,
           guidanceScale: sample.guidanceScale,
-        });
-        this.#latents.push(...noGrad(() => scope(() => prompts.map((_, i) => latents.select(0, i).clone()))));
-        free([images, latents]);
-      } finally {
-        for (const [adapter, strength] of strengths) adapter.strength = strength;
-      }
+        }),
+      );
+      this.#latents.push(...noGrad(() => scope(() => prompts.map((_, i) => latents.select(0, i).clone()))));
+      free([images, latents]);
       yield Math.min(1, (start + sample.batchSize) / this.#captions.length);
     }
   }
 
   /** Adds the gradient of the denoising loss of as many of them as there are pictures in the batch. */
-  denoise(behaviours: readonly Behaviour[], descend: Batch['descend']): void {
+  denoise({ pictures, passes: { text, record, backward }, of }: Batch): void {
     const { seed, train } = this.#recipe;
-    this.#losses.push(
-      descend((text) => {
+    const behaviours = pictures.map(({ behaviour }) => behaviour);
+    const loss = scope(() => {
+      const mean = record(() => {
         const latents = stack(behaviours.map((b) => this.#latents[this.#indexOf(b)] as Tensor)); // [B, C, h, w]
         const paths = behaviours.map(({ path }) => path);
         const noising = drawNoising(this.#schedule, latents, seed, paths);
         const captions = text.of(behaviours.map((behaviour) => this.captionOf(behaviour)));
         const errors = denoisingErrors(this.#pipeline.unet, this.#schedule, latents, noising, captions);
         return errors.mean().mul(train.pretraining.weight);
-      }),
-    );
+      });
+      backward(mean.mul(pictures.length / of));
+      return mean.item();
+    });
+    this.#losses.push(loss);
   }
 
   /** Of the batches since the last call. */

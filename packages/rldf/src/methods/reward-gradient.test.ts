@@ -216,9 +216,7 @@ test('AlignProp’s windows: contiguous to the end, of each length as likely, of
   const steps = 10;
   const draw = (window: object, count = 4000) => {
     const recipe = recipeOf('alignprop', { sample: { steps }, train: { window } }) as AlignPropRecipe;
-    return Array.from({ length: count }, (_, i) =>
-      followedSteps(recipe, { seed: 3, path: [i], guidance: [] }),
-    );
+    return Array.from({ length: count }, (_, i) => followedSteps(recipe, { path: [i] }));
   };
   const contiguous = (set: Set<number>) => [...Array(set.size).keys()].every((i) => set.has(steps - 1 - i));
   const shares = (sets: Set<number>[], of: (set: Set<number>) => boolean) =>

@@ -1,5 +1,10 @@
 // docs: docs/methods/rwr.md · paper: Lee et al. 2023, "Aligning text-to-image models using human feedback", arXiv 2302.12192; as the baseline of Black et al. 2023, arXiv 2305.13301 · code: jannerm/ddpo (pipeline/run-rwr.sh, run-sparse.sh)
-import { momentsOf } from '../advantages.js';
+//
+// Reward-weighted regression: denoise own pictures, the better ones more,
+//
+//   L = (1/N) Σ_i w_i ‖target_i - prediction_i‖²,   w_i = N exp(r_i / τ) / Σ_j exp(r_j / τ)
+import type { Pipeline } from '@rldf/models';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
 import {
   describeDenoising,
   keptOf,
@@ -8,13 +13,81 @@ import {
   rwrProblems,
   rwrSchema,
 } from '../config/weighted-schema.js';
-import type { Objective } from './denoising.js';
+import { mapYields } from '../generators.js';
+import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
+import { momentsOf } from '../stats.js';
+import {
+  type DenoisingReport,
+  denoisingMetrics,
+  denoisingUpdate,
+  type Example,
+  exampleOf,
+  examplesOfUpdate,
+  groupsOf,
+  type ScoredPicture,
+  scoredEpoch,
+  squaredError,
+} from './denoising.js';
+import { Learner } from './learner.js';
 import type { Method } from './method.js';
-import { createWeightedTraining, groupsOf, lessonOf, type ScoredPicture } from './weighted-learning.js';
 
 export { type RwrRecipe, rwrSchema };
 
-// L = (1/N) Σ_i w_i ‖target_i - answer_i‖², over own pictures i
+/** One step of the training is one epoch of drawing, scoring and learning. */
+export function createRwr(recipe: RwrRecipe, pipeline: Pipeline, context: TrainingContext): Training {
+  const { train } = recipe;
+  const learner = new Learner(pipeline, recipe, batchArithmetic(recipe).updates);
+
+  async function* run(from: number): AsyncGenerator<TrainingEvent> {
+    for (let epoch = from; epoch < recipe.epochs; epoch++) yield* runEpoch(epoch);
+  }
+
+  async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
+    const { latents, pictures, scores } = yield* scoredEpoch(learner, recipe, context, epoch); // x_0 ~ p_θ, r(x_0, c)
+    try {
+      const examples = weightedExamples(recipe, pictures); // w_i
+      const updates = train.innerEpochs * train.updatesPerEpoch;
+      const reports: DenoisingReport[] = [];
+      for (let update = 0; update < updates; update++) {
+        const part = examplesOfUpdate(recipe, examples, epoch, update);
+        if (part.length === 0) continue;
+        const learningRate = train.learningRate * learner.schedule(epoch * updates + update);
+        const updating = denoisingUpdate(learner, recipe, part, squaredError, learningRate);
+        const share = (done: number) => progress('learning', (update + done) / updates, false);
+        reports.push(yield* mapYields(updating, share));
+      }
+      const metrics = denoisingMetrics(scores, examples, reports);
+      yield { kind: 'step', step: epoch + 1, metrics, pictures: pictures.length };
+    } finally {
+      latents.free();
+    }
+  }
+
+  return {
+    steps: recipe.epochs,
+    run,
+    state: () => learner.state(),
+    load: (state) => learner.load(state),
+    draw: (requests) => learner.draw(requests),
+    exportTo: (folder) => learner.exportTo(folder),
+    free: () => learner.free(),
+  };
+}
+
+/** Each picture with its weight among those it is compared with; without those of weight 0. */
+function weightedExamples({ train }: RwrRecipe, pictures: readonly ScoredPicture[]): Example[] {
+  const compared = train.over === 'epoch' ? [[...pictures]] : groupsOf(pictures);
+  return compared
+    .flatMap((group) => {
+      const rewards = group.map(({ reward }) => reward);
+      const weights =
+        train.weights === 'sparse'
+          ? sparseWeights(rewards, train)
+          : exponentialWeights(rewards, train.temperature, train);
+      return group.map((picture, i) => exampleOf(picture, weights[i] as number));
+    })
+    .filter(({ weight }) => weight > 0);
+}
 
 /**
  * w_i = N exp(r_i / τ) / Σ_j exp(r_j / τ): their mean is 1, and equal rewards weigh 1 each.
@@ -45,32 +118,9 @@ export function sparseWeights(
   return rewards.map((reward) => (reward >= least ? 1 : 0));
 }
 
-/** ‖target - answer‖², the mean over latent elements; the lesson's weight does the rest. */
-export const regression: Objective = ([error]) => ({ loss: error!, observed: { 'loss/denoising': error! } });
-
-function lessons({ train }: RwrRecipe, pictures: readonly ScoredPicture[]) {
-  const compared = train.over === 'epoch' ? [[...pictures]] : groupsOf(pictures);
-  return compared
-    .flatMap((group) => {
-      const rewards = group.map(({ reward }) => reward);
-      const weights =
-        train.weights === 'sparse'
-          ? sparseWeights(rewards, train)
-          : exponentialWeights(rewards, train.temperature, train);
-      return group.map((picture, i) => lessonOf(picture, weights[i] as number));
-    })
-    .filter(({ weight }) => weight > 0);
-}
-
 export const rwr = {
   schema: rwrSchema,
-  create: (recipe, pipeline, context) =>
-    createWeightedTraining(recipe, pipeline, context, {
-      method: 'rwr',
-      objective: regression,
-      base: false,
-      lessons: (pictures) => lessons(recipe, pictures),
-    }),
+  create: createRwr,
   problems: rwrProblems,
   arithmetic: rwrArithmetic,
   describe: describeDenoising,

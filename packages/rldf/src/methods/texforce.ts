@@ -1,12 +1,21 @@
+// docs: docs/methods/texforce.md · paper: Chen et al. 2024, "Enhancing diffusion models with text-encoder reinforcement learning" (TexForce), arXiv 2311.15657, section 3.2 · code: chaofengc/TexForce
+//
+// The text encoder φ acts on every denoising step through the features c = E_φ(prompt):
+//
+//   ∇_φ Σ_t L_t(c) = (Σ_t ∂L_t/∂c) · ∂c/∂φ
+//
+// So c is computed once, cut from its graph; each step differentiates its loss by the copy (a leaf), the leaf's gradients
+// are summed over the steps, and the sum is sent through the encoder once: the same gradient as through every step. What
+// the U-Net computes of c alone, the keys and values of its cross-attention, is treated the same.
 import { type Conditioning, type Pipeline, selectRows } from '@rldf/models';
-import { free, grad, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
-import { encodeWeighted, type WeightedPrompt } from '../explore/word-weights.js';
-import { type NetworkGradient, networkGradient } from '../sampling/network-gradient.js';
+import { free, grad, gradOrUndefined, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import type { NetworkGradient } from '../sampling/network-gradient.js';
+import { encodeWeighted, type WeightedPrompt } from './diffexp.js';
 
 // P distinct prompts, or prompts with weighted words · L tokens · D text width · B pictures
 
 export interface TextFeaturesOptions {
-  /** Parameters of the text encoder that learn; none if it is frozen. */
+  /** φ: parameters of the text encoder that learn; none if it is frozen. */
   parameters?: readonly Tensor[];
   /** Of the U-Net, if its projections of the text may learn. */
   network?: NetworkGradient;
@@ -14,47 +23,48 @@ export interface TextFeaturesOptions {
   prepare?: boolean;
 }
 
-/**
- * The text of one drawing or one update, computed once for all denoising steps. What learns on the way (the text encoder
- * in TexForce, Chen et al. 2024; the U-Net's keys and values of the text) ends in leaves that gather their gradient over
- * the steps and send it back once: the same gradient as through every step.
- */
+/** The text of one drawing or one update, computed once for all denoising steps. */
 export class TextFeatures {
   /** What a loss is to be differentiated by, besides the U-Net's own parameters. */
   readonly leaves: readonly Tensor[];
-  readonly #rows: Map<string, number>;
+  /** Σ_t ∂L_t/∂leaf, one a leaf. */
+  readonly #gathered: readonly Tensor[];
   readonly #parameters: readonly Tensor[];
-  readonly #network: NetworkGradient;
-  /** [P, L, D], with the graph of the text encoder if it learns; and the same as a leaf. */
+  readonly #network: NetworkGradient | undefined;
+  /** Row of each prompt among the P. */
+  readonly #rows: Map<string, number>;
+  /** c, [P, L, D], with the graph of the text encoder if it learns; and cut from it. */
   readonly #encoded: Tensor;
   readonly #features: Tensor;
-  /** Of the P prompts. With the graph from `#features` on, and cut off by leaves. */
+  /** Keys and values of the U-Net's layers, with their graph from `#features` on; empty without `prepare`. */
+  readonly #projected: readonly Tensor[];
+  /** Of the P prompts, cut from every graph. */
   readonly #conditioning: Conditioning;
-  readonly #leafConditioning: Conditioning;
-  /** What the leaves are copies of, and the gradients they have gathered. */
-  readonly #origins: readonly Tensor[];
-  readonly #gathered: readonly Tensor[];
 
   constructor(
     pipeline: Pipeline,
     prompts: Iterable<string | WeightedPrompt>,
-    options: TextFeaturesOptions = {},
+    { parameters = [], network, prepare = true }: TextFeaturesOptions = {},
   ) {
-    const { parameters = [], network = networkGradient([]), prepare = true } = options;
     const distinct = new Map([...prompts].map((prompt) => [keyOf(prompt), weighted(prompt)]));
     this.#rows = new Map([...distinct.keys()].map((key, row) => [key, row]));
     this.#parameters = parameters;
     this.#network = network;
     this.#encoded = keep(encodeWeighted(pipeline, [...distinct.values()]));
     this.#features = leafOf(this.#encoded);
-    const bare: Conditioning = { hiddenStates: this.#features };
-    this.#conditioning = prepare ? keep(network.record(() => pipeline.unet.prepare(bare))) : bare;
-
-    const origins = [...(this.#conditioning.prepared?.values() ?? [])].flat().filter((t) => t.requiresGrad);
-    const leaves = new Map(origins.map((origin) => [origin, leafOf(origin)]));
-    this.#leafConditioning = prepare ? replaced(this.#conditioning, leaves) : bare;
-    this.leaves = prepare ? [...leaves.values()] : this.#features.requiresGrad ? [this.#features] : [];
-    this.#origins = origins;
+    const ofText: Conditioning = { hiddenStates: this.#features };
+    if (!prepare) {
+      this.#projected = [];
+      this.#conditioning = ofText;
+      this.leaves = this.#features.requiresGrad ? [this.#features] : [];
+    } else {
+      const project = () => pipeline.unet.prepare(ofText);
+      const conditioning = keep(network === undefined ? project() : network.record(project));
+      this.#projected = [...(conditioning.prepared?.values() ?? [])].flat();
+      const leaves = new Map(this.#projected.map((projected) => [projected, leafOf(projected)]));
+      this.#conditioning = replaced(conditioning, leaves);
+      this.leaves = [...leaves.values()].filter((leaf) => leaf.requiresGrad);
+    }
     this.#gathered = this.leaves.map(({ shape, dtype, device }) => keep(zeros(shape, { dtype, device })));
   }
 
@@ -68,11 +78,11 @@ export class TextFeatures {
     const rows = prompts.map((prompt) => this.#rows.get(keyOf(prompt)) as number);
     const { device } = this.#features;
     return scope(
-      () => selectRows(this.#leafConditioning, tensor(rows, { dtype: 'int64', device })) as never,
+      () => selectRows(this.#conditioning, tensor(rows, { dtype: 'int64', device })) as never,
     ) as Conditioning;
   }
 
-  /** Adds a micro-batch's gradients of `leaves`. */
+  /** Adds ∂L_t/∂leaf of a micro-batch to the sum over steps, one a leaf. */
   gather(gradients: readonly (Tensor | undefined)[]): void {
     for (const [i, gradient] of gradients.entries()) if (gradient) this.#gathered[i]?.add_(gradient);
   }
@@ -80,20 +90,25 @@ export class TextFeatures {
   /** Gradients of what learns, for all that was gathered: of the U-Net (its share behind the text) and of the encoder. */
   backward(): { network: (Tensor | undefined)[]; textEncoder: Tensor[] } {
     if (this.leaves.length === 0) return { network: [], textEncoder: [] };
+    const projected = this.#projected.filter((tensor) => tensor.requiresGrad);
     const inputs = this.#features.requiresGrad ? [this.#features] : [];
-    const behind =
-      this.#origins.length > 0
-        ? this.#network.grad(this.#origins, inputs, { gradOutputs: this.#gathered })
-        : { parameters: [], inputs: this.#gathered };
-    const [features] = behind.inputs;
-    const textEncoder =
-      features === undefined ? [] : grad(this.#encoded, this.#parameters, { gradOutputs: [features] });
-    return { network: behind.parameters, textEncoder };
+    const gradOutputs = this.#gathered;
+    let network: (Tensor | undefined)[] = [];
+    let [features]: readonly (Tensor | undefined)[] = gradOutputs; // Σ_t ∂L_t/∂c, [P, L, D]
+    if (projected.length > 0 && this.#network === undefined) {
+      [features] = gradOrUndefined(projected, inputs, { gradOutputs });
+    } else if (projected.length > 0 && this.#network !== undefined) {
+      const found = this.#network.grad(projected, inputs, { gradOutputs });
+      network = found.parameters;
+      [features] = found.inputs;
+    }
+    if (features === undefined) return { network, textEncoder: [] };
+    return { network, textEncoder: grad(this.#encoded, this.#parameters, { gradOutputs: [features] }) };
   }
 
   free(): void {
-    this.#network.clear();
-    free([this.#encoded, this.#features, this.#conditioning, this.leaves, this.#gathered]);
+    this.#network?.clear();
+    free([this.#encoded, this.#features, this.#projected, this.#conditioning, this.leaves, this.#gathered]);
   }
 }
 

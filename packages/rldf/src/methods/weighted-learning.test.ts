@@ -4,11 +4,11 @@ import { describe, expect, test } from 'vitest';
 import { checkRecipe } from '../config/load.js';
 import { crossFieldProblems, type Recipe } from '../config/recipe.js';
 import type { Training, TrainingContext } from '../run/training.js';
+import type { ScoredPicture } from './denoising.js';
 import { preferenceLoss, rankedPairs } from './dpo.js';
 import { methodOf } from './index.js';
 import { bestOfEach } from './raft.js';
 import { exponentialWeights, sparseWeights } from './rwr.js';
-import type { ScoredPicture } from './weighted-learning.js';
 
 setThreads(1);
 

@@ -1,7 +1,7 @@
 import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { grad, noGrad, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { encodeWeighted, tokenFactors } from '../explore/word-weights.js';
+import { encodeWeighted, tokenFactors } from './diffexp.js';
 import { TextFeatures } from './texforce.js';
 
 setThreads(1);

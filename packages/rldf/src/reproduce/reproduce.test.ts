@@ -6,10 +6,10 @@ import { loadLora, loadPipeline, savePipeline, tinyPipeline } from '@rldf/models
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
-import { drawForEvaluation } from '../methods/learner.js';
 import { picturesOf } from '../picture.js';
 import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
+import { drawForEvaluation } from '../sampling/evaluation.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';

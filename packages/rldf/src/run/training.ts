@@ -1,8 +1,12 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
-import type { Seed, StateTree, Tensor } from '@rldf/torch';
+import type { StateTree, Tensor } from '@rldf/torch';
 import type { Prompt } from '../prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
+import type { DrawRequest } from '../sampling/evaluation.js';
+import { momentsOf } from '../stats.js';
+
+export type { DrawRequest };
 
 /** What a method's loop yields. */
 export type TrainingEvent = ProgressEvent | StepEvent;
@@ -40,13 +44,6 @@ export interface TrainingContext {
   signal?: AbortSignal;
 }
 
-/** A picture to be drawn for evaluation. */
-export interface DrawRequest {
-  prompt: string;
-  /** Names the noise: the same seed gives the same noise before and after training. */
-  seed: Seed;
-}
-
 /** A training in memory: the model, its optimiser, all counters. */
 export interface Training {
   /** Steps (epochs) of the whole run. */
@@ -63,4 +60,21 @@ export interface Training {
   exportTo(folder: string): Promise<string[]>;
   /** Frees the model. */
   free(): void;
+}
+
+export const progress = (phase: string, share: number, interruptible: boolean): ProgressEvent => ({
+  kind: 'progress',
+  phase,
+  share,
+  interruptible,
+});
+
+/** Mean and spread of an epoch's rewards, and the mean of each reward by its name. */
+export function rewardMetrics(
+  rewards: readonly number[],
+  parts: Readonly<Record<string, readonly number[]>>,
+): Record<string, number> {
+  const { mean, std } = momentsOf(rewards);
+  const named = Object.entries(parts).map(([name, values]) => [`reward/${name}`, momentsOf(values).mean]);
+  return { 'reward/mean': mean, 'reward/std': std, ...Object.fromEntries(named) };
 }

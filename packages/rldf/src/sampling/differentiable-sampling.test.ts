@@ -31,8 +31,13 @@ import {
   zeros,
 } from '@rldf/torch';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { DifferentiableSampler, type Drawing, lastSteps } from './differentiable-sampling.js';
-import { networkGradient } from './network-gradient.js';
+import {
+  DifferentiableSampler,
+  type Drawing,
+  type GradientPasses,
+  lastSteps,
+} from './differentiable-sampling.js';
+import { type NetworkGradient, networkGradient } from './network-gradient.js';
 import { guidedConditioning, rollout } from './rollout.js';
 
 setThreads(1);
@@ -129,13 +134,12 @@ async function checkpointed(drawing: Drawing, followed: Followed, merged = false
     return [...grad(loss, [leaf]), loss.detach()];
   }) as [Tensor, Tensor];
   await finish(
-    sample.backward(gradient, {
-      network,
-      inputs: [text],
-      receive({ parameters: own, inputs }) {
-        for (const [i, found] of [...own, ...inputs].entries()) if (found) sums[i]?.add_(found);
-      },
-    }),
+    sample.backward(
+      gradient,
+      passesOf(network, (own) => {
+        for (const [i, found] of own.entries()) if (found) sums[i]?.add_(found);
+      }),
+    ),
   );
   const result = { reward: reward.item(), values: sums.map((sum) => sum.toNumbers()) };
   free([sums, leaf, gradient, reward]);
@@ -143,6 +147,23 @@ async function checkpointed(drawing: Drawing, followed: Followed, merged = false
   network.free();
   if (merged) adapter.unmerge();
   return result;
+}
+
+/** Hands over the gradients of each step that is followed: by the network's parameters, then by the text. */
+function passesOf(
+  network: NetworkGradient,
+  receive: (gradients: (Tensor | undefined)[]) => void,
+): GradientPasses {
+  return {
+    record: (fn) => network.record(fn),
+    backward(outputs, { gradOutput, input }) {
+      const inputs = input === undefined ? [text] : [text, input];
+      const found = network.grad(outputs, inputs, { gradOutputs: [gradOutput] });
+      network.clear();
+      noGrad(() => receive([...found.parameters, found.inputs[0]]));
+      return found.inputs[1];
+    },
+  };
 }
 
 /** The reference: one graph of all steps. The network's answer is cut off where a picture is not followed. */
@@ -288,13 +309,12 @@ test('the prediction of one late step, and its derivative', async () => {
   const [gradient] = scope(() => grad(rewardOf(leaf), [leaf])) as [Tensor];
   const values: number[][] = [];
   await finish(
-    predicted.backward(gradient, {
-      network: networkGradient(parameters),
-      inputs: [text],
-      receive: ({ parameters: own, inputs }) => {
-        values.push(...[...own, ...inputs].map((t, i) => t?.toNumbers() ?? Array(targets[i]?.numel).fill(0)));
-      },
-    }),
+    predicted.backward(
+      gradient,
+      passesOf(networkGradient(parameters), (own) => {
+        values.push(...own.map((t, i) => t?.toNumbers() ?? Array(targets[i]?.numel).fill(0)));
+      }),
+    ),
   );
   predicted.free();
   free([leaf, gradient]);

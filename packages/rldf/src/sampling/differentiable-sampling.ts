@@ -1,6 +1,13 @@
 // Drawing so that a reward's gradient can be followed back through denoising steps: AlignProp (Prabhudesai et al. 2023, arXiv 2310.03739), DRaFT (Clark et al. 2024, arXiv 2309.17400), ReFL (Xu et al. 2023, arXiv 2304.05977).
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Behaviour, type Conditioning, type DDIMScheduler, ddimOf, type Pipeline } from '@rldf/models';
+import {
+  type Behaviour,
+  type Conditioning,
+  type DDIMScheduler,
+  ddimOf,
+  latentShape,
+  type Pipeline,
+} from '@rldf/models';
 import {
   cat,
   type DType,
@@ -17,8 +24,7 @@ import {
   zeros,
 } from '@rldf/torch';
 import { mapYields } from '../generators.js';
-import type { NetworkGradient } from './network-gradient.js';
-import { guidedPrediction, latentShape, policyMoments } from './rollout.js';
+import { guidedPrediction, policyMoments } from './rollout.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 
@@ -39,12 +45,11 @@ export interface Drawing {
   dtype?: DType;
 }
 
-/** By what to differentiate, and who takes the gradients: called once for each step that was followed, with its share. */
-export interface GradientSink {
-  network: NetworkGradient;
-  /** Further tensors, such as the leaves of `TextFeatures`. */
-  inputs: readonly Tensor[];
-  receive(gradients: { parameters: (Tensor | undefined)[]; inputs: (Tensor | undefined)[] }): void;
+/** Runs a step with its graph and takes its gradient: `Passes` of a learner. Called once for each step that was followed. */
+export interface GradientPasses {
+  record<T>(fn: () => T): T;
+  /** Takes the gradient of outputs times `gradOutput` by all that learns. @returns that by `input` */
+  backward(outputs: Tensor, options: { gradOutput: Tensor; input?: Tensor }): Tensor | undefined;
 }
 
 /** What was drawn, and the way back. Its tensors live until `free`. */
@@ -55,7 +60,7 @@ export interface DifferentiableSample {
    * Follows the gradient of a scalar, given with respect to `latents`. Each step runs once more, its graph is followed and
    * given back: the memory of one step however many there are. The weights must not have changed. Yields the share done.
    */
-  backward(gradient: Tensor, sink: GradientSink): AsyncGenerator<number, void>;
+  backward(gradient: Tensor, passes: GradientPasses): AsyncGenerator<number, void>;
   free(): void;
 }
 
@@ -94,7 +99,7 @@ export class DifferentiableSampler {
   }
 
   /**
-   * Draws x_0, keeping the way back. A step that is not `followed` counts as if the network's answer there were constant: in
+   * Draws x_0, keeping the way back. A step that is not `followed` counts as if the network's prediction there were constant: in
    * front of all followed steps nothing is left to do, between them the gradient passes by the sampler's linear part.
    *
    * @param followed one a picture: the steps (0 to T - 1) whose gradient is followed
@@ -119,13 +124,13 @@ export class DifferentiableSampler {
     }
     return {
       latents,
-      backward: (gradient, sink) => this.#back(gradient, sink, inputs, followed),
+      backward: (gradient, passes) => this.#back(gradient, passes, inputs, followed),
       free: () => free([inputs, latents]),
     };
   }
 
   /**
-   * x_0 as the network predicts it at one step, with the way back through that one answer.
+   * x_0 as the network predicts it at one step, with the way back through that one prediction.
    * @param latents x_t, [B, C, h, w]; given away
    */
   prediction(latents: Tensor, step: number): DifferentiableSample {
@@ -140,8 +145,8 @@ export class DifferentiableSampler {
     }
     return {
       latents: predicted,
-      async *backward(gradient, sink) {
-        follow(predict, latents, gradient, sink, false);
+      async *backward(gradient, passes) {
+        follow(predict, latents, gradient, passes, false);
         await nextTurn();
         yield 1;
       },
@@ -165,7 +170,7 @@ export class DifferentiableSampler {
 
   async *#back(
     gradient: Tensor,
-    sink: GradientSink,
+    passes: GradientPasses,
     inputs: readonly Tensor[],
     followed: readonly ReadonlySet<number>[],
   ): AsyncGenerator<number, void> {
@@ -181,7 +186,7 @@ export class DifferentiableSampler {
           const input = inputs[step - first] as Tensor;
           const more = step > first;
           const through =
-            live.length > 0 ? this.#follow(denoise, of(input), of(arriving), sink, more) : undefined;
+            live.length > 0 ? this.#follow(denoise, of(input), of(arriving), passes, more) : undefined;
           return more ? noGrad(() => this.#joined(through, live, arriving, step)) : undefined;
         });
         if (leaving !== undefined) {
@@ -201,36 +206,35 @@ export class DifferentiableSampler {
     run: (from: Tensor) => Tensor,
     from: Tensor,
     arriving: Tensor,
-    { network, inputs, receive }: GradientSink,
+    { record, backward }: GradientPasses,
     wanted: boolean,
   ): Tensor | undefined =>
     scope(() => {
       const input = wanted ? from.detach().requiresGrad_() : from.detach();
-      const output = enableGrad(() => network.record(() => run(input)));
-      const found = network.grad(output, wanted ? [...inputs, input] : inputs, { gradOutputs: [arriving] });
-      network.clear();
-      noGrad(() => receive({ parameters: found.parameters, inputs: found.inputs.slice(0, inputs.length) }));
-      return found.inputs[inputs.length];
+      const output = enableGrad(() => record(() => run(input)));
+      return backward(output, { gradOutput: arriving, ...(wanted && { input }) });
     });
 
   /** dL/dx_t of all pictures: what came through the network for those followed, the linear part for the others. */
   #joined(through: Tensor | undefined, live: readonly number[], arriving: Tensor, step: number): Tensor {
     if (through !== undefined && live.length === this.#all.length) return through;
     return scope(() => {
-      const shape = [1, 1, 1, 1];
-      const dtype = 'float64';
-      const { mean } = this.#scheduler.moments(
-        zeros(shape, { dtype }),
-        step,
-        ones(shape, { dtype }),
-        this.#drawing.eta,
-      ); // dx_s/dx_t with a constant answer
-      const passed = arriving.mul(mean.item());
-      if (through === undefined) return passed;
-      const place = (picture: number) => live.indexOf(picture);
-      const rows = this.#all.map((picture) => (place(picture) < 0 ? live.length + picture : place(picture)));
-      return this.#rows(cat([through, passed]), rows);
+      const passedBy = arriving.mul(this.#linearPart(step)); // [B, C, h, w]
+      if (through === undefined) return passedBy;
+      const both = cat([through, passedBy]); // followed ones in the order of `live`, then all
+      const rowOf = (picture: number) =>
+        live.includes(picture) ? live.indexOf(picture) : live.length + picture;
+      return this.#rows(both, this.#all.map(rowOf));
     });
+  }
+
+  /** ∂x_s/∂x_t of a step whose prediction counts as constant. */
+  #linearPart(step: number): number {
+    const options = { dtype: 'float64' } as const;
+    const constant = zeros([1, 1, 1, 1], options);
+    return this.#scheduler
+      .moments(constant, step, ones([1, 1, 1, 1], options), this.#drawing.eta)
+      .mean.item();
   }
 
   #rows(all: Tensor, rows: readonly number[]): Tensor {
@@ -261,7 +265,7 @@ export class DifferentiableSampler {
   #predict(latents: Tensor, step: number): Tensor {
     const { conditioning, behaviours } = this.#drawing;
     return scope(() => {
-      const answer = guidedPrediction(
+      const prediction = guidedPrediction(
         this.#pipeline,
         this.#scheduler,
         latents,
@@ -270,7 +274,7 @@ export class DifferentiableSampler {
         behaviours,
       );
       const { alphaBar } = this.#scheduler.coefficients(step, 0);
-      return this.#scheduler.schedule.split(answer, latents, alphaBar).original;
+      return this.#scheduler.schedule.split(prediction, latents, alphaBar).original;
     });
   }
 

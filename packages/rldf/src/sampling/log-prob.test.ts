@@ -2,8 +2,7 @@ import { LoraAdapter, tinyPipeline } from '@rldf/models';
 import { grad, noGrad, noiseKey, normal, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { TextFeatures } from '../methods/texforce.js';
-import { meanKl, meanLogProb } from './log-prob.js';
-import { policyMoments, policyScheduler } from './rollout.js';
+import { meanKl, meanLogProb, policyMoments, policyScheduler } from './rollout.js';
 
 setThreads(1);
 

@@ -1,8 +1,8 @@
 import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { free, liveTensors, noGrad, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { elementsOf, meanLogProb } from './log-prob.js';
-import { balancedStepWeights, policyScheduler, type Rollout, rolloutBatches } from './rollout.js';
+import { rolloutBatches } from '../methods/learner.js';
+import { balancedStepWeights, elementsOf, meanLogProb, policyScheduler, type Rollout } from './rollout.js';
 
 setThreads(1);
 

@@ -1,4 +1,4 @@
-// Drawing with a stochastic sampler, remembering everything a policy gradient needs.
+// DDIM as a policy: its density at a denoising step, and drawing by it, remembering everything a policy gradient needs.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   type Behaviour,
@@ -13,23 +13,8 @@ import {
   type SchedulerConfig,
   type Trajectory,
 } from '@rldf/models';
-import {
-  cat,
-  free,
-  keep,
-  noGrad,
-  noiseKey,
-  normal,
-  ones,
-  scope,
-  stack,
-  type Tensor,
-  zeros,
-} from '@rldf/torch';
+import { cat, free, noGrad, noiseKey, normal, ones, scope, stack, type Tensor, zeros } from '@rldf/torch';
 import { UserError } from '../errors.js';
-import { mapYields } from '../generators.js';
-import { TextFeatures } from '../methods/texforce.js';
-import { meanLogProb } from './log-prob.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 
@@ -100,18 +85,6 @@ export function balancedStepWeights(scheduler: DDIMScheduler, eta: number): numb
   );
   const average = inverse.reduce((sum, value) => sum + value, 0) / inverse.length;
   return inverse.map((value) => value / average);
-}
-
-/**
- * At each step, how many times the exact KL between two policies is (ε̂ - ε̂_base)², which DPOK's public code takes in its
- * place: 2 σ² / (∂μ/∂ε̂)², whatever the network predicts.
- */
-export function noiseKlFactors(scheduler: DDIMScheduler, eta: number): number[] {
-  return scheduler.timesteps.map((_, step) => {
-    const { alphaBar, std, original, noise } = scheduler.coefficients(step, eta);
-    const slope = noise - original * Math.sqrt((1 - alphaBar) / alphaBar);
-    return (2 * std ** 2) / slope ** 2;
-  });
 }
 
 /** Unconditional rows first, then conditional ones, as `predictGuided` takes them: [2B, L, D]. */
@@ -193,53 +166,6 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
   }
 }
 
-export interface RolloutBatches extends Pick<RolloutOptions, 'steps' | 'eta'> {
-  /** One a picture. */
-  prompts: readonly string[];
-  behaviours: readonly Behaviour[];
-  negativePrompt: string;
-  /** Pictures drawn at once. */
-  batchSize: number;
-  /** Of the text, see `TextFeatures`. */
-  prepare?: boolean;
-}
-
-/** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
-export async function* rolloutBatches(
-  pipeline: Pipeline,
-  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta }: RolloutBatches,
-): AsyncGenerator<number, Rollout[]> {
-  const rollouts: Rollout[] = [];
-  let whole = false;
-  try {
-    for (let start = 0; start < prompts.length; start += batchSize) {
-      const drawn = behaviours.slice(start, start + batchSize);
-      const part = drawn.map(({ wordWeights }, i) => ({ prompt: prompts[start + i] as string, wordWeights }));
-      const conditioning = noGrad(() => {
-        const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
-        const rows = keep(text.guided(negativePrompt, part));
-        text.free();
-        return rows;
-      });
-      try {
-        const drawing = rollout(pipeline, {
-          conditioning,
-          behaviours: drawn,
-          steps,
-          eta,
-        });
-        rollouts.push(yield* mapYields(drawing, (share) => (start + part.length * share) / prompts.length));
-      } finally {
-        free(conditioning);
-      }
-    }
-    whole = true;
-    return rollouts;
-  } finally {
-    if (!whole) free(rollouts); // failed, or left by the caller
-  }
-}
-
 /** Mean and standard deviation of the policy at one step for a batch of pictures. Differentiable. */
 export function policyMoments(
   pipeline: Pipeline,
@@ -269,4 +195,44 @@ export function guidedPrediction(
   return predictGuided(pipeline.unet, latents, timestep, conditioning, same); // [B, C, h, w]
 }
 
-export { latentShape };
+// Densities of a denoising step, N(μ, σ²) with the same σ for all elements, as means over the latent's elements. Elements
+// and means are computed in float64, so that a ratio of two policies is exact to what the networks give.
+
+/**
+ * Mean over the latent's elements of log N(sample; mean, std²), as DDPO's public code defines a step's log-probability
+ * (Black et al. 2023, equation 5; the joint one is this times the number of elements).
+ *
+ * @param sample x_{t-1} [B, C, H, W], a constant
+ * @param mean μ [B, C, H, W]; gradients flow through it
+ * @param std σ > 0 of this step
+ * @returns [B] in nats per element, float64
+ */
+export function meanLogProb(sample: Tensor, mean: Tensor, std: number): Tensor {
+  return scope(() => {
+    const constant = -Math.log(std) - 0.5 * Math.log(2 * Math.PI);
+    return meanSquare(sample, mean)
+      .mul(-0.5 / std ** 2)
+      .add(constant);
+  });
+}
+
+/**
+ * Mean over the latent's elements of KL(N(mean, std²) ‖ N(base, std²)) = (mean - base)² / (2 std²), exact.
+ *
+ * @param mean of the policy [B, C, H, W]; gradients flow through it
+ * @param base mean of the other policy at the same latents [B, C, H, W]
+ * @returns [B] in nats per element, float64
+ */
+export function meanKl(mean: Tensor, base: Tensor, std: number): Tensor {
+  return scope(() => meanSquare(base, mean).mul(0.5 / std ** 2));
+}
+
+/** Mean over C, H, W of (a - b)²: [B], float64 */
+function meanSquare(a: Tensor, b: Tensor): Tensor {
+  return scope(() => a.to('float64').sub(b.to('float64')).square().mean([1, 2, 3]));
+}
+
+/** Latent elements of one picture: the factor between the mean and the joint log-probability. */
+export function elementsOf(latents: Tensor): number {
+  return latents.shape.slice(-3).reduce((product, size) => product * size, 1);
+}

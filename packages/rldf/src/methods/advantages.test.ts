@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { momentsOf, PromptStatistics } from './advantages.js';
+import { momentsOf } from '../stats.js';
+import { PromptStatistics } from './ddpo.js';
 
 test('moments by hand', () => {
   expect(momentsOf([1, 2, 3, 4])).toEqual({ mean: 2.5, std: Math.sqrt(1.25) });

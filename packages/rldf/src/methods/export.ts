@@ -1,0 +1,51 @@
+import { join } from 'node:path';
+import { generate, type LoraAdapter, loadLora, type Pipeline, saveLora, savePipeline } from '@rldf/models';
+import { free, scope } from '@rldf/torch';
+import { baseFingerprint, baseKey } from '../adapter-base.js';
+import { InternalError } from '../errors.js';
+import { fileOperation, makeFolder } from '../run/files.js';
+
+/** What is asked of a learner. */
+export interface Learned {
+  pipeline: Pipeline;
+  adapters: { unet?: LoraAdapter; textEncoder?: LoraAdapter };
+  withoutAdapters<T>(fn: () => Promise<T>): Promise<T>;
+}
+
+/**
+ * Writes what was learned: adapters as diffusers' LoRA file, full weights as a model folder. An adapter is read back and
+ * drawn with again; the pictures must be the same.
+ * @param full whether all weights of a network learned, so that the model itself is exported
+ */
+export async function exportAdapters(learned: Learned, full: boolean, folder: string): Promise<string[]> {
+  const { pipeline, adapters } = learned;
+  makeFolder(folder);
+  const files: string[] = [];
+  if (full) {
+    const model = join(folder, 'model');
+    fileOperation('write', model, () => savePipeline(pipeline, model)); // without the adapters, which are saved beside it
+    files.push(model);
+  }
+  if (adapters.unet === undefined && adapters.textEncoder === undefined) return files;
+  const file = join(folder, 'pytorch_lora_weights.safetensors');
+  const metadata = full ? {} : { [baseKey]: baseFingerprint(pipeline) };
+  fileOperation('write', file, () => saveLora(file, adapters, { metadata }));
+  const draw = () => generate(pipeline, { prompts: ['a cat'], seeds: [0], steps: 4, guidanceScale: 2 });
+  const trained = await draw();
+  const again = await learned.withoutAdapters(async () => {
+    const loaded = loadLora(file, pipeline.parameters);
+    try {
+      return await draw();
+    } finally {
+      for (const adapter of Object.values(loaded)) adapter?.remove();
+    }
+  });
+  const difference = scope(() => trained.latents.sub(again.latents).abs().amax().item());
+  free([trained, again]);
+  if (!(difference < 1e-3)) {
+    throw new InternalError(
+      `${file}: read back, it draws latents that differ by ${difference} from the trained ones`,
+    );
+  }
+  return [...files, file];
+}
