@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
+import training_methods as methods
 import training_networks as networks
 
 for logging in (diffusers_logging, transformers_logging):
@@ -337,6 +338,13 @@ def aesthetic(q, start, data):
     return Fit(named, q["options"]).run(loss_of).answer(q["output"])
 
 
+def method(of):
+    def answer(q, start, data):
+        return of(q, start, data, Fit, with_lora, load)
+
+    return answer
+
+
 def hello(_, __, ___):
     return {"torch": torch.__version__}
 
@@ -347,7 +355,7 @@ ANSWERS = {
         hello, pretraining, autoencoder, clip, detector, noun_classifier, scene_classifier, resnet18, pick_score,
         image_reward, aesthetic,
     )
-}  # fmt: skip
+} | {of.__name__: method(of) for of in methods.METHODS}  # fmt: skip
 
 
 def main():

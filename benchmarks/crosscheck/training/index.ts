@@ -5,9 +5,10 @@ import { type Check, type Context, same } from '../checks.js';
 import { clipCases } from './clips.js';
 import { type CaseOf, compare } from './comparison.js';
 import { diffusionCases } from './diffusion.js';
+import { methodCases } from './methods.js';
 import { recogniserCases } from './recognisers.js';
 
-const cases: Record<string, CaseOf> = { ...diffusionCases, ...clipCases, ...recogniserCases };
+const cases: Record<string, CaseOf> = { ...diffusionCases, ...clipCases, ...recogniserCases, ...methodCases };
 
 export const trainingCases = Object.keys(cases);
 

@@ -1,13 +1,12 @@
 /** `rldf/training`: loops, losses and batches of all that is trained, for the comparison with PyTorch. For benchmarks and tests; it may change with any version. */
 
 export { checkRecipe } from '../config/load.js';
-export { createAlignProp, followedSteps } from '../methods/alignprop.js';
-export { createDdpo } from '../methods/ddpo.js';
+export { followedSteps } from '../methods/alignprop.js';
 export { denoisingErrors, drawNoising, dropped } from '../methods/denoising-loss.js';
 export { behavioursOf } from '../methods/diffexp.js';
-export { createDpok } from '../methods/dpok.js';
 export { methodOf } from '../methods/index.js';
 export { createIpRldf } from '../methods/ip-rldf.js';
+export { labelOf, pictureSeed } from '../methods/ip-rldf-pictures.js';
 export { labelled, pretrainClassifier } from '../pretrain/classifier.js';
 export { tokenTensor } from '../pretrain/clip.js';
 export { clipConfig, schedulerConfig, unetConfig, vaeConfig } from '../pretrain/configs.js';
@@ -23,6 +22,8 @@ export { type Trainee, type TrainingEvent, type TrainingOptions, train } from '.
 export { cacheLatents, denoisingBatch, pretrainUNet } from '../pretrain/unet.js';
 export { pretrainVae, roughened } from '../pretrain/vae.js';
 export { promptsOfEpoch } from '../prompts.js';
+export { loadGrammar } from '../relabel/grammar.js';
+export { askedOf } from '../relabel/relabel.js';
 export { loadCheckpoint } from '../run/checkpoint.js';
 export type { Training, TrainingContext } from '../run/training.js';
 export { crops, trainClassifier } from '../search/evaluate/classifier.js';

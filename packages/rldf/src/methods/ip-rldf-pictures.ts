@@ -199,7 +199,7 @@ export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): Picture
 }
 
 /** A seed of 53 bits for the picture of a row: unlike those of evaluations, and another in each round. */
-function pictureSeed(seed: Seed, round: number, row: number): number {
+export function pictureSeed(seed: Seed, round: number, row: number): number {
   const [high = 0, low = 0] = noiseKey(seed, 'own picture', round, row);
   return (high >>> 11) * 2 ** 32 + low;
 }
