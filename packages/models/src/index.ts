@@ -78,6 +78,7 @@ export {
   stepNoiseKeys,
 } from './pipeline.js';
 export {
+  findWeights,
   type LoadOptions,
   loadNetwork,
   loadPipeline,

@@ -236,8 +236,11 @@ export function saveNetwork(
  * The weights under their plain name, else as a variant such as fp16, whole or as the index of shards. diffusers and transformers
  * call the index of a variant NAME.safetensors.index.fp16.json; older files are called NAME.fp16.safetensors.index.json or
  * NAME.safetensors.fp16.index.json.
+ *
+ * @param file the plain name, NAME.safetensors
+ * @throws UserError when there is none, or it cannot be told which
  */
-function findWeights(folder: string, file: string): string {
+export function findWeights(folder: string, file: string): string {
   const names = existsSync(folder) ? readdirSync(folder) : [];
   const plain = [file, `${file}.index.json`].find((name) => names.includes(name));
   if (plain !== undefined) return join(folder, plain);

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CLIPModel, CLIPTokenizer, fromVocabulary } from '@rldf/models';
@@ -116,6 +116,9 @@ test('a CLIP folder is loaded with its preprocessor, and a missing file is named
   writeSafetensors(join(folder, 'model.safetensors'), parameters.state());
   const images = pictures(8, 8);
   const loaded = await loadClipScore(folder).score(batch(images));
+  // as half the hub has it
+  renameSync(join(folder, 'model.safetensors'), join(folder, 'model.fp16.safetensors'));
+  expect(await loadClipScore(folder).score(batch(images))).toEqual(loaded);
   const expected = await clipScore(parts).score(batch(images));
   expect(loaded.map((value) => value.toFixed(4))).toEqual(expected.map((value) => value.toFixed(4)));
 });

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CLIPConfig, CLIPModel, CLIPTokenizer, readJson } from '@rldf/models';
+import { type CLIPConfig, CLIPModel, CLIPTokenizer, findWeights, readJson } from '@rldf/models';
 import { type Device, F, noGrad, Parameters, readSafetensors, scope, type Tensor, tensor } from '@rldf/torch';
 import type { Reward } from './reward.js';
 
@@ -32,7 +32,7 @@ export function loadClipFolder(
     image_mean?: Triple;
     image_std?: Triple;
   };
-  const file = join(path, 'model.safetensors');
+  const file = findWeights(path, 'model.safetensors');
   const tensors = [...readSafetensors(file).tensors].filter(
     ([name]) => !name.endsWith('embeddings.position_ids'), // a constant that old files carry along
   );
