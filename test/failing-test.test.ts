@@ -1,6 +1,7 @@
 import { liveTensors, ones, scope } from '@rldf/torch';
 import { expect, test } from 'vitest';
 
+const shared = ones([1]);
 const before = liveTensors();
 
 test.fails('a test that fails in the middle', () => {
@@ -13,4 +14,5 @@ test.fails('a test that fails in the middle', () => {
 
 test('has its tensors freed, so that the next test counts its own only', () => {
   expect(liveTensors()).toBe(before);
+  expect(shared.toNumbers()).toEqual([1]);
 });

@@ -1,4 +1,4 @@
-import { afterEach } from 'vitest';
+import { afterEach, beforeEach } from 'vitest';
 
 // Tensors that nothing refers to are freed whenever the garbage collector runs. In the middle of a test that counts live
 // tensors that would be luck; so nothing is collected here unless a test asks for it (`vitest.config.ts`). What would have
@@ -16,7 +16,7 @@ FinalizationRegistry.prototype.register = function (this: FinalizationRegistry<u
   else if (isTensor(given[0])) made.add(given[0]);
 };
 
+beforeEach(() => made.clear()); // what the file made for all its tests stays
 afterEach(({ task }) => {
   if (task.result?.state === 'fail') for (const tensor of made) tensor.free();
-  made.clear();
 });

@@ -40,13 +40,17 @@ const latentsOf = async (options: GenerateOptions, from = pipeline) => {
 
 test('a picture depends on its seed and prompt, not on its batch', async () => {
   const prompts = ['a cat', 'a dog', 'a cat'];
-  const options = { prompts, seeds: [1, 2, 3], eta: 1, width: 12, height: 8 };
+  const steps = 5;
+  const options = { prompts, seeds: [1, 2, 3], eta: 1, width: 12, height: 8, steps };
   const { images, latents } = await generate(pipeline, options);
   expect(images.shape).toEqual([3, 8, 12, 3]);
   expect(images.dtype).toBe('uint8');
   expect(latents.shape).toEqual([3, 4, 4, 6]);
   const alone = await latentsOf({ ...options, prompts: ['a dog'], seeds: [2] });
-  expect(latents.narrow(0, 1, 1).sub(alone).abs().amax().item()).toBeLessThan(1e-5);
+  // kernels sum in another order for another batch: each step may move float32's last bits, by four at most
+  const largest = latents.abs().amax();
+  const apart = latents.narrow(0, 1, 1).sub(alone).abs().amax().div(largest).item();
+  expect(apart).toBeLessThan(4 * steps * 2 ** -23);
   expect(latents.select(0, 0).sub(latents.select(0, 2)).abs().amax().item()).toBeGreaterThan(0.1);
 });
 

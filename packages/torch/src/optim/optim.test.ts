@@ -38,13 +38,17 @@ const gradients = (parameters: readonly Tensor[], t: number) =>
   );
 const values = (list: readonly Tensor[]) => list.map((t) => t.toNumbers());
 
-function close(actual: readonly Tensor[], expected: number[][], digits: number): void {
+/** Within `bound`, relative to numbers above 1. */
+function close(actual: readonly Tensor[], expected: number[][], bound: number): void {
   actual.forEach((t, i) => {
     t.toNumbers().forEach((value, j) => {
-      expect(value).toBeCloseTo(expected[i]?.[j] as number, digits);
+      const wanted = expected[i]?.[j] as number;
+      expect(Math.abs(value - wanted) / Math.max(1, Math.abs(wanted))).toBeLessThan(bound);
     });
   });
 }
+/** Of float32, in which each update may round a weight once or twice by half of it. */
+const EPSILON = 2 ** -23;
 
 test('AdamW equals torch.optim.AdamW (PyTorch 2.13.0, not fused, same gradients)', () => {
   scope(() => {
@@ -59,8 +63,8 @@ test('AdamW equals torch.optim.AdamW (PyTorch 2.13.0, not fused, same gradients)
       [0.5956085249859222, -1.6154556230967199, 2.5876226138176923],
       [0.10175448356499966, -0.6317313867440002],
     ];
-    close(run('float64', 4, { learningRate: 0.1 }), expected, 7); // PyTorch's run began in float32
-    close(run('float32', 4, { learningRate: 0.1 }), expected, 6);
+    close(run('float64', 4, { learningRate: 0.1 }), expected, 4 * EPSILON); // PyTorch's run was in float32
+    close(run('float32', 4, { learningRate: 0.1 }), expected, 4 * EPSILON);
     const options = { learningRate: 0.01, betas: [0.8, 0.95] as const, weightDecay: 0.3, epsilon: 1e-4 };
     close(
       run('float32', 7, options),
@@ -68,7 +72,7 @@ test('AdamW equals torch.optim.AdamW (PyTorch 2.13.0, not fused, same gradients)
         [0.9083559513092041, -1.9034152030944824, 2.867124557495117],
         [0.41914835572242737, -0.31357240676879883],
       ],
-      6,
+      7 * EPSILON,
     );
   });
 });
