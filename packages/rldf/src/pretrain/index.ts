@@ -81,7 +81,10 @@ export async function runPretraining(name: string, options: PretrainOptions): Pr
       );
     }
     const { run, defaults } = await load();
-    for await (const event of run(contextOf(stage, defaults, options))) options.onEvent(event);
+    for await (const event of run(contextOf(stage, defaults, options))) {
+      options.onEvent(event);
+      if (event.warning !== undefined) options.log?.(`${stage}, update ${event.step}: ${event.warning}`);
+    }
   }
 }
 

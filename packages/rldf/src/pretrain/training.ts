@@ -14,6 +14,7 @@ import {
   type Tensor,
   UserError,
 } from '@rldf/torch';
+import { LossWatch, type Rise } from '../rising-loss.js';
 import { listCheckpoints, loadCheckpoint, removeLeftovers, saveCheckpoint } from '../run/checkpoint.js';
 import { makeFolder } from '../run/files.js';
 import { MetricsWriter } from '../run/metrics.js';
@@ -60,7 +61,12 @@ export interface TrainingEvent {
   gradNorm: number;
   learningRate: number;
   seconds: number;
+  /** What its user should know, such as a loss that rises. */
+  warning?: string;
 }
+
+const risen = ({ from, to }: Rise, updates: number, rate: number) =>
+  `the loss rose over the last ${updates} updates, ${from.toPrecision(3)} -> ${to.toPrecision(3)} — a training's loss falls or stays. Lower the learning rate (now ${rate.toPrecision(2)}), or stop and look at what it is shown.`;
 
 /** Trains until `steps`, `minutes` or the signal; yields an event every `eventSeconds`. The averaged weights are in `trainee.parameters` at the end. */
 export async function* train(trainee: Trainee, options: TrainingOptions): AsyncGenerator<TrainingEvent> {
@@ -103,6 +109,7 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
   let lastSample = Date.now();
   let lastEvent = 0;
   let savedStep = step;
+  const watch = new LossWatch();
   const checkpoint = () => {
     saveCheckpoint(checkpoints, step, state(), { keep: 1 });
     lastCheckpoint = Date.now();
@@ -130,9 +137,14 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
     average.update();
     step++;
     const seconds = (Date.now() - started) / 1000;
-    if (Date.now() - lastEvent >= 1000 * (options.eventSeconds ?? 1) || step === steps) {
+    const rise = watch.seen(loss);
+    const due = Date.now() - lastEvent >= 1000 * (options.eventSeconds ?? 1) || step === steps;
+    if (due || rise !== undefined) {
       lastEvent = Date.now();
-      const event = { step, steps, loss, gradNorm, learningRate: rate, seconds };
+      const event = {
+        ...{ step, steps, loss, gradNorm, learningRate: rate, seconds },
+        ...(rise && { warning: risen(rise, watch.window, rate) }),
+      };
       metrics.write({ ...event, liveTensors: liveTensors() });
       yield event;
     }

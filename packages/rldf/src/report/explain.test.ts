@@ -1,8 +1,11 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import type { MetricsRow } from '../run/metrics.js';
 import { openRun } from '../run/run.js';
-import { explain, explainRun, explanationText } from './explain.js';
+import { explain, explainPretraining, explainRun, explanationText } from './explain.js';
 
 // Real short runs: two seeds of the quickstart, and three of a tiny model that were made to fail.
 const stored = (name: string) =>
@@ -208,4 +211,46 @@ test('metrics and fields that a method does not have are passed over', () => {
   const rows = made(flat).map(({ step, ...row }) => ({ step, 'reward/mean': row['reward/mean']! }));
   expect(explain(rows, {}).outcome).toBe('stalled');
   expect(explain(rows, null).findings).toEqual([]);
+});
+
+test('a denoising loss that rises over hundreds of updates is said; one that falls, or rises over few, is not', () => {
+  const rows = (epochs: number, loss: (epoch: number) => number) =>
+    Array.from({ length: epochs }, (_, i) => ({
+      ...(made(rising)[i % 12] as MetricsRow),
+      step: i + 1,
+      'loss/denoising': loss(i),
+    }));
+  const recipe = (updatesPerEpoch: number) => ({
+    ...healthy,
+    epochs: 24,
+    train: { ...healthy.train, updatesPerEpoch },
+  });
+  const said = (epochs: number, updates: number, loss: (epoch: number) => number) =>
+    explain(rows(epochs, loss), recipe(updates)).findings.filter(({ what }) => what.includes('loss rises'));
+  const [finding] = said(24, 10, (i) => 0.2 + 0.01 * i);
+  // eighths of three epochs: medians 0.21 and 0.42, 23 epochs of 10 updates apart
+  expect(finding?.evidence).toBe(
+    'loss/denoising 0.21 -> 0.42 over 230 updates (medians of the first and last eighth)',
+  );
+  expect(said(24, 10, (i) => 0.5 - 0.01 * i)).toEqual([]);
+  expect(said(24, 8, (i) => 0.2 + 0.01 * i)).toEqual([]); // 184 updates
+  expect(said(15, 40, (i) => 0.2 + 0.01 * i)).toEqual([]); // 15 epochs
+});
+
+test('a pre-training is explained by its loss', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'rldf-explain-')), 'metrics.jsonl');
+  const write = (loss: (update: number) => number) =>
+    writeFileSync(
+      file,
+      Array.from({ length: 64 }, (_, i) => `${JSON.stringify({ step: 10 * i, loss: loss(10 * i) })}\n`).join(
+        '',
+      ),
+    );
+  write((update) => 0.165 + (0.057 * update) / 450);
+  const text = explanationText(explainPretraining(file));
+  expect(text).toMatch(/^The training loss rose: loss 0.165 -> 0.245 by its trend over 64 updates/);
+  // medians of eighths: updates 0 to 70 and 560 to 630
+  expect(text).toContain('seen by  loss 0.169 -> 0.24 over 630 updates');
+  write((update) => 0.165 - (0.057 * update) / 450);
+  expect(explainPretraining(file)).toMatchObject({ curve: 'training loss', outcome: 'fell', findings: [] });
 });

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { parseYaml } from '../exact.js';
+import { risingLoss } from '../rising-loss.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 import { mean, quantile, standardDeviation } from '../stats.js';
@@ -17,6 +18,8 @@ export interface Finding {
 }
 
 export interface Explanation {
+  /** What is judged. */
+  curve: 'reward' | 'training loss';
   outcome: 'rose' | 'stalled' | 'fell' | 'rose, then fell' | 'too short to tell';
   evidence: string;
   findings: Finding[];
@@ -38,8 +41,23 @@ const limits = {
   gradientSpike: 20,
   updates: 20,
   validationShare: 0.3,
+  risingUpdates: 200,
+  risingRows: 16,
   learningRate: 5e-3,
 } as const;
+
+/** Explains a pre-training by its folder: whether its loss falls. */
+export function explainPretraining(metricsPath: string): Explanation {
+  const rows = readMetrics(metricsPath);
+  const run = new Reading(rows, {});
+  const { outcome, evidence } = outcomeOf(run, 'loss', 'updates');
+  return {
+    curve: 'training loss',
+    outcome,
+    evidence,
+    findings: [notFinite, lossRises].flatMap((rule) => rule(run, outcome) ?? []),
+  };
+}
 
 /** Explains a run by its folder. */
 export function explainRun(run: Run): Explanation {
@@ -53,17 +71,17 @@ export function explainRun(run: Run): Explanation {
 export function explain(rows: readonly MetricsRow[], recipe: unknown): Explanation {
   const run = new Reading(rows, recipe);
   const { outcome, evidence } = outcomeOf(run);
-  return { outcome, evidence, findings: rules.flatMap((rule) => rule(run, outcome) ?? []) };
+  return { curve: 'reward', outcome, evidence, findings: rules.flatMap((rule) => rule(run, outcome) ?? []) };
 }
 
 /** The explanation as text for a terminal. */
-export function explanationText({ outcome, evidence, findings }: Explanation): string {
+export function explanationText({ curve, outcome, evidence, findings }: Explanation): string {
   const lines = findings.map(
     ({ what, evidence: seen, change }, index) =>
       `\n${index + 1}. ${what}\n   seen by  ${seen}\n   try      ${change}\n`,
   );
   const none = '\nNothing stands out. Compare with another seed: `rldf report RUN RUN` overlays them.\n';
-  return `The reward ${outcome === 'too short to tell' ? 'curve is too short to tell' : outcome}: ${evidence}.\n${lines.length === 0 ? none : lines.join('')}`;
+  return `The ${curve} ${outcome === 'too short to tell' ? 'curve is too short to tell' : outcome}: ${evidence}.\n${lines.length === 0 ? none : lines.join('')}`;
 }
 
 type Outcome = Explanation['outcome'];
@@ -96,22 +114,26 @@ class Reading {
   }
 }
 
-function outcomeOf(run: Reading): { outcome: Outcome; evidence: string } {
-  const reward = run.series(curveMetrics.training);
+function outcomeOf(
+  run: Reading,
+  name: string = curveMetrics.training,
+  unit = 'epochs',
+): { outcome: Outcome; evidence: string } {
+  const reward = run.series(name);
   const validation = run.values(curveMetrics.validation);
   const seenOn = validation.length < 2 ? '' : `; validation ${arrow(validation[0]!, validation.at(-1)!)}`;
   if (reward.length < limits.epochs) {
-    return { outcome: 'too short to tell', evidence: `${reward.length} epochs${seenOn}` };
+    return { outcome: 'too short to tell', evidence: `${reward.length} ${unit}${seenOn}` };
   }
   const values = reward.map(({ value }) => value);
   const { start, end, t } = trend(values);
-  const evidence = `${curveMetrics.training} ${arrow(start, end)} by its trend over ${reward.length} epochs (t ${t.toFixed(1)})${seenOn}`;
+  const evidence = `${name} ${arrow(start, end)} by its trend over ${reward.length} ${unit} (t ${t.toFixed(1)})${seenOn}`;
   const peak = peakOf(values);
   if (peak !== undefined) {
     const { step } = reward[peak.index]!;
     return {
       outcome: 'rose, then fell',
-      evidence: `${curveMetrics.training} ${arrow(peak.start, peak.top)} until about epoch ${step}, then down to ${short(peak.end)}${seenOn}`,
+      evidence: `${name} ${arrow(peak.start, peak.top)} until about ${unit.replace(/s$/, '')} ${step}, then down to ${short(peak.end)}${seenOn}`,
     };
   }
   return { outcome: t > limits.trend ? 'rose' : t < -limits.trend ? 'fell' : 'stalled', evidence };
@@ -146,22 +168,50 @@ function peakOf(
   return { index: smooth.indexOf(top) + (width >> 1), start, top, end };
 }
 
-const rules: Rule[] = [
-  function notFinite({ rows }) {
-    for (const row of rows) {
-      const found = Object.entries(row).find(
-        ([, value]) => value === 'NaN' || value === 'Infinity' || value === '-Infinity',
-      );
-      if (found !== undefined) {
-        return {
-          what: 'A metric is no longer a finite number: training has diverged.',
-          evidence: `${found[0]} is ${String(found[1])} at epoch ${row.step}`,
-          change: 'divide train.learningRate by 10 and start again',
-        };
-      }
+/** Losses that should fall whatever is drawn: those of policies and rewards need not. */
+const FALLING = ['loss', 'loss/denoising', 'loss/pretraining', 'value/meanSquareError'];
+
+const notFinite: Rule = ({ rows }) => {
+  for (const row of rows) {
+    const found = Object.entries(row).find(
+      ([, value]) => value === 'NaN' || value === 'Infinity' || value === '-Infinity',
+    );
+    if (found !== undefined) {
+      return {
+        what: 'A metric is no longer a finite number: training has diverged.',
+        evidence: `${found[0]} is ${String(found[1])} at epoch ${row.step}`,
+        change: 'divide train.learningRate by 10 and start again',
+      };
     }
-    return undefined;
-  },
+  }
+  return undefined;
+};
+
+const lossRises: Rule = (run) => {
+  const updates = (run.field('train.updatesPerEpoch') ?? 1) * (run.field('train.innerEpochs') ?? 1);
+  for (const name of FALLING) {
+    const series = run.series(name);
+    const steps = (series.at(-1)?.step ?? 0) - (series[0]?.step ?? 0);
+    const rise =
+      steps * updates < limits.risingUpdates
+        ? undefined
+        : risingLoss(
+            series.map(({ value }) => value),
+            limits.risingRows,
+          );
+    if (rise === undefined) continue;
+    return {
+      what: 'The training loss rises: what is learned makes the network worse at what it is trained for.',
+      evidence: `${name} ${arrow(rise.from, rise.to)} over ${steps * updates} updates (medians of the first and last eighth)`,
+      change: `divide the learning rate by 3${now(run, 'train.learningRate')}; if it rises still, something is wrong with data or gradients`,
+    };
+  }
+  return undefined;
+};
+
+const rules: Rule[] = [
+  notFinite,
+  lossRises,
 
   function noSpread(run) {
     const advantages = run.values('advantage/meanAbsolute');
