@@ -92,3 +92,19 @@ test('reads vocab.json with merges.txt, and what it saved', () => {
   expect(CLIPTokenizer.load(copy).encode(['a cat']).ids).toEqual([[START, A, CAT, END, BANG, BANG]]);
   expect(() => CLIPTokenizer.load(join(folder, 'none'))).toThrow(/vocab.json: cannot be read/);
 });
+
+test('in pieces nothing is lost: each has start and end, and shorter prompts end in empty ones', () => {
+  const clip = tokenizer();
+  expect(clip.encodeChunks(['a cat a cat a cat', 'a'], 2)).toEqual([
+    [START, A, CAT, A, CAT, END],
+    [START, A, CAT, END, END, END],
+    [START, A, END, END, END, END],
+    [START, END, END, END, END, END],
+  ]);
+  expect(clip.encodeChunks(['a cat', ''], 1)).toEqual(clip.encode(['a cat', '']).ids);
+  expect(
+    ['', 'a cat a cat', 'a cat a cat a', 'a a a a a a a a a'].map((prompt) => clip.chunks(prompt)),
+  ).toEqual([1, 1, 2, 3]);
+  expect(clip.cut('a cat a cats a')).toBe('cats a');
+  expect(clip.cut('a cat a cat')).toBe('');
+});

@@ -102,9 +102,42 @@ export class CLIPTokenizer {
     return { ids: encoded.map(({ ids }) => ids), words: encoded.map(({ words }) => words) };
   }
 
+  /** Pieces of the model's length that a prompt takes, each with a start and an end of its own. */
+  chunks(prompt: string): number {
+    return Math.max(1, Math.ceil((this.count(prompt) - 2) / (this.maxLength - 2)));
+  }
+
+  /**
+   * Prompts in pieces, wherever words end, as AUTOMATIC1111, compel and diffusers' community pipelines cut them. Those that take
+   * fewer are followed by empty pieces.
+   * @returns B x count lists of token ids, the pieces of a prompt behind each other
+   */
+  encodeChunks(prompts: readonly string[], count: number): number[][] {
+    const room = this.maxLength - 2;
+    return prompts.flatMap((prompt) => {
+      const all = wordsOf(prompt).flatMap((word) => this.#wordIds(word));
+      return Array.from({ length: count }, (_, piece) => {
+        const ids = [this.startId, ...all.slice(piece * room, (piece + 1) * room), this.endId];
+        while (ids.length < this.maxLength) ids.push(this.padId);
+        return ids;
+      });
+    });
+  }
+
   /** Tokens a prompt takes before truncation, start and end included. */
   count(prompt: string): number {
     return 2 + wordsOf(prompt).reduce((sum, word) => sum + this.#wordIds(word).length, 0);
+  }
+
+  /** The words of a prompt that `encode` cuts off, in whole or in part; empty for most. */
+  cut(prompt: string): string {
+    let room = this.maxLength - 2;
+    const words = wordsOf(prompt);
+    const first = words.findIndex((word) => {
+      room -= this.#wordIds(word).length;
+      return room < 0;
+    });
+    return first < 0 ? '' : words.slice(first).join(' ');
   }
 
   #encodeOne(prompt: string): { ids: number[]; words: WordSpan[] } {

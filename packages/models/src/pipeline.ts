@@ -36,6 +36,8 @@ export interface Pipeline {
   parameters: { unet: Parameters; vae: Parameters; textEncoder: Parameters };
   /** Settings the model was made for; those of a call come first. */
   defaults: { steps?: number; guidanceScale?: number };
+  /** Pieces of the text encoder's length that every prompt is read in; 1 cuts longer ones. A piece more changes the picture. */
+  promptChunks?: number;
 }
 
 export interface GenerateOptions {
@@ -146,13 +148,15 @@ export function stepNoiseKeys(seeds: readonly Seed[], step: number): NoiseKey[] 
   return seeds.map((seed) => noiseKey(seed, 'step-noise', step));
 }
 
-/** Text features of prompts. Differentiable in the text encoder's weights. */
+/** Text features of prompts, of their pieces behind each other. Differentiable in the text encoder's weights. */
 export function encodePrompts(pipeline: Pipeline, prompts: readonly string[]): Conditioning {
   return scope(() => {
-    const { ids } = pipeline.tokenizer.encode(prompts);
-    const device = pipeline.textEncoder.device;
-    const { lastHiddenState } = pipeline.textEncoder.forward(tensor(ids, { dtype: 'int64', device }));
-    return { hiddenStates: lastHiddenState }; // [B, L, D]
+    const { tokenizer, textEncoder, promptChunks: chunks = 1 } = pipeline;
+    const { device } = textEncoder;
+    const ids = chunks === 1 ? tokenizer.encode(prompts).ids : tokenizer.encodeChunks(prompts, chunks);
+    const { lastHiddenState } = textEncoder.forward(tensor(ids, { dtype: 'int64', device })); // [B * chunks, L, D]
+    const [, length, width] = lastHiddenState.shape as [number, number, number];
+    return { hiddenStates: lastHiddenState.reshape([prompts.length, chunks * length, width]) }; // [B, chunks * L, D]
   });
 }
 

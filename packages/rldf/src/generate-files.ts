@@ -35,6 +35,8 @@ export interface GenerateFilesOptions {
   /** What is drawn. Never a list of all, so that a million need no more memory than one. */
   pictures: { readonly length: number; at(index: number): { prompt: string; seed: Seed } };
   negativePrompt?: string;
+  /** Prompts beyond the text encoder's length: cut, or read in pieces of it. */
+  longPrompts?: 'cut' | 'chunks';
   steps?: number;
   guidanceScale?: number;
   eta?: number;
@@ -121,8 +123,19 @@ async function drawAll(
   const cells: GridCell[] = [];
   const digits = Math.max(4, String(wanted.length - 1).length);
   const fileOf = (index: number) => join(output, `${String(index).padStart(digits, '0')}.png`);
-  for (let start = 0; start < wanted.length; start += batchSize) {
-    const count = Math.min(batchSize, wanted.length - start);
+  const chunksOf = (index: number) =>
+    options.longPrompts !== 'chunks'
+      ? 1
+      : Math.max(
+          ...[wanted.at(index).prompt, negativePrompt ?? ''].map((text) => pipeline.tokenizer.chunks(text)),
+        );
+  let count = 0;
+  for (let start = 0; start < wanted.length; start += count) {
+    // pictures of one batch have as many pieces, so that none depends on the others
+    const chunks = chunksOf(start);
+    count = 1;
+    while (count < batchSize && start + count < wanted.length && chunksOf(start + count) === chunks) count++;
+    pipeline.promptChunks = chunks;
     const batch = Array.from({ length: count }, (_, offset) => wanted.at(start + offset));
     const latents = noise?.narrow(0, start, count); // [B, C, h, w]
     options.onProgress?.(start / wanted.length);
@@ -157,6 +170,7 @@ async function drawAll(
         scheduler: scheduler ?? String(pipeline.schedulerConfig._class_name ?? 'DDIMScheduler'),
         width: picture.width,
         height: picture.height,
+        ...(chunks > 1 ? { promptChunks: chunks } : {}),
         ...(options.adapters?.length
           ? { adapters: options.adapters.map(({ path, strength }) => `${basename(path)}:${strength}`) }
           : {}),

@@ -1,6 +1,7 @@
 /** What a recipe would do: its arithmetic, and a time estimated from a short try of the model on this machine. */
 
-import { generate, loadPipeline } from '@rldf/models';
+import { join } from 'node:path';
+import { CLIPTokenizer, generate, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
 import type { Recipe } from '../config/recipe.js';
@@ -8,6 +9,7 @@ import { methodOf } from '../methods/index.js';
 import { findModel } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
 import { loadReward } from '../rewards/index.js';
+import { noticesOf } from '../run/from-recipe.js';
 import { policyScheduler } from '../sampling/rollout.js';
 import { print } from './output.js';
 import { duration } from './progress.js';
@@ -32,6 +34,8 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     evaluations *
       repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
     2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
+  const tokenizer = CLIPTokenizer.load(join(model.path, 'tokenizer'));
+  for (const line of noticesOf(recipe, tokenizer)) process.stderr.write(`${line}\n`);
   const { forward, decode, scheduler } = await measure(recipe, model.path);
   const seconds =
     arithmetic.samplingForwards * forward +

@@ -133,6 +133,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
           device,
           ...settings,
           signal,
+          onNotice: (line: string) => progress.print(line),
           onProgress: (done: number, total: number) =>
             progress.update(`drawing and judging ${done}/${total} pictures  ${estimate.left(done / total)}`),
         };

@@ -10,6 +10,7 @@ interface Options {
   seed: string;
   count: string;
   negative?: string;
+  longPrompts: 'cut' | 'chunks';
   adapter?: string[];
   latents?: string;
   saveLatents?: string;
@@ -141,6 +142,10 @@ Examples:
       const model = findModel(options.model);
       for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
+      const { describePromptNotices, promptNotices } = await import('../prompt-notices.js');
+      const read = [...texts, options.negative ?? ''];
+      const notices = promptNotices(pipeline.tokenizer, read, options.longPrompts === 'chunks');
+      for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) progress.print(line);
       const batchSize = numberOption('batch-size', options.batchSize, { least: 1 })!;
       const { checkDrawing } = await import('../plan/drawing.js');
       const seconds = await checkDrawing(pipeline, {
@@ -163,6 +168,7 @@ Examples:
           ...settings,
           model: model.name,
           pictures,
+          longPrompts: options.longPrompts,
           adapters,
           output: options.output,
           batchSize,

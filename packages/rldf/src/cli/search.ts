@@ -159,6 +159,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       const grammar = readGrammar(grammarPath(options.grammar));
       const device = options.device as Parameters<typeof deviceName>[0];
       deviceName(device);
+      const progress = new Progress();
       const drawing = {
         device,
         ...defined({
@@ -170,10 +171,10 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         }),
         timeoutSeconds: number('timeout', options.timeout, 0.001)!,
         retries: number('retries', options.retries, 0, true)!,
+        onNotice: (line: string) => progress.print(line),
       };
       const seed = number('seed', options.seed, 0, true)!;
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
-      const progress = new Progress();
       const { signal, release } = await interruption(() => progress.print('saving ...'));
       try {
         const result = await search({

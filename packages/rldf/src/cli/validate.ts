@@ -1,4 +1,6 @@
+import { join } from 'node:path';
 import { Command } from 'commander';
+import type { Recipe } from '../config/recipe.js';
 import { print } from './output.js';
 import { collect, printJson, recipePath, setOption } from './shared.js';
 
@@ -36,10 +38,25 @@ Examples:
         for (const prompts of [checked.evaluate.prompts, checked.report.prompts]) {
           if (prompts !== undefined) loadPrompts(prompts);
         }
+        for (const line of await noticesWithoutModel(checked)) process.stderr.write(`${recipe}: ${line}\n`);
         if (JSON.stringify(checked.reward).includes('"module"')) await loadReward(checked.reward);
         resolved.push(checked);
         if (!options.json) print(`${recipe}: good\n`);
       }
       if (options.json) printJson(resolved.length === 1 ? resolved[0] : resolved);
     });
+}
+
+/** What the model would not see of the prompts; of the model only the tokenizer is read, if it is here. */
+async function noticesWithoutModel(recipe: Recipe): Promise<string[]> {
+  const { noticesOf } = await import('../run/from-recipe.js');
+  const { findModel } = await import('../models.js');
+  const { CLIPTokenizer } = await import('@rldf/models');
+  let folder: string;
+  try {
+    folder = findModel(recipe.model).path;
+  } catch {
+    return []; // a recipe may be checked where its model is not
+  }
+  return noticesOf(recipe, CLIPTokenizer.load(join(folder, 'tokenizer')));
 }

@@ -43,6 +43,8 @@ export async function watch(
       if (event.kind === 'resumed') {
         for (const message of event.skipped) progress.print(`passed over: ${message}`);
         progress.print(`continuing behind ${options.unit} ${event.step}`);
+      } else if (event.kind === 'notice') {
+        progress.print(event.text);
       } else if (event.kind === 'evaluating') {
         progress.update(`drawing ${event.what} pictures ${event.done}/${event.total}  ${headline}`);
       } else if (event.kind === 'progress') {

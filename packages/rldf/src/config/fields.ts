@@ -157,6 +157,12 @@ export const commonFields = {
   seed: seedSchema.default(0).describe('seed of everything random, 0 to 2^64 - 1'),
   prompts: promptsSchema,
   reward: rewardSchema,
+  longPrompts: z
+    .enum(['cut', 'chunks'])
+    .optional()
+    .describe(
+      'prompts beyond the text encoder’s length: cut (default), or read in pieces of it, as AUTOMATIC1111 does',
+    ),
   negativePrompt: z.string().default('').describe('prompt of the unguided half; empty as in the paper'),
   report: z
     .strictObject({

@@ -15,6 +15,7 @@ import { InternalError, UserError } from '../errors.js';
 import type { AdapterFile } from '../generate-files.js';
 import { findModel } from '../models.js';
 import { type Picture, picturesOf } from '../picture.js';
+import { describePromptNotices, promptNotices } from '../prompt-notices.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';
@@ -51,6 +52,8 @@ export interface EvaluateOptions {
   features?: string;
   /** Instead of the shipped ones. */
   judges?: LoadedJudges;
+  /** Told of prompts that the model does not see whole. */
+  onNotice?: (line: string) => void;
   signal?: AbortSignal;
   onProgress?: (done: number, total: number) => void;
 }
@@ -239,6 +242,9 @@ async function drawArm(
   progress: Counter,
 ): Promise<Verdicts> {
   const { batchSize = 64, steps, guidanceScale, eta, signal } = options;
+  const asked = plans.flatMap(({ prompts }) => prompts.map(({ prompt }) => prompt));
+  const notices = promptNotices(pipeline.tokenizer, asked);
+  for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) options.onNotice?.(line);
   const verdicts: Verdicts = { rows: new Map(), pictures: [], shown: new Map() };
   for (const { set, prompts, numbers, suites: names } of plans) {
     const requests = prompts.flatMap((prompt, row) => numbers.map((number) => ({ prompt, number, row })));

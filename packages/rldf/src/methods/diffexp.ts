@@ -10,6 +10,7 @@
 import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from '@rldf/models';
 import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
 import { type Explore, type ExploredSampling, lowSteps } from '../config/explore-schema.js';
+import { UserError } from '../errors.js';
 import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts.js';
 
 // B texts · L tokens · D text width
@@ -104,6 +105,10 @@ export interface WeightedPrompt {
 /** Text features of prompts, each with its words weighted: [B, L, D]. Each text is encoded once. Differentiable. */
 export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Tensor {
   const weighted = prompts.some(({ wordWeights }) => wordWeights !== undefined);
+  if (weighted && (pipeline.promptChunks ?? 1) > 1)
+    throw new UserError(
+      'explore: words cannot be weighted in prompts that are read in pieces — set longPrompts: cut, or explore without word weights',
+    );
   const texts = [...new Set([...prompts.map(({ prompt }) => prompt), ...(weighted ? [''] : [])])];
   return scope(() => {
     const encoded = encodePrompts(pipeline, texts).hiddenStates; // of the distinct texts

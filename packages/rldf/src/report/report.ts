@@ -35,6 +35,8 @@ export interface Evaluation {
   pictures: number;
   /** Wall-clock seconds of training. */
   seconds: number;
+  /** What the model did not see of the prompts. */
+  notices?: string[];
 }
 
 export interface ReportNumbers {
@@ -46,6 +48,8 @@ export interface ReportNumbers {
   pictures: number;
   seconds: number;
   note: string;
+  /** What the model did not see of the prompts; left out if it saw all. */
+  notices?: string[];
 }
 
 /** Metric names the curve is drawn from. */
@@ -133,6 +137,7 @@ export function reportNumbers(evaluation: Evaluation, seed = 0): ReportNumbers {
     pictures: evaluation.pictures,
     seconds: evaluation.seconds,
     note: intervalNote,
+    ...(evaluation.notices === undefined ? {} : { notices: evaluation.notices }),
   };
 }
 
@@ -163,7 +168,7 @@ async function renderReport(run: Run, evaluation: Evaluation): Promise<ReportNum
   const page = reportHtml({
     title: `rldf run ${run.name}`,
     summary,
-    notes: [intervalNote],
+    notes: [intervalNote, ...(evaluation.notices ?? [])],
     facts: [
       ['prompts', `${numbers.prompts}, each with the same noise before and after`],
       ['pictures drawn for training', String(evaluation.pictures)],

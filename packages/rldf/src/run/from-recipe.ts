@@ -1,6 +1,6 @@
 /** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
 
-import { loadPipeline } from '@rldf/models';
+import { type CLIPTokenizer, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, setThreads } from '@rldf/torch';
 import { stringify } from 'yaml';
 import { checkRecipe, loadRecipe } from '../config/load.js';
@@ -9,6 +9,7 @@ import { UserError } from '../errors.js';
 import { needsBasePictures, scoreBasePictures } from '../explore/base-pictures.js';
 import { methodOf } from '../methods/index.js';
 import { findModel } from '../models.js';
+import { describePromptNotices, promptNotices } from '../prompt-notices.js';
 import { loadPrompts } from '../prompts.js';
 import { gradientMissing } from '../rewards/differentiable.js';
 import { loadReward } from '../rewards/index.js';
@@ -16,6 +17,7 @@ import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { replaceFile } from './files.js';
 import { createRun, openRun, type Run } from './run.js';
+import { describeSeam } from './seam.js';
 import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
 
 export interface TrainOptions {
@@ -77,10 +79,12 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
   }
   opened.take(); // before the model is loaded: a refusal comes at once
   try {
-    const recipe = loadRecipe(opened.recipePath, overrides);
+    const before = loadRecipe(opened.recipePath);
+    const recipe = overrides.length === 0 ? before : loadRecipe(opened.recipePath, overrides);
     const prepared = await prepare(recipe, options);
     if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
-    yield* drive(prepared, { run: opened, resume: true, fallback: options.fallback ?? false });
+    const seam = (step: number) => describeSeam(before, recipe, step);
+    yield* drive({ ...prepared, seam }, { run: opened, resume: true, fallback: options.fallback ?? false });
   } finally {
     opened.release();
   }
@@ -115,6 +119,10 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
   }
   const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge, device);
   const pipeline = loadPipeline(model.path, { device });
+  if (recipe.longPrompts === 'chunks') {
+    // the same for all pictures of a run, so that none depends on its batch
+    pipeline.promptChunks = Math.max(...textsOf(recipe).map((text) => pipeline.tokenizer.chunks(text)));
+  }
   const differentiable =
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
   const signal = options.signal === undefined ? {} : { signal: options.signal };
@@ -141,6 +149,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
       }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
+      notices: noticesOf(recipe, pipeline.tokenizer),
       ...signal,
       release: () => {
         training.free();
@@ -151,6 +160,18 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();
     throw error;
   }
+}
+
+/** All that a recipe lets the model read. */
+function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): string[] {
+  const fields = [prompts, evaluate.prompts, report.prompts].filter((field) => field !== undefined);
+  return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt];
+}
+
+/** What the model does not see of a recipe's prompts. */
+export function noticesOf(recipe: Recipe, tokenizer: CLIPTokenizer): string[] {
+  const notices = promptNotices(tokenizer, textsOf(recipe), recipe.longPrompts === 'chunks');
+  return describePromptNotices(notices, tokenizer.maxLength);
 }
 
 async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {

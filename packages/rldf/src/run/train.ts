@@ -45,6 +45,10 @@ export interface TrainRunOptions {
   resume?: boolean;
   /** With `resume`: pass over damaged checkpoints. */
   fallback?: boolean;
+  /** Told at the beginning and in the report. */
+  notices?: readonly string[];
+  /** Told where a resumed run goes on. */
+  seam?: (step: number) => string | undefined;
   /** Aborting saves at the next place where that is possible and ends the run. */
   signal?: AbortSignal;
 }
@@ -53,6 +57,8 @@ export interface TrainRunOptions {
 export type RunEvent =
   | (ProgressEvent & { step: number; steps: number })
   | { kind: 'resumed'; step: number; skipped: string[] }
+  /** Something that may surprise; the report holds those that concern the prompts too. */
+  | { kind: 'notice'; text: string }
   | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' | 'base' }
   | { kind: 'step'; step: number; steps: number; row: MetricsRow }
   | { kind: 'alarm'; alarm: Alarm }
@@ -90,6 +96,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
   );
   const testSet = repeatPrompts(test.prompts, test.maxPrompts, test.picturesPerPrompt);
   const state = () => wholeState(options);
+  for (const text of options.notices ?? []) yield { kind: 'notice', text };
   let step = 0;
   const resumed = options.resume === true && run.checkpoints().length > 0;
   if (resumed) {
@@ -100,6 +107,8 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     pruneCheckpoints(run.checkpointsFolder, options.checkpoint.keep);
     noteCheckpoint(loaded);
     yield { kind: 'resumed', step, skipped: loaded.skipped };
+    const seam = options.seam?.(step);
+    if (seam !== undefined) yield { kind: 'notice', text: seam };
   }
   const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
   const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
@@ -250,6 +259,7 @@ async function* finish(
     unit: options.reward.unit,
     pictures,
     seconds,
+    ...(options.notices?.length ? { notices: [...options.notices] } : {}),
     pairs: testPairs(testSet, before, after),
   };
   const adapters = await training.exportTo(run.adaptersFolder);

@@ -5,6 +5,7 @@ import { free } from '@rldf/torch';
 import sharp from 'sharp';
 import { UserError } from '../errors.js';
 import { type Picture, picturesOf } from '../picture.js';
+import { describePromptNotices, promptNotices } from '../prompt-notices.js';
 
 export interface DrawRequest {
   sentence: string;
@@ -37,17 +38,24 @@ export interface PipelineSourceOptions {
   negativePrompt?: string;
   /** Default 16. */
   batchSize?: number;
+  /** Told once of each sentence that the model does not see whole. */
+  onNotice?: (line: string) => void;
 }
 
 export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOptions): ImageSource {
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
-  const { model, negativePrompt = '', batchSize = 16 } = options;
+  const { model, negativePrompt = '', batchSize = 16, onNotice } = options;
+  const told = new Set<string>();
   const against = negativePrompt === '' ? '' : `, not "${negativePrompt}"`;
   return {
     name: `${model}, ${steps} steps, guidance ${guidanceScale}${against}`,
     batchSize,
     async draw(requests, deliver, signal) {
+      const fresh = new Set(requests.map(({ sentence }) => sentence).filter((one) => !told.has(one)));
+      for (const sentence of fresh) told.add(sentence);
+      const notices = promptNotices(pipeline.tokenizer, fresh);
+      for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) onNotice?.(line);
       for (let start = 0; start < requests.length; start += batchSize) {
         const some = requests.slice(start, start + batchSize);
         const { images, latents } = await generate(pipeline, {
@@ -79,12 +87,13 @@ function checkSize(where: string, width: number, height: number): void {
   );
 }
 
-/** A picture file of any kind that sharp reads, as RGB; alpha is laid on white. @throws UserError */
+/** A picture file of any kind that sharp reads, as RGB and upright; alpha is laid on white. @throws UserError */
 export async function readPicture(file: string | Uint8Array, where: string): Promise<Picture> {
   try {
     const { width, height } = await sharp(file, { limitInputPixels: false }).metadata();
     checkSize(where, width, height);
     const { data, info } = await sharp(file)
+      .autoOrient() // cameras and phones store how they were held
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb')
       .removeAlpha()
