@@ -1,7 +1,7 @@
 /** What changes where a run is resumed with more epochs. */
 
+import { learningRateSchedule } from '../';
 import type { Recipe } from '../config/recipe.js';
-import { learningRateSchedule } from '../learning-rate.js';
 import { methodOf } from '../methods/index.js';
 
 /**
