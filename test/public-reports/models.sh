@@ -209,3 +209,11 @@ row_16_a_spacing_without_noise_is_named_in_the_dry_run_too() {
   rldf train tiny.yaml --name x --runs runs
   expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
 }
+
+row_6_pictures_that_turn_into_NaN_are_told_by_name() {
+  rldf generate 'a cat' --steps 3 --guidance 1e38 --seed 5
+  expect_refusal 'the latents of picture 1 of 1 ("a cat", seed 5) hold NaN or infinity after step 1 of 3'
+  [ ! -e pictures/0000.png ] || fail 'a picture was drawn'
+  rldf eval emoji --suite clip --max-prompts 1 --pictures 1 --steps 2 --guidance 1e38
+  expect_refusal 'hold NaN or infinity after step 1 of 2'
+}

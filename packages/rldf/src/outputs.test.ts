@@ -13,6 +13,10 @@ writeFileSync(file('b.safetensors'), 'a');
 linkSync(file('a.safetensors'), file('hard.safetensors'));
 symlinkSync(file('a.safetensors'), file('soft.safetensors'));
 mkdirSync(file('run'));
+writeFileSync(file('run/only.safetensors'), 'd');
+writeFileSync(file('run/adapter_model.safetensors'), 'e');
+symlinkSync(file('run/only.safetensors'), file('linked.safetensors'));
+linkSync(file('run/adapter_model.safetensors'), file('hardlinked.safetensors'));
 writeFileSync(file('run/pytorch_lora_weights.safetensors'), 'c');
 
 test.each([
@@ -21,6 +25,9 @@ test.each([
   ['hard.safetensors', 'a.safetensors'],
   ['soft.safetensors', 'a.safetensors'],
   ['run/pytorch_lora_weights.safetensors', 'run'],
+  ['run/only.safetensors', 'run'],
+  ['linked.safetensors', 'run'],
+  ['hardlinked.safetensors', 'run'],
 ])('%s is the input %s', (output, input) => {
   const call = () => refuseOverwriting('--output', file(output), [file('b.safetensors'), file(input)]);
   expect(call).toThrow(UserError);
