@@ -204,8 +204,11 @@ row_16_a_spacing_without_noise_is_named_in_the_dry_run_too() {
   model_with 's/"timestep_spacing": "[a-z]*"/"timestep_spacing": "linspace"/'
   grep -q linspace own/scheduler/scheduler_config.json || sed -i 's/{/{ "timestep_spacing": "linspace",/' own/scheduler/scheduler_config.json
   printf 'method: ddpo\nmodel: own\nprompts: [a cat]\nreward: jpeg-compressibility\nepochs: 1\nthreads: 1\nsample: { steps: 13, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 2 }\nevaluate: { maxPrompts: 1 }\nreport: { maxPrompts: 1 }\ntrain: { clipNats: 1, rank: 2 }\n' >tiny.yaml
-  rldf train tiny.yaml --dry-run
-  expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
+  local way
+  for way in 'train --dry-run' plan validate; do
+    rldf $way tiny.yaml
+    expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
+  done
   rldf train tiny.yaml --name x --runs runs
   expect_refusal 'step 13 of 13' 'timestep_spacing: linspace'
 }

@@ -10,13 +10,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 inputs=$here/inputs
 model=$root/packages/emoji-world/model
-command=${RLDF:-node $root/packages/rldf/dist/cli/main.js}
+rldf_command=${RLDF:-node $root/packages/rldf/dist/cli/main.js}
 scratch=$(mktemp -d)
 trap 'chmod -R u+w "$scratch"; rm -rf "$scratch"' EXIT
 
 # Runs a command of ours. Sets `code`; `text`, all that it printed; `stdout` alone.
 rldf() {
-  $command "$@" >stdout.txt 2>stderr.txt </dev/null
+  $rldf_command "$@" >stdout.txt 2>stderr.txt </dev/null
   code=$?
   stdout=$(cat stdout.txt)
   text=$(cat stdout.txt stderr.txt)

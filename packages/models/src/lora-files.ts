@@ -125,9 +125,10 @@ export function adapterFile(path: string): string {
   const name = [FILE, PEFT_WEIGHTS].find((name) => names.includes(name)) ?? names[0];
   if (name !== undefined && (name === FILE || name === PEFT_WEIGHTS || names.length === 1))
     return join(path, name);
+  const below = ['adapters', 'unet', 'text_encoder'].filter((name) => existsSync(join(path, name)));
   throw new UserError(
     `adapter ${path}: ${names.length === 0 ? 'the folder holds no safetensors file' : `the folder holds ${names.sort().join(', ')}`} — ` +
-      `one is needed, or ${FILE}, or ${PEFT_WEIGHTS}. Name the file.`,
+      `one is needed, or ${FILE}, or ${PEFT_WEIGHTS}. ${below.length === 0 ? 'Name the file.' : `Look below it: ${below.map((name) => join(path, name)).join(', ')}.`}`,
   );
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DType, liveTensors, scope, type Tensor, tensor, writeSafetensors } from '@rldf/torch';
@@ -186,6 +186,9 @@ test('an adapter is a safetensors file, or a folder with one that can be told', 
     writeFileSync(join(place, name), '');
     expect(adapterFile(place)).toBe(join(place, name)); // each before those above it
   }
+  const run = mkdtempSync(join(tmpdir(), 'lora-folder-'));
+  mkdirSync(join(run, 'adapters'));
+  expect(() => adapterFile(run)).toThrow(`Look below it: ${join(run, 'adapters')}.`);
   const many = mkdtempSync(join(tmpdir(), 'lora-folder-'));
   for (const name of ['b.safetensors', 'a.safetensors']) writeFileSync(join(many, name), '');
   expect(() => adapterFile(many)).toThrow(/the folder holds a\.safetensors, b\.safetensors — one is needed/);

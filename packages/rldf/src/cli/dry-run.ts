@@ -10,7 +10,7 @@ import { findModel } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
 import { loadReward } from '../rewards/index.js';
 import { noticesOf } from '../run/from-recipe.js';
-import { policyScheduler } from '../sampling/rollout.js';
+import { checkPolicy } from '../sampling/policy-check.js';
 import { print } from './output.js';
 import { duration } from './progress.js';
 import { printJson } from './shared.js';
@@ -27,6 +27,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   const method = methodOf(recipe);
   method.checkPrompts?.(recipe, prompts);
+  checkPolicy(recipe);
   await loadReward(recipe.reward);
   const arithmetic = method.arithmetic(recipe);
   const evaluations = Math.ceil((arithmetic.steps ?? recipe.epochs) / recipe.evaluate.every) + 1;
@@ -75,8 +76,6 @@ async function measure(
   const scheduler = 'DDIMScheduler'; // asks the network once a step; others cost as much a call
   const options = { prompts: seeds.map(() => 'a cat'), seeds, steps, guidanceScale: 2, scheduler } as const;
   try {
-    // refused now what training would refuse at its first picture
-    if (!methodOf(recipe).followsReward) policyScheduler(pipeline, recipe.sample.steps, recipe.sample.eta);
     free(await generate(pipeline, { ...options, onStep: () => void marks.push(performance.now()) }));
     const end = performance.now();
     const [first, , last] = marks as [number, number, number];

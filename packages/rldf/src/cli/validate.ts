@@ -31,9 +31,11 @@ Examples:
       const { loadPrompts } = await import('../prompts.js');
       const { methodOf } = await import('../methods/index.js');
       const { loadReward } = await import('../rewards/index.js');
+      const { checkPolicy } = await import('../sampling/policy-check.js');
       const resolved = [];
       for (const recipe of recipes) {
         const checked = loadRecipe(recipePath(recipe), options.set);
+        checkPolicy(checked);
         methodOf(checked).checkPrompts?.(checked, loadPrompts(checked.prompts));
         for (const prompts of [checked.evaluate.prompts, checked.report.prompts]) {
           if (prompts !== undefined) loadPrompts(prompts);

@@ -165,4 +165,5 @@ export const ddpo = {
   create: createDdpo,
   problems: ddpoProblems,
   arithmetic: batchArithmetic,
+  drawsByPolicy: true,
 } satisfies Method<DdpoRecipe>;

@@ -126,4 +126,5 @@ export const dpo = {
   arithmetic: dpoArithmetic,
   describe: describeDenoising,
   holds: 'pictures',
+  drawsByPolicy: true,
 } satisfies Method<DpoRecipe>;

@@ -306,4 +306,5 @@ export const dpok = {
   create: createDpok,
   problems: dpokProblems,
   arithmetic: batchArithmetic,
+  drawsByPolicy: true,
 } satisfies Method<DpokRecipe>;

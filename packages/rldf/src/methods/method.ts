@@ -37,6 +37,8 @@ export interface Method<R extends { epochs: unknown; sample: unknown; train: unk
    * half precision, in memory and in each checkpoint. What it draws is then in memory until the end of that step only.
    */
   keeps?(recipe: R): { drawn: number; kept: number };
+  /** Whether its pictures are drawn by a stochastic policy, which needs noise at every denoising step. */
+  readonly drawsByPolicy?: true;
   /** Whether it follows the reward's gradient, so that the reward must be differentiable. */
   readonly followsReward?: true;
 }

@@ -83,4 +83,5 @@ export const raft = {
   arithmetic: raftArithmetic,
   describe: describeDenoising,
   holds: 'pictures',
+  drawsByPolicy: true,
 } satisfies Method<RaftRecipe>;

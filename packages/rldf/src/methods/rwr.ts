@@ -125,4 +125,5 @@ export const rwr = {
   arithmetic: rwrArithmetic,
   describe: describeDenoising,
   holds: 'pictures',
+  drawsByPolicy: true,
 } satisfies Method<RwrRecipe>;

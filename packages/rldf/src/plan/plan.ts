@@ -8,6 +8,7 @@ import { UserError } from '../errors.js';
 import { methodOf } from '../methods/index.js';
 import { findModel, listModels } from '../models.js';
 import { loadPrompts, repeatPrompts } from '../prompts.js';
+import { checkPolicy } from '../sampling/policy-check.js';
 import { askShapes } from './ask-shapes.js';
 import { type Fitted, type Sizes, withSizes } from './fit.js';
 import type { MemoryPrediction, PlannedModel } from './miniature.js';
@@ -57,6 +58,7 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   methodOf(recipe).checkPrompts?.(recipe, prompts);
+  checkPolicy({ ...recipe, model: options.model ?? recipe.model });
   const sets = [
     repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length,
     repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length,
