@@ -1,8 +1,8 @@
 /** What changes where a run is resumed with more epochs. */
 
-import { learningRateSchedule } from '../';
 import type { Recipe } from '../config/recipe.js';
 import { methodOf } from '../methods/index.js';
+import { scheduleOf } from '../methods/learner.js';
 
 /**
  * A schedule spans the whole run: with another length, the learning rate jumps where the run goes on.
@@ -20,5 +20,5 @@ export function describeSeam(before: Recipe, now: Recipe, step: number): string 
 function rateBehind(recipe: Recipe, step: number): number {
   const { updates, steps = recipe.epochs } = methodOf(recipe).arithmetic(recipe);
   const next = Math.round((step * updates) / steps);
-  return recipe.train.learningRate * learningRateSchedule(recipe.train, updates)(next);
+  return recipe.train.learningRate * scheduleOf(recipe.train, updates)(next);
 }
