@@ -88,6 +88,17 @@ test.each([
   ['unet.base_model.model.conv_in', 'unet conv_in'],
   ['module.base_model.model.conv_in', 'unet conv_in'],
   ['_orig_mod.conv_in', 'unet conv_in'],
+  ['diffusion_model.middle_block.1.proj_in', 'unet mid_block.attentions.0.proj_in'],
+  ['lycoris_down_blocks_0_attentions_1_proj_in', 'unet down_blocks.0.attentions.1.proj_in'],
+  ['lycoris_text_model_encoder_layers_0_mlp_fc1', 'textEncoder text_model.encoder.layers.0.mlp.fc1'],
+  [
+    'text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1',
+    'textEncoder text_model.encoder.layers.0.mlp.fc1',
+  ],
+  [
+    'clip_l.transformer.text_model.encoder.layers.0.mlp.fc1',
+    'textEncoder text_model.encoder.layers.0.mlp.fc1',
+  ],
   [
     'mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out',
     'unet mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0',
@@ -115,6 +126,9 @@ test.each([
   [{ 'lora_unet_conv_in.lora_mid.weight': [[1]] }, 'belongs to a LoCon in Tucker decomposition'],
   [{ 'unet.conv_in.lora_B.bias': [1] }, 'belongs to a LoRA with biases'],
   [{ 'lora_unet_conv_in.oft_blocks': [[1]] }, 'belongs to an OFT'],
+  [{ emb_params: [[1]] }, 'belongs to a textual inversion'],
+  [{ 'diffusion_model.layers.25.attention.to_v.lora_B.weight': [[1]] }, 'is for a diffusion transformer'],
+  [{ 'lora_unet_joint_blocks_0_x.lora_down.weight': [[1]] }, 'is for a diffusion transformer'],
   [{ 'lora_unet_conv_in.diff': [[1]] }, 'belongs to a difference of whole weights'],
   [
     { 'lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight': [[1]] },

@@ -41,6 +41,7 @@ const OTHER_KINDS: readonly (readonly [name: RegExp, kind: string])[] = [
   [/vera_lambda/, 'a VeRA'],
   [/glora|\.[ab][12]\.weight$/, 'a GLoRA'],
   [/\.(diff|diff_b|set_weight|w_norm|b_norm)$/, 'a difference of whole weights'],
+  [/^(emb_params|bundle_emb\.)|string_to_param/, 'a textual inversion'],
   [/modules_to_save/, 'an adapter with whole layers beside it (modules_to_save)'],
 ];
 
@@ -48,7 +49,10 @@ const OTHER_KINDS: readonly (readonly [name: RegExp, kind: string])[] = [
 const OTHER_NETWORKS: readonly (readonly [name: RegExp, network: string])[] = [
   [/^(lora_te2_|text_encoder_2\.)/, 'a second text encoder, as Stable Diffusion XL has'],
   [/^(lora_te3_|text_encoder_3\.)/, 'a third text encoder, as Stable Diffusion 3 has'],
-  [/^(lora_transformer_|transformer\.|lora_unet_(double|single|joint)_blocks_)/, 'a diffusion transformer'],
+  [
+    /^(lora_transformer_|transformer\.|(lora_unet_|(model\.)?diffusion_model\.)((double|single|joint)_)?(blocks|layers|transformer_blocks)[._])/,
+    'a diffusion transformer',
+  ],
   [/^(lora_prior_|prior\.|lora_controlnet)/, 'another network'],
 ];
 
@@ -82,7 +86,7 @@ export function refuseOtherKinds(file: string, name: string): void {
 
 /** Network and path of a module name in any of the layouts. */
 function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> | undefined {
-  const kohya = fromKohyaName(module);
+  const kohya = fromKohyaName(module.replace(LYCORIS, (_, text) => (text ? 'lora_te_' : 'lora_unet_')));
   if (kohya) return newPath(kohya.part, kohya.path, layersPerBlock);
   const wrapped = module.replace(WRAPPERS, '');
   const part = PARTS.find((part) => wrapped.startsWith(`${PREFIXES[part]}.`));
@@ -91,7 +95,7 @@ function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> 
     return newPath(part, path, layersPerBlock);
   }
   // no network is named in files of PEFT, of `save_attn_procs` and of ComfyUI
-  const path = wrapped.replace(/^(model\.)?diffusion_model\./, '');
+  const path = wrapped.replace(COMFY, '');
   if (UNET_PATH.test(path)) return newPath('unet', path, layersPerBlock);
   return TEXT_PATH.test(path) ? newPath('textEncoder', path, layersPerBlock) : undefined;
 }
@@ -99,6 +103,10 @@ function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> 
 const PARTS: readonly LoraPart[] = ['unet', 'textEncoder'];
 /** What PEFT, data-parallel training and torch.compile put in front of a network's own names. */
 const WRAPPERS = /^((base_model\.model|module|_orig_mod)\.)+/;
+/** LyCORIS flattens names as kohya does, and names no network. */
+const LYCORIS = /^lycoris_(?=(text_model_)?)/;
+/** What ComfyUI puts in front of the names of its own networks. */
+const COMFY = /^((model\.)?diffusion_model|(text_encoders\.)?clip_l(\.transformer)?)\./;
 const UNET_PATH =
   /^((down|up)_blocks|mid_block|conv_in|conv_out|time_embedding|time_embed|(in|out)put_blocks|middle_block|out)(\.|$)/;
 const TEXT_PATH = /^(text_model|encoder\.layers)\./;
