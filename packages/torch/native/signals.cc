@@ -43,7 +43,7 @@ void watch(bool canStop) {
   stoppable = canStop;
   if (watching.exchange(true)) return;
   received = 0;
-  struct sigaction own {};
+  struct sigaction own = {};
   own.sa_sigaction = handle;
   own.sa_flags = SA_SIGINFO | SA_RESTART;
   sigemptyset(&own.sa_mask);
