@@ -1,5 +1,7 @@
 // npm run crosscheck [-- GROUP ...] [--json] [--only GROUP,...] [--case NAME,...] [--plant FAULT,...] [--python FILE]
-// Whatever rldf writes is used by the real clients, and whatever they write by rldf; the results must be the same.
+// Whatever rldf writes is used by the real clients, and whatever they write by rldf; the results must be the same; and
+// training goes as in PyTorch (group training). A fault of --plant must make its check fail; those of group training
+// (--plant all, or names of training/plants.ts) are edits of a copy of the sources, and each is shown to be caught.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +17,8 @@ import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
 import { towerChecks } from './towers.js';
 import { trainingChecks } from './training/index.js';
+import { plantedChecks } from './training/planted.js';
+import { plants as trainingPlants } from './training/plants.js';
 
 const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   pictures: pictureChecks,
@@ -51,7 +55,13 @@ try {
   const names = chosenGroups.length > 0 ? chosenGroups : Object.keys(groups);
   const wanted = names.map((name) => chosen('only', name, Object.keys(groups)));
   const faults = values.plant?.split(',') ?? [];
-  const planted = new Set(faults.map((name) => chosen('plant', name, Object.keys(plants) as Plant[])));
+  const inTraining = ['all', ...trainingPlants.map(({ name }) => name)];
+  const sown = faults.filter((name) => inTraining.includes(name));
+  const planted = new Set(
+    faults
+      .filter((name) => !sown.includes(name))
+      .map((name) => chosen('plant', name, [...Object.keys(plants), ...inTraining] as Plant[])),
+  );
   const say = (text: string) => process.stderr.write(`crosscheck: ${text}\n`);
   const python = pythonEnvironment('diffusers', { python: values.python });
   const folder = mkdtempSync(join(tmpdir(), 'rldf-crosscheck-'));
@@ -63,7 +73,8 @@ try {
     say(Object.entries(clients).map(([name, version]) => `${name} ${version}`).join(', ')); // biome-ignore format: one thought
     for (const fault of planted) say(`planted: ${plants[fault]}`);
     const checks: Check[] = [];
-    for (const name of wanted) {
+    if (sown.length > 0) checks.push(...(await plantedChecks(context, sown)));
+    for (const name of sown.length > 0 ? [] : wanted) {
       say(name);
       checks.push(...(await groups[name]!(context).catch((error) => [failure(name, error)])));
     }

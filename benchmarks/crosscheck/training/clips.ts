@@ -164,7 +164,7 @@ const imageReward: CaseOf = async (context) => {
 
 const aesthetic: CaseOf = (context) => {
   const name = 'aesthetic head';
-  const given = { learningRate: 3e-4 };
+  const given = { learningRate: 1e-3 };
   const parameters = Parameters.random(SEED);
   const head = new AestheticPredictor(parameters.at(), 24);
   const named = [...parameters.entries];

@@ -1,6 +1,6 @@
 // A training on both sides: from the same weights, on the same data and noise, update by update.
 import { join } from 'node:path';
-import { readSafetensors, type StateDict, scope, type Tensor } from '@rldf/torch';
+import { InternalError, readSafetensors, type StateDict, scope, type Tensor } from '@rldf/torch';
 import type { Peer } from '../../shared/peer.js';
 import { type Check, type Context, changes, same, writeTensors } from '../checks.js';
 
@@ -26,8 +26,6 @@ export interface Case {
   /** Runs ours. `start` and `data` have been written before. */
   train(): Promise<Ours>;
   limits?: Partial<Limits>;
-  /** Shown in the table. */
-  note?: string;
 }
 
 /** A case is made when its turn comes. */
@@ -46,33 +44,38 @@ export interface Limits {
 /** float32 on both sides. */
 const limits: Limits = { losses: 1e-5, norms: 1e-4, weights: 1e-4, way: 1e-2 };
 
-export async function compare(context: Context, peer: Peer, of: Case): Promise<Check[]> {
-  const { name, question, note } = of;
-  const file = (part: string) => `training-${name.replaceAll(/\W+/g, '-')}-${part}.safetensors`;
+/** The other side's answer, and the files that it wrote and was given. */
+export interface Reference {
+  losses: number[];
+  norms: number[];
+  scales?: number[];
+  silent: string[];
+  files: { start: string; data: string; output: string };
+}
+
+/** Writes what both start from; the other side trains. Do it before ours does, which changes the weights. */
+export async function reference(context: Context, peer: Peer, of: Case): Promise<Reference> {
+  const file = (part: string) => `training-${of.name.replaceAll(/\W+/g, '-')}-${part}.safetensors`;
   const files = {
     start: writeTensors(context, file('start'), of.start),
     data: writeTensors(context, file('data'), of.data),
     output: join(context.folder, file('theirs')),
   };
-  const ours = await of.train();
-  const answer = await peer.ask({ ...question, ...files });
-  if (answer.error !== undefined) {
-    return [same(`${name}: came to an end`, Number.POSITIVE_INFINITY, 0, '', answer.error)];
-  }
-  const theirs = answer as unknown as {
-    losses: number[];
-    norms: number[];
-    scales?: number[];
-    silent: string[];
-  };
+  const answer = await peer.ask({ ...of.question, ...files });
+  if (answer.error !== undefined) throw new InternalError(`${of.name}: ${answer.error}`);
+  return { ...(answer as unknown as Omit<Reference, 'files'>), files };
+}
+
+export function compare(of: Pick<Case, 'name' | 'limits'>, ours: Ours, theirs: Reference): Check[] {
+  const { name } = of;
   const within = { ...limits, ...of.limits };
   const apart = relative(ours.losses, theirs.losses, theirs.scales);
   const silent = new Set(theirs.silent);
-  const { worst, way, moved, tensors } = weightsApart(ours.weights, files.start, files.output, silent);
+  const { worst, way, moved, tensors } = weightsApart(ours.weights, theirs.files, silent);
   const besides =
     silent.size === 0 ? '' : `; without ${silent.size} whose gradient is rounding (${[...silent][0]})`;
   return [
-    same(`${name}: loss of ${ours.losses.length} updates`, Math.max(...apart), within.losses, 'relative', note),
+    same(`${name}: loss of ${ours.losses.length} updates`, Math.max(...apart), within.losses, 'relative'),
     ...(ours.norms.length === 0
       ? []
       : [same(`${name}: gradient’s norm`, Math.max(...relative(ours.norms, theirs.norms)), within.norms, 'relative')]),
@@ -91,10 +94,10 @@ function relative(
   return theirs.map((value, i) => Math.abs((ours[i] as number) - value) / Math.abs(scales[i] as number));
 }
 
-function weightsApart(ours: StateDict, startFile: string, theirsFile: string, silent: ReadonlySet<string>) {
+function weightsApart(ours: StateDict, files: Reference['files'], silent: ReadonlySet<string>) {
   return scope(() => {
-    const start = readSafetensors(startFile).tensors;
-    const theirs = readSafetensors(theirsFile).tensors;
+    const start = readSafetensors(files.start).tensors;
+    const theirs = readSafetensors(files.output).tensors;
     const names = [...theirs.keys()].filter(
       (name) => !silent.has(name) && !silent.has(name.replace(AVERAGE, '')),
     );

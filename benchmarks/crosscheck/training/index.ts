@@ -2,29 +2,25 @@
 import { UserError } from '@rldf/torch';
 import { Peer } from '../../shared/peer.js';
 import { type Check, type Context, same } from '../checks.js';
-import { clipCases } from './clips.js';
-import { type CaseOf, compare } from './comparison.js';
-import { diffusionCases } from './diffusion.js';
-import { methodCases } from './methods.js';
-import { recogniserCases } from './recognisers.js';
-
-const cases: Record<string, CaseOf> = { ...diffusionCases, ...clipCases, ...recogniserCases, ...methodCases };
-
-export const trainingCases = Object.keys(cases);
+import { trainingCases } from './cases.js';
+import { compare, reference } from './comparison.js';
 
 export async function trainingChecks(context: Context): Promise<Check[]> {
-  const only = context.cases ?? trainingCases;
-  const unknown = only.find((name) => cases[name] === undefined);
+  const known = Object.keys(trainingCases);
+  const names = context.cases ?? known;
+  const unknown = names.find((name) => !known.includes(name));
   if (unknown !== undefined) {
-    throw new UserError(`--case ${unknown}: there is no such — one of ${trainingCases.join(', ')}.`);
+    throw new UserError(`--case ${unknown}: there is no such — one of ${known.join(', ')}.`);
   }
   const peer = new Peer(context.python, 'training_peer.py');
   const checks: Check[] = [];
   try {
-    for (const name of only) {
+    for (const name of names) {
       context.say(`training: ${name}`);
       try {
-        checks.push(...(await compare(context, peer, await (cases[name] as CaseOf)(context))));
+        const made = await trainingCases[name]!(context);
+        const theirs = await reference(context, peer, made);
+        checks.push(...compare(made, await made.train(), theirs));
       } catch (error) {
         process.stderr.write(`${(error as Error).stack}\n`);
         checks.push(

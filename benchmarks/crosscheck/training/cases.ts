@@ -1,0 +1,13 @@
+// All trainings that are compared, by name.
+import { clipCases } from './clips.js';
+import type { CaseOf } from './comparison.js';
+import { diffusionCases } from './diffusion.js';
+import { methodCases } from './methods.js';
+import { recogniserCases } from './recognisers.js';
+
+export const trainingCases: Record<string, CaseOf> = {
+  ...diffusionCases,
+  ...clipCases,
+  ...recogniserCases,
+  ...methodCases,
+};
