@@ -108,8 +108,8 @@ export class CLIPTokenizer {
   }
 
   /**
-   * Prompts in pieces, wherever words end, as AUTOMATIC1111, compel and diffusers' community pipelines cut them. Those that take
-   * fewer are followed by empty pieces.
+   * Prompts in pieces, whatever word a border falls into, as compel (`SplitLongTextMode.BRUTAL`) and diffusers' community
+   * pipelines cut them. Those that take fewer are followed by empty pieces.
    * @returns B x count lists of token ids, the pieces of a prompt behind each other
    */
   encodeChunks(prompts: readonly string[], count: number): number[][] {

@@ -52,6 +52,14 @@ export function generateCommand(): Command {
     )
     .option('--count <n>', 'pictures of each prompt, with seeds counted up from the (single) seed', '1')
     .option('--negative <prompt>', 'what to steer away from')
+    .addOption(
+      new Option(
+        '--long-prompts <how>',
+        'beyond the text encoder’s length: cut, or read in pieces of it, as AUTOMATIC1111 does',
+      )
+        .choices(['cut', 'chunks'])
+        .default('cut'),
+    )
     .option(
       '--adapter <file[:strength]>',
       'LoRA file or PEFT folder, with a strength; repeatable, effects add up',
