@@ -9,7 +9,7 @@ import { flag, type OptionsOf } from '../shared/options.js';
 import type { Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
 
-const THRESHOLDS = new URL('../../packages/rldf/src/hack-watch/thresholds.json', import.meta.url);
+const THRESHOLDS = new URL('../../packages/rldf/src/train/thresholds.json', import.meta.url);
 const MARGIN = 1.5;
 const CLEAN_SEEDS = {
   calibrate: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],

@@ -67,7 +67,7 @@ Examples:
 Calling again goes on where it was stopped. docs/methods/rldf.md`,
     )
     .action(async (clone: string, options: Options) => {
-      const { UserError } = await import('../errors.js');
+      const { UserError } = await import('../base/errors.js');
       const { deviceName, setThreads } = await import('@rldf/torch');
       const { featureNetworks } = await import('../eval/judges.js');
       const { openSource } = await import('../search/open.js');

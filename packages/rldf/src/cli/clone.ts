@@ -97,7 +97,7 @@ Examples:
 Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
     )
     .action(async (options: Options) => {
-      const { UserError } = await import('../errors.js');
+      const { UserError } = await import('../base/errors.js');
       const { readGrammar } = await import('../search/grammar.js');
       const { cloneDataset } = await import('../search/clone.js');
       const { exploration } = await import('../search/schedules.js');

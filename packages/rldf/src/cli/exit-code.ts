@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
-import { UserError } from '../errors.js';
-import { explained } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { explained } from '../base/files.js';
 
 /** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
 const exitCodes = { user: 2, ours: 1 } as const;

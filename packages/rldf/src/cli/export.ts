@@ -28,7 +28,7 @@ Examples:
   $ rldf export from-the-web.safetensors --format diffusers --output pytorch_lora_weights.safetensors`,
     )
     .action(async (adapters: string[], options: Options) => {
-      const { exportAdapterFiles } = await import('../export-files.js');
+      const { exportAdapterFiles } = await import('../adapters/export-files.js');
       const written = exportAdapterFiles(adapters, options.output, options.format);
       if (options.json) return printJson(written);
       const { unet, textEncoder } = written.layers;

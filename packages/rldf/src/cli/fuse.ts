@@ -1,7 +1,7 @@
 import { seedOf } from '@rldf/torch/seeds';
 import { Command } from 'commander';
-import type { FusedAdapters } from '../fuse.js';
-import type { AdapterFile } from '../generate-files.js';
+import type { FusedAdapters } from '../adapters/fuse.js';
+import type { AdapterFile } from '../adapters/generate-files.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { numberOption, printJson, table } from './shared.js';
@@ -57,8 +57,8 @@ Examples:
   $ rldf fuse colour.safetensors:0.7 count.safetensors:0.5 --output tasks.safetensors`,
     )
     .action(async (adapters: string[], options: Options) => {
-      const { fuseAdapters } = await import('../fuse.js');
-      const { parseAdapter } = await import('../generate-files.js');
+      const { fuseAdapters } = await import('../adapters/fuse.js');
+      const { parseAdapter } = await import('../adapters/generate-files.js');
       const strengths = strengthsOf(options.strengths);
       const parsed = adapters.map(parseAdapter);
       const words = ({ file, layers, rank }: FusedAdapters) =>
@@ -88,10 +88,10 @@ Examples:
 /** Fuses and draws; nothing is written before all is known to fit. */
 async function grid(adapters: readonly AdapterFile[], folder: string, strengths: number[], options: Options) {
   const { loadPipeline } = await import('@rldf/models');
-  const { checkGrid, fuseAdapters, strengthSurface } = await import('../fuse.js');
-  const { findModel } = await import('../models.js');
-  const { loadPrompts } = await import('../prompts.js');
-  const { readPromptFile } = await import('../prompt-files.js');
+  const { checkGrid, fuseAdapters, strengthSurface } = await import('../adapters/fuse.js');
+  const { findModel } = await import('../instruments/models.js');
+  const { loadPrompts } = await import('../prompts/prompts.js');
+  const { readPromptFile } = await import('../prompts/prompt-files.js');
   const { loadReward } = await import('../rewards/index.js');
   const { writeFusion } = await import('../report/fusion.js');
   const count = numberOption('count', options.count, { least: 1 }) as number;

@@ -89,12 +89,12 @@ Examples:
   $ rldf generate "a dog" --latents noise.safetensors`,
     )
     .action(async (prompts: string[], options: Options) => {
-      const { checkBase } = await import('../adapter-base.js');
-      const { UserError } = await import('../errors.js');
-      const { namedSet, readPromptFile } = await import('../prompts.js');
-      const { findModel } = await import('../models.js');
-      const { generateFiles, parseAdapter } = await import('../generate-files.js');
-      const { refuseOverwriting } = await import('../outputs.js');
+      const { checkBase } = await import('../instruments/adapter-base.js');
+      const { UserError } = await import('../base/errors.js');
+      const { namedSet, readPromptFile } = await import('../prompts/prompts.js');
+      const { findModel } = await import('../instruments/models.js');
+      const { generateFiles, parseAdapter } = await import('../adapters/generate-files.js');
+      const { refuseOverwriting } = await import('../base/outputs.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');
       const texts = [
@@ -150,7 +150,7 @@ Examples:
       const model = findModel(options.model);
       for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
-      const { describePromptNotices, promptNotices } = await import('../prompt-notices.js');
+      const { describePromptNotices, promptNotices } = await import('../prompts/prompt-notices.js');
       const read = [...texts, options.negative ?? ''];
       const notices = promptNotices(pipeline.tokenizer, read, options.longPrompts === 'chunks');
       for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) progress.print(line);
@@ -201,7 +201,7 @@ Examples:
 }
 
 /** `{ pictures: [...], sheet }`, piece by piece. */
-function printFiles({ count, fileOf, sheet }: import('../generate-files.js').GeneratedFiles): void {
+function printFiles({ count, fileOf, sheet }: import('../adapters/generate-files.js').GeneratedFiles): void {
   print('{\n  "pictures": [\n');
   for (let start = 0; start < count; start += 1000) {
     const names = Array.from({ length: Math.min(1000, count - start) }, (_, i) => start + i).map(

@@ -4,9 +4,9 @@
  */
 
 import { fileURLToPath } from 'node:url';
-import { InternalError, UserError } from '../errors.js';
-import { howToContinue } from '../run/underway.js';
-import { beforeUserModules, placeInUserModules, userModules } from '../user-modules.js';
+import { InternalError, UserError } from '../base/errors.js';
+import { howToContinue } from '../base/underway.js';
+import { beforeUserModules, placeInUserModules, userModules } from '../base/user-modules.js';
 import { claimOutput, moveOutput } from './output.js';
 
 /**

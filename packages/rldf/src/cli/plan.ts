@@ -29,7 +29,7 @@ Examples:
   $ rldf plan my-recipe.yaml --model sd-1.5 --set train.rank=16 --json`,
     )
     .action(async (recipe: string, options: Options) => {
-      const { loadRecipe } = await import('../config/load.js');
+      const { loadRecipe } = await import('../recipe/load.js');
       const { plan } = await import('../plan/plan.js');
       const { parseBytes } = await import('../plan/bytes.js');
       const checked = loadRecipe(recipePath(recipe), options.set);

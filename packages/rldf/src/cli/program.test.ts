@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { savePipeline, tinyPipeline } from '@rldf/models';
 import { liveTensors, readSafetensors, setThreads } from '@rldf/torch';
 import { afterEach, expect, test, vi } from 'vitest';
-import { readTexts } from '../report/png.js';
+import { readTexts } from '../drawing/png.js';
 import { openRun } from '../run/run.js';
 import { rldf } from './command-line.fixture.js';
 import { exitCodeOf } from './exit-code.js';

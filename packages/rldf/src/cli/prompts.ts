@@ -22,7 +22,7 @@ In a recipe: prompts: { set: texforce-seen, group: colour }`,
     )
     .action(async (name: string | undefined, options: { json?: boolean }) => {
       const { promptSet, promptSetNames } = await import('@rldf/emoji-world');
-      const { namedSet } = await import('../prompts.js');
+      const { namedSet } = await import('../prompts/prompts.js');
       if (name !== undefined) {
         const { prompts } = namedSet(name);
         if (options.json) printJson(prompts.map(({ prompt, group }) => ({ prompt, group })));

@@ -26,7 +26,7 @@ Examples:
   $ rldf quickstart --seed 3`,
     )
     .action(async (options: Options) => {
-      const { loadRecipe } = await import('../config/load.js');
+      const { loadRecipe } = await import('../recipe/load.js');
       const overrides = [
         ...(options.seed === undefined ? [] : [`seed=${options.seed}`]),
         ...(options.set ?? []),

@@ -2,8 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { loadRecipe } from '../config/load.js';
-import { methodNames } from '../config/recipe.js';
+import { loadRecipe } from '../recipe/load.js';
+import { methodNames } from '../recipe/recipe.js';
 import { rldf } from './command-line.fixture.js';
 import { recipePath } from './shared.js';
 

@@ -39,8 +39,8 @@ Examples:
         print(listing(rows));
         return;
       }
-      const { UserError } = await import('../errors.js');
-      const { didYouMean } = await import('../config/suggest.js');
+      const { UserError } = await import('../base/errors.js');
+      const { didYouMean } = await import('../base/suggest.js');
       const path = recipePath(name as string);
       if (!existsSync(path)) {
         throw new UserError(
@@ -51,7 +51,7 @@ Examples:
         print(readFileSync(path, 'utf8'));
         return;
       }
-      const { makeFolder, replaceFile } = await import('../run/files.js');
+      const { makeFolder, replaceFile } = await import('../base/files.js');
       const copies = [{ from: path, to: options.copy }, ...(await filesOf(path, options.copy))];
       const taken = copies.find(
         ({ from, to }, i) => existsSync(to) && (i === 0 || !readFileSync(to).equals(readFileSync(from))),
@@ -105,7 +105,7 @@ rldf recipes NAME shows one, --copy mine.yaml makes it yours; rldf plan NAME say
 
 /** Prompt files and reward modules that a recipe names by relative paths, and where they belong beside a copy of it. */
 async function filesOf(path: string, copy: string): Promise<{ from: string; to: string }[]> {
-  const { loadRecipe } = await import('../config/load.js');
+  const { loadRecipe } = await import('../recipe/load.js');
   const { prompts, evaluate, report, reward } = loadRecipe(path);
   const rewards = Array.isArray(reward) ? reward.map((part) => part.reward) : [reward];
   const files = [

@@ -27,10 +27,10 @@ Examples:
   $ rldf resume my-run --set epochs=100`,
     )
     .action(async (run: string | undefined, options: Options) => {
-      const { loadRecipe } = await import('../config/load.js');
-      const { UserError } = await import('../errors.js');
+      const { loadRecipe } = await import('../recipe/load.js');
+      const { UserError } = await import('../base/errors.js');
       const { listRuns, openRun } = await import('../run/run.js');
-      const { resume } = await import('../run/from-recipe.js');
+      const { resume } = await import('../train/from-recipe.js');
       const opened = run === undefined ? listRuns(options.runs)[0] : openRun(run, options.runs);
       if (opened === undefined)
         throw new UserError(`${options.runs}: no run there to resume — start one with \`rldf train\``);

@@ -141,7 +141,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       const { search } = await import('../search/search.js');
       const { openSource, worldJudge, openRecogniser } = await import('../search/open.js');
       const { deviceName } = await import('@rldf/torch');
-      const { refuseOverwriting } = await import('../outputs.js');
+      const { refuseOverwriting } = await import('../base/outputs.js');
       const number = (name: string, text: string | undefined, least = 0, whole = false) =>
         numberOption(name, text, { least, whole });
       const { exploration, stepSize } = await import('../search/schedules.js');
@@ -149,7 +149,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       stepSize(options.alpha);
       const gamma = number('gamma', options.gamma)!;
       if (gamma >= 1) {
-        const { UserError } = await import('../errors.js');
+        const { UserError } = await import('../base/errors.js');
         throw new UserError(`--gamma ${options.gamma}: at least 0 and below 1`);
       }
       const output = options.output ?? join('searches', basename(options.image).replace(/\.[^.]*$/, ''));

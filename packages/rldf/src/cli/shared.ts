@@ -2,10 +2,10 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { UserError } from '../errors.js';
-import { jsonText } from '../exact.js';
-import { byteWords } from '../machine.js';
-import { recipesFolder } from '../recipes-folder.js';
+import { UserError } from '../base/errors.js';
+import { jsonText } from '../base/exact.js';
+import { byteWords } from '../base/machine.js';
+import { recipesFolder } from '../base/recipes-folder.js';
 import { print } from './output.js';
 
 export { byteWords, recipesFolder };

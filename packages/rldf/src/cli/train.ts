@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { Recipe } from '../config/recipe.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { Progress } from './progress.js';
 import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
 import { unitOf, watch } from './watch.js';
@@ -31,7 +31,7 @@ Examples:
   $ rldf train my-recipe.yaml --set seed=1 --set train.learningRate=3e-4`,
     )
     .action(async (recipe: string, options: Options) => {
-      const { loadRecipe } = await import('../config/load.js');
+      const { loadRecipe } = await import('../recipe/load.js');
       const file = recipePath(recipe);
       const checked = loadRecipe(file, options.set);
       if (options.dryRun) {
@@ -50,7 +50,7 @@ export async function trainByRecipe(
   root: string,
   json: boolean,
 ): Promise<void> {
-  const { train } = await import('../run/from-recipe.js');
+  const { train } = await import('../train/from-recipe.js');
   const progress = new Progress();
   const { signal, release } = await interruption(() =>
     progress.print('stopping: saving at the next place where that is possible; Ctrl-C again ends at once'),

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { Recipe } from '../config/recipe.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { print } from './output.js';
 import { collect, printJson, recipePath, setOption } from './shared.js';
 
@@ -20,18 +20,18 @@ Examples:
   $ rldf validate --schema > recipe.schema.json`,
     )
     .action(async (recipes: string[], options: { set?: string[]; json?: boolean; schema?: boolean }) => {
-      const { loadRecipe } = await import('../config/load.js');
+      const { loadRecipe } = await import('../recipe/load.js');
       if (options.schema) {
-        const { recipeJsonSchema } = await import('../config/recipe.js');
+        const { recipeJsonSchema } = await import('../recipe/recipe.js');
         return printJson(recipeJsonSchema());
       }
-      const { UserError } = await import('../errors.js');
+      const { UserError } = await import('../base/errors.js');
       if (recipes.length === 0)
         throw new UserError('validate: no recipe given — name a file, such as `rldf validate quickstart`');
-      const { loadPrompts } = await import('../prompts.js');
+      const { loadPrompts } = await import('../prompts/prompts.js');
       const { methodOf } = await import('../methods/index.js');
       const { loadReward } = await import('../rewards/index.js');
-      const { checkPolicy } = await import('../sampling/policy-check.js');
+      const { checkPolicy } = await import('../plan/policy-check.js');
       const resolved = [];
       for (const recipe of recipes) {
         const checked = loadRecipe(recipePath(recipe), options.set);
@@ -51,8 +51,8 @@ Examples:
 
 /** What the model would not see of the prompts; of the model only the tokenizer is read, if it is here. */
 async function noticesWithoutModel(recipe: Recipe): Promise<string[]> {
-  const { noticesOf } = await import('../run/from-recipe.js');
-  const { findModel } = await import('../models.js');
+  const { noticesOf } = await import('../train/from-recipe.js');
+  const { findModel } = await import('../instruments/models.js');
   const { CLIPTokenizer } = await import('@rldf/models');
   let folder: string;
   try {

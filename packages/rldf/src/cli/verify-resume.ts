@@ -33,8 +33,8 @@ Examples:
   $ rldf verify-resume my-recipe.yaml --set threads=1 --json`,
     )
     .action(async (recipe: string | undefined, options: Options) => {
-      const { loadRecipe } = await import('../config/load.js');
-      const { UserError } = await import('../errors.js');
+      const { loadRecipe } = await import('../recipe/load.js');
+      const { UserError } = await import('../base/errors.js');
       const { verifyResume } = await import('../verify/resume.js');
       const steps = Number(options.steps);
       const at = Number(options.at ?? Math.floor(steps / 2));

@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest';
 import { minimalRecipe } from '../methods/minimal-recipes.fixture.js';
-import type { RunEvent } from '../run/train.js';
+import type { RunEvent } from '../train/train.js';
 import type { Progress } from './progress.js';
 import { unitOf, watch } from './watch.js';
 

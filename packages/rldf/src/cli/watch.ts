@@ -1,9 +1,9 @@
 /** Shows the events of a run: one progress line, a lasting line a step, the result at the end. */
 
 import { join } from 'node:path';
-import type { Recipe } from '../config/recipe.js';
+import type { Recipe } from '../recipe/recipe.js';
 import type { ReportNumbers } from '../report/report.js';
-import type { RunEvent } from '../run/train.js';
+import type { RunEvent } from '../train/train.js';
 import { print } from './output.js';
 import { bar, duration, Estimate, type Progress } from './progress.js';
 import { describeResult } from './report.js';
@@ -33,8 +33,8 @@ export async function watch(
   progress: Progress,
   options: WatchOptions,
 ): Promise<ReportNumbers | undefined> {
-  const { UserError } = await import('../errors.js');
-  const { describeAlarm } = await import('../hack-watch/hack-watch.js');
+  const { UserError } = await import('../base/errors.js');
+  const { describeAlarm } = await import('../train/hack-watch.js');
   const estimate = new Estimate();
   let report: ReportNumbers | undefined;
   let headline = '';

@@ -2,8 +2,8 @@
 
 import { type Colour, colours, colourTones, type Rgb } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
-import type { Picture } from '../picture.js';
-import { quantile } from '../stats.js';
+import type { Picture } from '../base/picture.js';
+import { quantile } from '../base/stats.js';
 import { type Measure, meanOf } from './measures.js';
 import { type JudgedPrompt, share, suite } from './suite.js';
 

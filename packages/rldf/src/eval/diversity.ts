@@ -1,6 +1,6 @@
 /** How much the pictures of one prompt differ: what reward training takes away first. */
 
-import { mean } from '../stats.js';
+import { mean } from '../base/stats.js';
 import { type Measure, meanOf } from './measures.js';
 import { type JudgedPrompt, suite } from './suite.js';
 

@@ -10,12 +10,12 @@ import {
   type Pipeline,
 } from '@rldf/models';
 import { type Device, free, noiseKey, Random } from '@rldf/torch';
-import { checkBase } from '../adapter-base.js';
-import { InternalError, UserError } from '../errors.js';
-import type { AdapterFile } from '../generate-files.js';
-import { findModel } from '../models.js';
-import { type Picture, picturesOf } from '../picture.js';
-import { describePromptNotices, promptNotices } from '../prompt-notices.js';
+import type { AdapterFile } from '../adapters/generate-files.js';
+import { InternalError, UserError } from '../base/errors.js';
+import { type Picture, picturesOf } from '../base/picture.js';
+import { checkBase } from '../instruments/adapter-base.js';
+import { findModel } from '../instruments/models.js';
+import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';

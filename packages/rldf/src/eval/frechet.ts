@@ -1,7 +1,7 @@
 /** How far two sets of pictures lie apart in a network's features: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018). In float64. */
 
 import { keep, noGrad, ops, scope, type Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 
 // N pictures · D features
 export interface FeatureStatistics {

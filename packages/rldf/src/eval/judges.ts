@@ -3,14 +3,14 @@
 import type { SetPrompt } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
 import { noGrad, scope, type Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { instrumentCard, instrumentFile, loadDetector } from '../instruments.js';
+import { UserError } from '../base/errors.js';
+import { instrumentCard, instrumentFile, loadDetector } from '../instruments/instruments.js';
+import { SceneClassifier } from '../instruments/scene-classifier.js';
 import { NounClassifier } from '../pretrain/classifier.js';
 import { clipScore } from '../rewards/clip-score.js';
 import { pixelsOf } from '../rewards/frozen-clip.js';
 import type { Reward } from '../rewards/reward.js';
 import { loadPreference, loadWorldClip } from '../rewards/scorers.js';
-import { SceneClassifier } from './scene-classifier.js';
 
 export interface Judges {
   /** The noun of each picture, among all nouns of the world. @param images uint8 [B, H, W, 3] */

@@ -1,7 +1,7 @@
 /** From verdicts on pictures to numbers with intervals. Pure; randomness is handed in. */
 
-import { InternalError } from '../errors.js';
-import { type IntegerSource, mean, quantile } from '../stats.js';
+import { InternalError } from '../base/errors.js';
+import { type IntegerSource, mean, quantile } from '../base/stats.js';
 
 /**
  * What is measured: one row a prompt, one value a picture; null where a picture does not count, such as the relation of

@@ -2,9 +2,9 @@
 
 import { join } from 'node:path';
 import { noiseKey, Random } from '@rldf/torch';
-import { InternalError, UserError } from '../errors.js';
-import { replaceFile } from '../run/files.js';
-import { tInterval } from '../stats.js';
+import { InternalError, UserError } from '../base/errors.js';
+import { replaceFile } from '../base/files.js';
+import { tInterval } from '../base/stats.js';
 import { type Arm, type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js';
 import { armsDifference, type MeanMeasure, type MetricDifference } from './measures.js';
 import { writeEvaluation } from './page.js';

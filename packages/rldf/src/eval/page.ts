@@ -1,11 +1,11 @@
 /** An evaluation as files: `eval.json`, `pictures.jsonl` (one line a picture), a contact sheet a suite, one HTML page. */
 
 import { basename, join } from 'node:path';
-import { contactSheet } from '../report/grid.js';
-import { htmlFigures, htmlPage, htmlTable } from '../report/html.js';
-import { escapeXml } from '../report/svg.js';
-import { makeFolder, replaceFile } from '../run/files.js';
-import { version } from '../version.js';
+import { makeFolder, replaceFile } from '../base/files.js';
+import { version } from '../base/version.js';
+import { contactSheet } from '../drawing/grid.js';
+import { htmlFigures, htmlPage, htmlTable } from '../drawing/html.js';
+import { escapeXml } from '../drawing/svg.js';
 import { withBoxes } from './boxes.js';
 import type { Arm, Evaluation, SuiteResult } from './evaluate.js';
 import { suites } from './index.js';

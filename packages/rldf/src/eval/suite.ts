@@ -3,7 +3,7 @@
 import type { SetPrompt } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
 import type { Tensor } from '@rldf/torch';
-import type { Picture } from '../picture.js';
+import type { Picture } from '../base/picture.js';
 import type { JudgeName, Judges } from './judges.js';
 import type { Measure } from './measures.js';
 

@@ -10,7 +10,7 @@ import {
 import type { Detection } from '@rldf/models';
 import { noiseKey, Random } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import type { Picture } from '../picture.js';
+import type { Picture } from '../base/picture.js';
 import { colourMeasures, colourOf } from './colour.js';
 import { countMeasures } from './count.js';
 import { diversityMeasures, meanPairwiseDistance } from './diversity.js';

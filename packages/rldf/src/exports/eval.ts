@@ -4,5 +4,5 @@ export { colourOf } from '../eval/colour.js';
 export { meanPairwiseDistance } from '../eval/diversity.js';
 export { featureStatistics, frechetDistance, kernelDistance } from '../eval/frechet.js';
 export { loadJudges } from '../eval/judges.js';
-export { knownArt, SceneClassifier, styleLabels } from '../eval/scene-classifier.js';
 export { spatialVerdict } from '../eval/spatial.js';
+export { knownArt, SceneClassifier, styleLabels } from '../instruments/scene-classifier.js';

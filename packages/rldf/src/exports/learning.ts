@@ -1,14 +1,14 @@
 /** `rldf/learning`: drawing step by step, log-probabilities, losses and what is trained: the parts of the methods. For benchmarks and tests; it may change with any version. */
 
-export { type Explore, exploreSchema } from '../config/explore-schema.js';
-export type { IpRldfRecipe } from '../config/ip-rldf-schema.js';
 export { type DdpoRecipe, importanceSamplingLoss } from '../methods/ddpo.js';
 export { behavioursOf } from '../methods/diffexp.js';
+export { type Explore, exploreSchema } from '../methods/diffexp-schema.js';
 export { worldPictures } from '../methods/ip-rldf-pictures.js';
+export type { IpRldfRecipe } from '../methods/ip-rldf-schema.js';
 export { createTrainables, rolloutBatches } from '../methods/learner.js';
 export { rewardGradient } from '../methods/reward-gradient.js';
 export { TextFeatures } from '../methods/texforce.js';
-export { type EpochPrompt, promptsOfEpoch } from '../prompts.js';
+export { type EpochPrompt, promptsOfEpoch } from '../prompts/prompts.js';
 export {
   DifferentiableSampler,
   type Drawing,

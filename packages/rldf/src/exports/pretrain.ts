@@ -1,8 +1,9 @@
 /** `rldf/pretrain`: the stages by which the shipped model and its instruments came to be, and how these are measured. For benchmarks and tests; it may change with any version. */
 
+export { baseNouns, LATENT_CHANNELS, unetConfig } from '../instruments/configs.js';
+export { imagesOf, quantise, writeSheet } from '../instruments/scenes.js';
 export { measureClassifier, NounClassifier } from '../pretrain/classifier.js';
 export { tokenTensor } from '../pretrain/clip.js';
-export { baseNouns, LATENT_CHANNELS, unetConfig } from '../pretrain/configs.js';
 export {
   bootstrapAveragePrecision,
   findAll,
@@ -16,4 +17,3 @@ export { FLATTEN } from '../pretrain/parts.js';
 export { fitPatchBasis } from '../pretrain/patch-basis.js';
 export { pairsToldRight } from '../pretrain/preference.js';
 export { feedbackRules, judgeRules, type RankingOptions } from '../pretrain/rankings.js';
-export { imagesOf, quantise, writeSheet } from '../pretrain/scenes.js';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { momentsOf } from '../stats.js';
+import { momentsOf } from '../base/stats.js';
 import { PromptStatistics } from './ddpo.js';
 
 test('moments by hand', () => {

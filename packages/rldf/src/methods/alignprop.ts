@@ -7,13 +7,6 @@
 import type { Pipeline } from '@rldf/models';
 import { noiseKey, Random, type Tensor } from '@rldf/torch';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  type AlignPropRecipe,
-  alignPropProblems,
-  alignPropSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from '../config/reward-gradient-schema.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { lastSteps } from '../sampling/differentiable-sampling.js';
 import type { EpochPicture } from './diffexp.js';
@@ -28,6 +21,13 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
+import {
+  type AlignPropRecipe,
+  alignPropProblems,
+  alignPropSchema,
+  rewardGradientArithmetic,
+  rewardGradientMiniature,
+} from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createAlignProp(

@@ -2,8 +2,8 @@
 import { tinyPipeline } from '@rldf/models';
 import { noGrad, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { checkRecipe } from '../config/load.js';
-import type { Recipe } from '../config/recipe.js';
+import { checkRecipe } from '../recipe/load.js';
+import type { Recipe } from '../recipe/recipe.js';
 import type { Reward } from '../rewards/reward.js';
 import { scorePictures } from '../rewards/reward.js';
 import { WeightedReward } from '../rewards/weighted.js';

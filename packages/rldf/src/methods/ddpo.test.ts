@@ -1,7 +1,7 @@
 import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { crossFieldProblems } from '../config/recipe.js';
+import { crossFieldProblems } from '../recipe/recipe.js';
 import type { TrainingContext } from '../run/training.js';
 import {
   createDdpo,

@@ -7,12 +7,12 @@
 // An epoch draws by the policy, scores, turns rewards into advantages, and takes some optimiser steps on what was drawn.
 import type { Pipeline } from '@rldf/models';
 import { free, type StateTree, type Tensor } from '@rldf/torch';
+import { UserError } from '../base/errors.js';
+import { mapYields } from '../base/generators.js';
+import { momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import { type DdpoRecipe, ddpoProblems, ddpoSchema } from '../config/ddpo-schema.js';
-import { UserError } from '../errors.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
-import { momentsOf } from '../stats.js';
+import { type DdpoRecipe, ddpoProblems, ddpoSchema } from './ddpo-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 import {

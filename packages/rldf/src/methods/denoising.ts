@@ -2,11 +2,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NoiseSchedule } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { mapYields } from '../generators.js';
-import type { Prompt } from '../prompts.js';
+import { mapYields } from '../base/generators.js';
+import { momentsOf } from '../base/stats.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
-import { momentsOf } from '../stats.js';
 import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
 import type { EpochPicture } from './diffexp.js';
 import { type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';

@@ -1,8 +1,8 @@
 import { tinyPipeline } from '@rldf/models';
 import { expect, test } from 'vitest';
-import { exploreSchema } from '../config/explore-schema.js';
-import type { EpochPrompt } from '../prompts.js';
+import type { EpochPrompt } from '../prompts/prompts.js';
 import { behavioursOf, type DrawingFields, explores } from './diffexp.js';
+import { exploreSchema } from './diffexp-schema.js';
 
 const { tokenizer } = tinyPipeline();
 const recipe: DrawingFields = {

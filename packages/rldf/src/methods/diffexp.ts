@@ -9,9 +9,9 @@
 // picture carries its `Behaviour`, which the policy (sampling/rollout.ts) and the text (texforce.ts) are replayed by.
 import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from '@rldf/models';
 import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
-import { type Explore, type ExploredSampling, lowSteps } from '../config/explore-schema.js';
-import { UserError } from '../errors.js';
-import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts.js';
+import { UserError } from '../base/errors.js';
+import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
+import { type Explore, type ExploredSampling, lowSteps } from './diffexp-schema.js';
 
 // B texts · L tokens · D text width
 

@@ -5,10 +5,8 @@
 //   L = -log σ( -β/2 [ (e_w - e_w,ref) - (e_l - e_l,ref) ] ),   e = ‖target - prediction‖², ref: the model before training
 import type { Pipeline } from '@rldf/models';
 import { scope, stack, type Tensor } from '@rldf/torch';
+import { mapYields } from '../base/generators.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import { type DpoRecipe, dpoArithmetic, dpoProblems, dpoSchema } from '../config/dpo-schema.js';
-import { describeDenoising } from '../config/weighted-schema.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import {
   type DenoisingReport,
@@ -21,6 +19,8 @@ import {
   type ScoredPicture,
   scoredEpoch,
 } from './denoising.js';
+import { describeDenoising } from './denoising-schema.js';
+import { type DpoRecipe, dpoArithmetic, dpoProblems, dpoSchema } from './dpo-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 

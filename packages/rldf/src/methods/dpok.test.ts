@@ -11,7 +11,7 @@ import {
   tensor,
 } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { crossFieldProblems } from '../config/recipe.js';
+import { crossFieldProblems } from '../recipe/recipe.js';
 import type { TrainingContext } from '../run/training.js';
 import { policyScheduler } from '../sampling/rollout.js';
 import {

@@ -26,12 +26,12 @@ import {
   type Tensor,
   tensor,
 } from '@rldf/torch';
+import { mapYields } from '../base/generators.js';
+import { type Moments, mean, momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import { type DpokRecipe, dpokProblems, dpokSchema } from '../config/dpok-schema.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
-import { type Moments, mean, momentsOf } from '../stats.js';
 import { importanceSamplingLoss } from './ddpo.js';
+import { type DpokRecipe, dpokProblems, dpokSchema } from './dpok-schema.js';
 import { copyInto, Learner } from './learner.js';
 import type { Method } from './method.js';
 import {

@@ -5,13 +5,6 @@
 import type { Pipeline } from '@rldf/models';
 import type { Tensor } from '@rldf/torch';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  type DraftKRecipe,
-  draftKProblems,
-  draftKSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from '../config/reward-gradient-schema.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { lastSteps } from '../sampling/differentiable-sampling.js';
 import { Learner } from './learner.js';
@@ -25,6 +18,13 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
+import {
+  type DraftKRecipe,
+  draftKProblems,
+  draftKSchema,
+  rewardGradientArithmetic,
+  rewardGradientMiniature,
+} from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createDraftK(recipe: DraftKRecipe, pipeline: Pipeline, context: TrainingContext): Training {

@@ -7,13 +7,6 @@
 import type { Pipeline } from '@rldf/models';
 import type { Tensor } from '@rldf/torch';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  type DraftLvRecipe,
-  draftLvProblems,
-  draftLvSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from '../config/reward-gradient-schema.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
@@ -26,6 +19,13 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
+import {
+  type DraftLvRecipe,
+  draftLvProblems,
+  draftLvSchema,
+  rewardGradientArithmetic,
+  rewardGradientMiniature,
+} from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createDraftLv(recipe: DraftLvRecipe, pipeline: Pipeline, context: TrainingContext): Training {

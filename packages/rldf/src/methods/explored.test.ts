@@ -2,7 +2,7 @@
 import { type Behaviour, tinyPipeline } from '@rldf/models';
 import { noGrad, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { checkRecipe } from '../config/load.js';
+import { checkRecipe } from '../recipe/load.js';
 import type { TrainingContext } from '../run/training.js';
 import { methodOf, methods } from './index.js';
 import { rolloutBatches } from './learner.js';

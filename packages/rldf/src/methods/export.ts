@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { generate, type LoraAdapter, loadLora, type Pipeline, saveLora, savePipeline } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
-import { baseFingerprint, baseKey } from '../adapter-base.js';
-import { InternalError } from '../errors.js';
-import { fileOperation, makeFolder } from '../run/files.js';
+import { InternalError } from '../base/errors.js';
+import { fileOperation, makeFolder } from '../base/files.js';
+import { baseFingerprint, baseKey } from '../instruments/adapter-base.js';
 
 /** What is asked of a learner. */
 export interface Learned {

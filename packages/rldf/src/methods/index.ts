@@ -1,4 +1,4 @@
-import type { Recipe } from '../config/recipe.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { alignprop } from './alignprop.js';
 import { ddpo } from './ddpo.js';
 import { dpo } from './dpo.js';

@@ -19,13 +19,13 @@ import {
   type Tensor,
   zeros,
 } from '@rldf/torch';
-import { type IpRldfRecipe, picturesOf } from '../config/ip-rldf-schema.js';
-import { UserError } from '../errors.js';
-import { secondWorld } from '../pretrain/configs.js';
-import { sceneBatch } from '../pretrain/scenes.js';
-import type { Prompt } from '../prompts.js';
+import { UserError } from '../base/errors.js';
+import { secondWorld } from '../instruments/configs.js';
+import { sceneBatch } from '../instruments/scenes.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';
+import { type IpRldfRecipe, picturesOf } from './ip-rldf-schema.js';
 
 // N pictures · C, h, w latent · H, W pixels
 

@@ -2,16 +2,16 @@ import { loadArt } from '@rldf/emoji-world';
 import { type Detection, type Detector, decodeLatents, loadPipeline, tinyPipeline } from '@rldf/models';
 import { free, liveTensors, noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
-import { type IpRldfRecipe, ipRldfArithmetic, ipRldfSteps } from '../config/ip-rldf-schema.js';
-import { checkRecipe } from '../config/load.js';
-import { findModel } from '../models.js';
-import { secondWorld } from '../pretrain/configs.js';
-import { sceneBatch } from '../pretrain/scenes.js';
+import { secondWorld } from '../instruments/configs.js';
+import { findModel } from '../instruments/models.js';
+import { sceneBatch } from '../instruments/scenes.js';
+import { checkRecipe } from '../recipe/load.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';
 import type { Training, TrainingContext } from '../run/training.js';
 import { createIpRldf } from './ip-rldf.js';
 import { labelOf, worldPictures, worldSeed } from './ip-rldf-pictures.js';
+import { type IpRldfRecipe, ipRldfArithmetic, ipRldfSteps } from './ip-rldf-schema.js';
 
 setThreads(1);
 

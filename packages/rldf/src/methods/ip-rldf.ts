@@ -9,22 +9,10 @@
  */
 import type { Detector, Pipeline } from '@rldf/models';
 import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
-import {
-  describeIpRldf,
-  type IpRldfRecipe,
-  type IpRldfStep,
-  ipRldfArithmetic,
-  ipRldfKeeps,
-  ipRldfMiniature,
-  ipRldfProblems,
-  ipRldfSchema,
-  ipRldfSteps,
-  picturesOf,
-} from '../config/ip-rldf-schema.js';
-import { UserError } from '../errors.js';
-import { mapYields } from '../generators.js';
-import { loadDetector } from '../instruments.js';
-import { loadPrompts, type Prompt, repeatPrompts } from '../prompts.js';
+import { UserError } from '../base/errors.js';
+import { mapYields } from '../base/generators.js';
+import { loadDetector } from '../instruments/instruments.js';
+import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';
 import {
@@ -44,6 +32,18 @@ import {
   squaredError,
 } from './denoising.js';
 import { type Drawn, type Labelled, ownPictures, PictureStore, worldPictures } from './ip-rldf-pictures.js';
+import {
+  describeIpRldf,
+  type IpRldfRecipe,
+  type IpRldfStep,
+  ipRldfArithmetic,
+  ipRldfKeeps,
+  ipRldfMiniature,
+  ipRldfProblems,
+  ipRldfSchema,
+  ipRldfSteps,
+  picturesOf,
+} from './ip-rldf-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 

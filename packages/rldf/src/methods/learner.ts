@@ -25,9 +25,9 @@ import {
   seedAfter,
   type Tensor,
 } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { mapYields } from '../generators.js';
-import type { Prompt } from '../prompts.js';
+import { UserError } from '../base/errors.js';
+import { mapYields } from '../base/generators.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { DrawRequest } from '../run/training.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
 import { networkGradient } from '../sampling/network-gradient.js';

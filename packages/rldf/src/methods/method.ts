@@ -3,7 +3,7 @@
 import type { Pipeline } from '@rldf/models';
 import type { z } from 'zod';
 import type { ArithmeticProblem, BatchArithmetic } from '../config/batch-arithmetic.js';
-import type { Prompt } from '../prompts.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { Training, TrainingContext } from '../run/training.js';
 
 /** @typeParam R its recipes, told apart by the literal of `method:` */

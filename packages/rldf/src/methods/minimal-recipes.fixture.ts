@@ -1,6 +1,6 @@
 // The smallest recipe of each method, for tests over all of them: a new method adds what its schema demands.
-import { checkRecipe } from '../config/load.js';
-import type { Recipe } from '../config/recipe.js';
+import { checkRecipe } from '../recipe/load.js';
+import type { Recipe } from '../recipe/recipe.js';
 
 export const prompts = ['a cat', 'a dog', 'a cow'];
 const policy = { train: { clipNats: 5 }, explore: { words: {}, guidance: { steps: 1 } } };

@@ -2,11 +2,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DDIMScheduler } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { InternalError } from '../base/errors.js';
+import { mapYields } from '../base/generators.js';
 import { trainedStepsOf } from '../config/batch-arithmetic.js';
-import type { DdpoRecipe } from '../config/ddpo-schema.js';
-import { InternalError } from '../errors.js';
-import { mapYields } from '../generators.js';
-import type { Prompt } from '../prompts.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {
@@ -18,6 +17,7 @@ import {
   policyScheduler,
   type Rollout,
 } from '../sampling/rollout.js';
+import type { DdpoRecipe } from './ddpo-schema.js';
 import type { EpochPicture, WeightedPrompt } from './diffexp.js';
 import { type Learner, rolloutBatches, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';

@@ -4,15 +4,8 @@
 //
 //   L = (1/M) Σ_m ‖target_m - prediction_m‖², over the best pictures m of each prompt
 import type { Pipeline } from '@rldf/models';
+import { mapYields } from '../base/generators.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  describeDenoising,
-  type RaftRecipe,
-  raftArithmetic,
-  raftProblems,
-  raftSchema,
-} from '../config/weighted-schema.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import {
   type DenoisingReport,
@@ -25,6 +18,13 @@ import {
   scoredEpoch,
   squaredError,
 } from './denoising.js';
+import {
+  describeDenoising,
+  type RaftRecipe,
+  raftArithmetic,
+  raftProblems,
+  raftSchema,
+} from './denoising-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 

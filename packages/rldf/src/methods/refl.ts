@@ -7,15 +7,8 @@
 //   L_pre    = ‖target - prediction‖² on pictures of the model before training, which holds it near them
 import { type Behaviour, generate, NoiseSchedule, type Pipeline } from '@rldf/models';
 import { free, noGrad, noiseKey, Random, scope, stack, type Tensor } from '@rldf/torch';
+import { mapYields } from '../base/generators.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  type ReflRecipe,
-  reflProblems,
-  reflSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from '../config/reward-gradient-schema.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
 import type { EpochPicture } from './diffexp.js';
@@ -31,6 +24,13 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
+import {
+  type ReflRecipe,
+  reflProblems,
+  reflSchema,
+  rewardGradientArithmetic,
+  rewardGradientMiniature,
+} from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createRefl(recipe: ReflRecipe, pipeline: Pipeline, context: TrainingContext): Training {

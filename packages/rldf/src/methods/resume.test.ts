@@ -2,7 +2,7 @@
 import { type Pipeline, tinyPipeline } from '@rldf/models';
 import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import type { Recipe } from '../config/recipe.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { comparableRow } from '../run/metrics.js';
 import type { TrainingContext } from '../run/training.js';
 import { methodOf, methods } from './index.js';

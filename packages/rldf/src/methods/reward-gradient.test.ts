@@ -15,19 +15,19 @@ import {
   type Tensor,
 } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { checkRecipe } from '../config/load.js';
-import type { Recipe } from '../config/recipe.js';
-import type { AlignPropRecipe } from '../config/reward-gradient-schema.js';
-import { promptsOfEpoch } from '../prompts.js';
-import { train } from '../run/from-recipe.js';
+import { promptsOfEpoch } from '../prompts/prompts.js';
+import { checkRecipe } from '../recipe/load.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { readMetrics } from '../run/metrics.js';
-import { drain, saveTinyModel } from '../run/tiny-run.fixture.js';
 import type { TrainingContext } from '../run/training.js';
 import { policyMoments } from '../sampling/rollout.js';
+import { train } from '../train/from-recipe.js';
+import { drain, saveTinyModel } from '../train/tiny-run.fixture.js';
 import { followedSteps } from './alignprop.js';
 import { behavioursOf } from './diffexp.js';
 import { methodOf } from './index.js';
 import { createTrainables } from './learner.js';
+import type { AlignPropRecipe } from './reward-gradient-schema.js';
 import { TextFeatures } from './texforce.js';
 
 setThreads(1);

@@ -17,17 +17,17 @@ import {
   scope,
   type Tensor,
 } from '@rldf/torch';
-import type { RewardGradientRecipe } from '../config/reward-gradient-schema.js';
-import { UserError } from '../errors.js';
-import { mapYields } from '../generators.js';
-import type { Prompt } from '../prompts.js';
+import { UserError } from '../base/errors.js';
+import { mapYields } from '../base/generators.js';
+import { momentsOf } from '../base/stats.js';
+import type { Prompt } from '../prompts/prompts.js';
 import { gradientMissing } from '../rewards/differentiable.js';
 import { checkScores, type Reward } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import { type DifferentiableSample, DifferentiableSampler } from '../sampling/differentiable-sampling.js';
-import { momentsOf } from '../stats.js';
 import type { EpochPicture } from './diffexp.js';
 import type { Learner, Passes } from './learner.js';
+import type { RewardGradientRecipe } from './reward-gradient-schema.js';
 
 // B pictures · T denoising steps · C, h, w latent · H, W pixels
 

@@ -4,18 +4,10 @@
 //
 //   L = (1/N) Σ_i w_i ‖target_i - prediction_i‖²,   w_i = N exp(r_i / τ) / Σ_j exp(r_j / τ)
 import type { Pipeline } from '@rldf/models';
+import { mapYields } from '../base/generators.js';
+import { momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
-import {
-  describeDenoising,
-  keptOf,
-  type RwrRecipe,
-  rwrArithmetic,
-  rwrProblems,
-  rwrSchema,
-} from '../config/weighted-schema.js';
-import { mapYields } from '../generators.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
-import { momentsOf } from '../stats.js';
 import {
   type DenoisingReport,
   denoisingMetrics,
@@ -28,6 +20,14 @@ import {
   scoredEpoch,
   squaredError,
 } from './denoising.js';
+import {
+  describeDenoising,
+  keptOf,
+  type RwrRecipe,
+  rwrArithmetic,
+  rwrProblems,
+  rwrSchema,
+} from './denoising-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 

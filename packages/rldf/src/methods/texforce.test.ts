@@ -2,7 +2,7 @@
 import { encodePrompts, tinyPipeline } from '@rldf/models';
 import { cat, grad, noGrad, noiseKey, normal, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { checkRecipe } from '../config/load.js';
+import { checkRecipe } from '../recipe/load.js';
 import { networkGradient } from '../sampling/network-gradient.js';
 import { guidedConditioning, meanLogProb, policyMoments, policyScheduler } from '../sampling/rollout.js';
 import { importanceSamplingLoss } from './ddpo.js';

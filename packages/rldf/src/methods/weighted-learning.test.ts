@@ -1,8 +1,8 @@
 import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, type StateTree, scope, setThreads, Tensor, tensor } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
-import { checkRecipe } from '../config/load.js';
-import { crossFieldProblems, type Recipe } from '../config/recipe.js';
+import { checkRecipe } from '../recipe/load.js';
+import { crossFieldProblems, type Recipe } from '../recipe/recipe.js';
 import type { Training, TrainingContext } from '../run/training.js';
 import type { ScoredPicture } from './denoising.js';
 import { preferenceLoss, rankedPairs } from './dpo.js';

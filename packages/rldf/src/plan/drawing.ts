@@ -2,8 +2,8 @@
 
 import { latentShape, type Pipeline } from '@rldf/models';
 import type { Device, shapes } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { byteWords, machineMemory } from '../machine.js';
+import { UserError } from '../base/errors.js';
+import { byteWords, machineMemory } from '../base/machine.js';
 import { askShapes } from './ask-shapes.js';
 import { calibrate } from './calibration.js';
 import { processBytes } from './plan.js';

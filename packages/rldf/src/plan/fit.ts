@@ -1,7 +1,7 @@
 /** Chooses how many pictures are worked on at once. The batch and the groups that the algorithm sees stay as they are. */
 
-import type { Recipe } from '../config/recipe.js';
 import { methodOf } from '../methods/index.js';
+import type { Recipe } from '../recipe/recipe.js';
 import type { MemoryPrediction, WorkPrediction } from './miniature.js';
 
 export interface Sizes {

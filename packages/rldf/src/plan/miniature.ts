@@ -23,9 +23,9 @@ import {
   type Tensor,
   zeros,
 } from '@rldf/torch';
-import type { Recipe } from '../config/recipe.js';
 import { methodOf } from '../methods/index.js';
-import type { Prompt } from '../prompts.js';
+import type { Prompt } from '../prompts/prompts.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { loadReward, rewards } from '../rewards/index.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { tensorsOf } from '../run/state-tree.js';

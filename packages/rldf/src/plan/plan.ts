@@ -1,18 +1,18 @@
 /** What a recipe will need, before any of it is loaded: memory, pictures, updates and time. docs/memory.md */
 
 import { availableDevices, type Device } from '@rldf/torch';
+import { UserError } from '../base/errors.js';
+import { didYouMean } from '../base/suggest.js';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
-import type { Recipe } from '../config/recipe.js';
-import { didYouMean } from '../config/suggest.js';
-import { UserError } from '../errors.js';
+import { findModel, listModels } from '../instruments/models.js';
 import { methodOf } from '../methods/index.js';
-import { findModel, listModels } from '../models.js';
-import { loadPrompts, repeatPrompts } from '../prompts.js';
-import { checkPolicy } from '../sampling/policy-check.js';
+import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { askShapes } from './ask-shapes.js';
 import { type Fitted, type Sizes, withSizes } from './fit.js';
 import type { MemoryPrediction, PlannedModel } from './miniature.js';
 import { configNames, findConfigs } from './model-configs.js';
+import { checkPolicy } from './policy-check.js';
 import type { Question } from './shapes-process.js';
 
 /** What Node.js, libtorch's code and its own buffers take besides the tensors; `npm run bench -- memory` measures it. */

@@ -1,8 +1,8 @@
 /** A process with `RLDF_TORCH=shapes`: a question in JSON on standard input, the answer on standard output. */
 
 import { readFileSync } from 'node:fs';
-import type { Recipe } from '../config/recipe.js';
-import type { Prompt } from '../prompts.js';
+import type { Prompt } from '../prompts/prompts.js';
+import type { Recipe } from '../recipe/recipe.js';
 import type { Failure } from './ask-shapes.js';
 import { type Fitted, fit } from './fit.js';
 import { type PlannedModel, runMiniature } from './miniature.js';

@@ -1,8 +1,8 @@
 /** The training in miniature that `rldf plan` runs: the same batches on fewer steps and pictures. */
 
 import { trainedStepsOf } from '../config/batch-arithmetic.js';
-import type { Recipe } from '../config/recipe.js';
 import { methodOf } from '../methods/index.js';
+import type { Recipe } from '../recipe/recipe.js';
 
 /** Fields of one method only. */
 interface OptionalFields {

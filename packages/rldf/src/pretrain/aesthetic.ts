@@ -2,7 +2,7 @@
 import { type ArtSet, HashRandom, loadArt, type Split } from '@rldf/emoji-world';
 import { AestheticPredictor } from '@rldf/models';
 import { F, noGrad, noiseKey, Parameters, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { writeInstrument } from '../instruments.js';
+import { writeInstrument } from '../instruments/instruments.js';
 import { loadWorldClip } from '../rewards/scorers.js';
 import { rankingOptions } from './preference.js';
 import { qualityOf, type RankingOptions, type Rules, rankingBatch } from './rankings.js';

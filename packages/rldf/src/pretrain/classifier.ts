@@ -13,8 +13,8 @@ import {
   type Tensor,
   tensor,
 } from '@rldf/torch';
-import { writeInstrument } from '../instruments.js';
-import { sceneBatch } from './scenes.js';
+import { writeInstrument } from '../instruments/instruments.js';
+import { sceneBatch } from '../instruments/scenes.js';
 import type { Stage } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 

@@ -3,9 +3,9 @@
 import type { SampleOptions } from '@rldf/emoji-world';
 import { type CLIPConfig, CLIPModel, CLIPTokenizer } from '@rldf/models';
 import { Parameters } from '@rldf/torch';
-import { writeInstrument } from '../instruments.js';
+import { clipConfig } from '../instruments/configs.js';
+import { writeInstrument } from '../instruments/instruments.js';
 import { measureClip, measureSiblings, pretrainClip } from './clip.js';
-import { clipConfig } from './configs.js';
 import { tokenizerFolder } from './parts.js';
 import type { Stage } from './stage.js';
 

@@ -9,7 +9,7 @@ import {
   type PictureMatches,
 } from '@rldf/models';
 import { scope, tensor } from '@rldf/torch';
-import { quantile } from '../stats.js';
+import { quantile } from '../base/stats.js';
 import { detectionBatch } from './detection-scenes.js';
 
 /** Average precision looks at detections down to this score. */

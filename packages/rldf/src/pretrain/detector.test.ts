@@ -8,6 +8,7 @@ import {
 } from '@rldf/models';
 import { AdamW, grad, Parameters, scope, setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { imagesOf } from '../instruments/scenes.js';
 import {
   bootstrapAveragePrecision,
   measureDetector,
@@ -18,7 +19,6 @@ import {
 import { detectionBatch, roughen, truthsOf } from './detection-scenes.js';
 import { cellsAtCentre, cellTargets, detectionLoss } from './detector.js';
 import { fitPatchBasis } from './patch-basis.js';
-import { imagesOf } from './scenes.js';
 
 setThreads(1);
 

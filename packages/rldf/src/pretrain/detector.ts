@@ -13,13 +13,13 @@ import {
   PatchVotingDetector,
 } from '@rldf/models';
 import { F, ops, type ParameterPath, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
-import { type InstrumentCard, writeInstrument } from '../instruments.js';
-import { LATENT_CHANNELS } from './configs.js';
+import { LATENT_CHANNELS } from '../instruments/configs.js';
+import { type InstrumentCard, writeInstrument } from '../instruments/instruments.js';
+import { imagesOf } from '../instruments/scenes.js';
 import { calibrate, measureDetector } from './detection-measures.js';
 import { detectionBatch, roughen } from './detection-scenes.js';
 import { FLATTEN } from './parts.js';
 import { fitPatchBasis, type PatchBasis } from './patch-basis.js';
-import { imagesOf } from './scenes.js';
 import type { Stage, StageContext, StageDefaults } from './stage.js';
 import { type TrainingEvent, train } from './training.js';
 

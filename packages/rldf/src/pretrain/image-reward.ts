@@ -2,9 +2,9 @@
 import { loadArt } from '@rldf/emoji-world';
 import { ImageRewardModel } from '@rldf/models';
 import { noGrad, Parameters, scope } from '@rldf/torch';
-import { writeInstrument } from '../instruments.js';
+import { mean, standardDeviation } from '../base/stats.js';
+import { writeInstrument } from '../instruments/instruments.js';
 import { imageRewardConfig, loadWorldClip } from '../rewards/scorers.js';
-import { mean, standardDeviation } from '../stats.js';
 import { tokenTensor } from './clip.js';
 import { measureRankings, rankingLoss, rankingOptions, repeatRows } from './preference.js';
 import { GROUP, type RankingBatch, rankingBatch } from './rankings.js';

@@ -3,9 +3,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CaptionNoise } from '@rldf/emoji-world';
 import { setThreads } from '@rldf/torch';
-import { didYouMean } from '../config/suggest.js';
-import { UserError } from '../errors.js';
-import { type WorldName, worlds } from './configs.js';
+import { UserError } from '../base/errors.js';
+import { didYouMean } from '../base/suggest.js';
+import { type WorldName, worlds } from '../instruments/configs.js';
 import type { Stage, StageContext } from './stage.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 

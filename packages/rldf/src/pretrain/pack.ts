@@ -2,9 +2,9 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
-import type { InstrumentCard } from '../instruments.js';
-import { replaceFile } from '../run/files.js';
-import { clipConfig } from './configs.js';
+import { replaceFile } from '../base/files.js';
+import { clipConfig } from '../instruments/configs.js';
+import type { InstrumentCard } from '../instruments/instruments.js';
 import { basisOf, loadAveraged, parametersOf, partsOfStages, tokenizerFolder } from './parts.js';
 import { savePatchBasis } from './patch-basis.js';
 

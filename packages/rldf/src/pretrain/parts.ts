@@ -12,10 +12,16 @@ import {
   UNet2DConditionModel,
 } from '@rldf/models';
 import { free, noGrad, Parameters, type StateDict, scope, type Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { worldFolder } from '../models.js';
+import { UserError } from '../base/errors.js';
+import {
+  clipConfig,
+  LATENT_CHANNELS,
+  schedulerConfig,
+  unetConfig,
+  vaeConfig,
+} from '../instruments/configs.js';
+import { worldFolder } from '../instruments/models.js';
 import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
-import { clipConfig, LATENT_CHANNELS, schedulerConfig, unetConfig, vaeConfig } from './configs.js';
 import { fitPatchBasis, loadPatchBasis, type PatchBasis, savePatchBasis } from './patch-basis.js';
 
 /** The tokenizer that ships with the world. */

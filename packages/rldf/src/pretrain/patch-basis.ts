@@ -11,7 +11,7 @@ import {
   tensor,
   writeSafetensors,
 } from '@rldf/torch';
-import { sceneBatch } from './scenes.js';
+import { sceneBatch } from '../instruments/scenes.js';
 
 const PATCH = 8;
 

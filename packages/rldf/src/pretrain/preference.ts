@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { pairLoss, TunedPreferenceModel } from '@rldf/models';
 import { free, noGrad, scope, type Tensor, tensor } from '@rldf/torch';
-import { instrumentsFolder, writeInstrument } from '../instruments.js';
+import { mean } from '../base/stats.js';
+import { instrumentsFolder, writeInstrument } from '../instruments/instruments.js';
 import type { Reward } from '../rewards/reward.js';
 import { loadWorldClip, preferenceBases } from '../rewards/scorers.js';
-import { mean } from '../stats.js';
 import { tokenTensor } from './clip.js';
 import { loadPatchBasis } from './patch-basis.js';
 import {

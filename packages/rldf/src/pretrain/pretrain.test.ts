@@ -5,8 +5,8 @@ import { loadArt } from '@rldf/emoji-world';
 import { NoiseSchedule } from '@rldf/models';
 import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { imagesOf, quantise, sceneBatch } from '../instruments/scenes.js';
 import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
-import { imagesOf, quantise, sceneBatch } from './scenes.js';
 import { type Trainee, train } from './training.js';
 import { snrWeight } from './unet.js';
 

@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 import { type HashRandom, promptScenes, type Scene, type SceneKind } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { cat, free, readSafetensors, scope, type Tensor, writeSafetensors } from '@rldf/torch';
-import { findModel } from '../models.js';
-import { picturesOf } from '../picture.js';
-import { baseNouns } from './configs.js';
+import { picturesOf } from '../base/picture.js';
+import { baseNouns } from '../instruments/configs.js';
+import { findModel } from '../instruments/models.js';
 import { type FlawedPicture, NO_FLAWS } from './rankings-flaws.js';
 
 /** How a picture is drawn, and how blurred that leaves it by the rules. */

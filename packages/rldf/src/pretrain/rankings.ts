@@ -10,9 +10,9 @@ import {
   splits,
 } from '@rldf/emoji-world';
 import type { Tensor } from '@rldf/torch';
+import { imagesOf } from '../instruments/scenes.js';
 import type { DrawnPictures } from './rankings-drawn.js';
 import { type Blur, drawFlawed, type FlawedPicture, type Flaws } from './rankings-flaws.js';
-import { imagesOf } from './scenes.js';
 
 /** What each flaw costs; a picture's quality is minus the sum of cost x amount. */
 export type Rules = Readonly<Flaws>;

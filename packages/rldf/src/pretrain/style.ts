@@ -1,10 +1,10 @@
 // The judges' feature network: what nouns, which style, which background, whose art. FID and KID compare its features.
 import { type ArtSet, backgrounds, loadArt, nouns, type SampleOptions, type Split } from '@rldf/emoji-world';
 import { F, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
-import { knownArt, SceneClassifier, styleLabels } from '../eval/scene-classifier.js';
-import { writeInstrument } from '../instruments.js';
+import { writeInstrument } from '../instruments/instruments.js';
+import { knownArt, SceneClassifier, styleLabels } from '../instruments/scene-classifier.js';
+import { imagesOf } from '../instruments/scenes.js';
 import { detectionBatch } from './detection-scenes.js';
-import { imagesOf } from './scenes.js';
 import type { Stage } from './stage.js';
 import { train } from './training.js';
 

@@ -14,9 +14,9 @@ import {
   type Tensor,
   UserError,
 } from '@rldf/torch';
-import { LossWatch, type Rise } from '../rising-loss.js';
+import { makeFolder } from '../base/files.js';
+import { LossWatch, type Rise } from '../base/rising-loss.js';
 import { listCheckpoints, loadCheckpoint, removeLeftovers, saveCheckpoint } from '../run/checkpoint.js';
-import { makeFolder } from '../run/files.js';
 import { MetricsWriter } from '../run/metrics.js';
 
 export interface Trainee {

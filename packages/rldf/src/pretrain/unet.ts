@@ -2,9 +2,9 @@
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import { type CLIPTokenizer, NoiseSchedule, type Pipeline, type SchedulerConfig } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { sceneBatch } from '../instruments/scenes.js';
 import { type Layout, LayoutHead, type LayoutTable, layoutOf, layoutTable } from './layout.js';
 import { type PatchBasis, project } from './patch-basis.js';
-import { sceneBatch } from './scenes.js';
 import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';
 
 export interface UNetTrainingOptions extends TrainingOptions {

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { AutoencoderKL, loadPipeline } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
+import { quantise, sceneBatch, writeSheet } from '../instruments/scenes.js';
 import { basisOf, buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
 import { loadPatchBasis, type PatchBasis, project } from './patch-basis.js';
-import { quantise, sceneBatch, writeSheet } from './scenes.js';
 import type { Stage, StageContext } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import type { BoxEdges } from '@rldf/models';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { didYouMean } from '../config/suggest.js';
-import { UserError } from '../errors.js';
-import { recipesFolder } from '../recipes-folder.js';
+import { UserError } from '../base/errors.js';
+import { recipesFolder } from '../base/recipes-folder.js';
+import { didYouMean } from '../base/suggest.js';
 
 /** What of a box a relation compares, in pixels: the centre's coordinates, its width, its height, its area. */
 export const measures = {

@@ -1,11 +1,11 @@
 /** Why a reward rose, stalled or fell: rules of thumb on a run's metrics and recipe, each with its numbers and one change to try. */
 
 import { readFileSync } from 'node:fs';
-import { parseYaml } from '../exact.js';
-import { risingLoss } from '../rising-loss.js';
+import { parseYaml } from '../base/exact.js';
+import { risingLoss } from '../base/rising-loss.js';
+import { mean, quantile, standardDeviation } from '../base/stats.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
-import { mean, quantile, standardDeviation } from '../stats.js';
 import { curveMetrics } from './report.js';
 
 export interface Finding {

@@ -3,16 +3,16 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { noiseKey, Random, type Seed } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { jsonText, parseYaml } from '../exact.js';
-import { makeFolder, replaceFile } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { jsonText, parseYaml } from '../base/exact.js';
+import { makeFolder, replaceFile } from '../base/files.js';
+import { type Interval, mean, seedInterval } from '../base/stats.js';
+import { type CurvePoint, curveSvg } from '../drawing/curve.js';
+import { htmlFigures, htmlPage, htmlTable } from '../drawing/html.js';
+import { escapeXml, renderSvg } from '../drawing/svg.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
-import { type Interval, mean, seedInterval } from '../stats.js';
-import { type CurvePoint, curveSvg } from './curve.js';
-import { htmlFigures, htmlPage, htmlTable } from './html.js';
 import { curveMetrics, type ReportNumbers } from './report.js';
-import { escapeXml, renderSvg } from './svg.js';
 
 /** A run as it is compared. */
 export interface OverlaidRun {

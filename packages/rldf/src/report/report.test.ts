@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
-import type { Picture } from '../picture.js';
+import type { Picture } from '../base/picture.js';
+import { contactSheet } from '../drawing/grid.js';
+import { crc32, encodePng, insertTexts, readTexts, settingsTexts } from '../drawing/png.js';
+import { escapeXml, renderSvg } from '../drawing/svg.js';
 import { createRun, openRun } from '../run/run.js';
-import { contactSheet } from './grid.js';
-import { crc32, encodePng, insertTexts, readTexts, settingsTexts } from './png.js';
 import { type Evaluation, redrawReport, reportNumbers, writeReport } from './report.js';
-import { escapeXml, renderSvg } from './svg.js';
 
 const flat = (red: number, green: number, blue: number, size = 8): Picture => ({
   width: size,

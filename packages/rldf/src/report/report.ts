@@ -4,17 +4,17 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { noiseKey, Random } from '@rldf/torch';
 import sharp from 'sharp';
-import { UserError } from '../errors.js';
-import type { Picture } from '../picture.js';
-import { makeFolder, readTextIfThere, replaceFile } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { makeFolder, readTextIfThere, replaceFile } from '../base/files.js';
+import type { Picture } from '../base/picture.js';
+import { type MeanDifference, mean, meanDifference } from '../base/stats.js';
+import { type CurvePoint, curveSvg } from '../drawing/curve.js';
+import { contactSheet } from '../drawing/grid.js';
+import { reportHtml } from '../drawing/html.js';
+import { encodePng, settingsTexts } from '../drawing/png.js';
+import { renderSvg } from '../drawing/svg.js';
 import { readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
-import { type MeanDifference, mean, meanDifference } from '../stats.js';
-import { type CurvePoint, curveSvg } from './curve.js';
-import { contactSheet } from './grid.js';
-import { reportHtml } from './html.js';
-import { encodePng, settingsTexts } from './png.js';
-import { renderSvg } from './svg.js';
 
 /** One picture before and after training, from the same prompt and the same noise. */
 export interface PicturePair {

@@ -2,17 +2,17 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import type { Recipe } from '../config/recipe.js';
+import { tensorOfPictures } from '../base/picture.js';
+import { mean } from '../base/stats.js';
 import { methodOf } from '../methods/index.js';
-import { tensorOfPictures } from '../picture.js';
+import type { Recipe } from '../recipe/recipe.js';
 import { readPicture } from '../report/report.js';
 import { type Reward, scorePictures } from '../rewards/reward.js';
 import { describeEnvironment } from '../run/environment.js';
-import { resume, train } from '../run/from-recipe.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import { Run } from '../run/run.js';
-import type { RunEvent } from '../run/train.js';
-import { mean } from '../stats.js';
+import { resume, train } from '../train/from-recipe.js';
+import type { RunEvent } from '../train/train.js';
 import type { Capsule } from './capsule.js';
 import { type Budget, type Protocol, sha256 } from './protocol.js';
 

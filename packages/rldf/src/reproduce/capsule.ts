@@ -2,8 +2,8 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../errors.js';
-import { listFolder, makeFolder, replaceFile } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { listFolder, makeFolder, replaceFile } from '../base/files.js';
 import type { Budget, Protocol } from './protocol.js';
 
 export interface Capsule {

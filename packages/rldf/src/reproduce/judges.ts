@@ -1,7 +1,7 @@
 /** Who judges a table's test pictures: instruments that share nothing with what trains, or any reward. */
 
 import { judgeOnly } from '../eval/judges.js';
-import { loadDetector } from '../instruments.js';
+import { loadDetector } from '../instruments/instruments.js';
 import { clipScore } from '../rewards/clip-score.js';
 import { spatial } from '../rewards/detection.js';
 import { loadReward } from '../rewards/index.js';

@@ -6,10 +6,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { loadRecipe } from '../config/load.js';
-import type { Recipe } from '../config/recipe.js';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 import { methodOf } from '../methods/index.js';
+import { loadRecipe } from '../recipe/load.js';
+import type { Recipe } from '../recipe/recipe.js';
 
 export const budgets = ['smoke', 'full'] as const;
 export type Budget = (typeof budgets)[number];

@@ -2,13 +2,13 @@
 
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import type { Recipe } from '../config/recipe.js';
-import { UserError } from '../errors.js';
-import { curveSvg } from '../report/curve.js';
+import { UserError } from '../base/errors.js';
+import { makeFolder, replaceFile } from '../base/files.js';
+import { mean } from '../base/stats.js';
+import { curveSvg } from '../drawing/curve.js';
+import type { Recipe } from '../recipe/recipe.js';
 import type { Reward } from '../rewards/reward.js';
-import { makeFolder, replaceFile } from '../run/files.js';
-import type { RunEvent } from '../run/train.js';
-import { mean } from '../stats.js';
+import type { RunEvent } from '../train/train.js';
 import { runArm } from './arm.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readJson } from '@rldf/models';
-import { worldFolder } from '../models.js';
+import { worldFolder } from '../instruments/models.js';
 
 export interface RewardCard {
   /** What scores high, in one line. */

@@ -1,8 +1,8 @@
 /** CLIP score: 100 x the cosine between picture and prompt (Hessel et al. 2021, arXiv 2104.08718, without its rescaling). */
 
 import { type Device, noGrad, type Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { listModels } from '../models.js';
+import { UserError } from '../base/errors.js';
+import { listModels } from '../instruments/models.js';
 import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
 import type { Reward } from './reward.js';
 

@@ -5,10 +5,10 @@ import { dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { readJson } from '@rldf/models';
 import { Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { type Picture, picturesOf } from '../picture.js';
-import { howToContinue } from '../run/underway.js';
-import { noteUserModule } from '../user-modules.js';
+import { UserError } from '../base/errors.js';
+import { type Picture, picturesOf } from '../base/picture.js';
+import { howToContinue } from '../base/underway.js';
+import { noteUserModule } from '../base/user-modules.js';
 import { checkScores, type Reward } from './reward.js';
 
 /**

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { AestheticPredictor } from '@rldf/models';
 import { grad, noGrad, Parameters, setThreads, writeSafetensors } from '@rldf/torch';
 import { afterAll, expect, test } from 'vitest';
-import { tensorOfPictures } from '../picture.js';
+import { tensorOfPictures } from '../base/picture.js';
 import { loadClipScore, worldClip } from './clip-score.js';
 import { loadClipFolder, pixelsOf } from './frozen-clip.js';
 import { aestheticReward, clipModelReward } from './public-scorers.js';

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { AestheticPredictor, PreferenceModel } from '@rldf/models';
 import { type Device, noGrad, Parameters, readSafetensors, type Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { tensorOfPictures } from '../picture.js';
+import { UserError } from '../base/errors.js';
+import { tensorOfPictures } from '../base/picture.js';
 import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
 import type { DifferentiableRewardFunction, RewardFunction } from './module.js';
 import type { Reward } from './reward.js';

@@ -1,9 +1,9 @@
 /** Ratings that people gave, from a file: for pictures that are there already, such as a data set to be learned from. */
 
 import { createHash } from 'node:crypto';
-import { UserError } from '../errors.js';
-import { type Picture, picturesOf } from '../picture.js';
-import { readPromptFile } from '../prompt-files.js';
+import { UserError } from '../base/errors.js';
+import { type Picture, picturesOf } from '../base/picture.js';
+import { readPromptFile } from '../prompts/prompt-files.js';
 import type { Reward } from './reward.js';
 
 /** SHA-256, in hex, of "WIDTHxHEIGHT" and the RGB bytes: names a picture whatever file it is kept in. */

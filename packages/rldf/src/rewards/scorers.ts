@@ -9,7 +9,7 @@ import {
   TunedPreferenceModel,
 } from '@rldf/models';
 import { type Device, noGrad, type Parameters, readSafetensors, type Tensor } from '@rldf/torch';
-import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments.js';
+import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments/instruments.js';
 import { secondClipConfig } from '../pretrain/clip-2.js';
 import { tokenizerFolder } from '../pretrain/parts.js';
 import { worldClip } from './clip-score.js';

@@ -3,9 +3,9 @@
 import { type Plan, parseCaption, promptScenes, relations } from '@rldf/emoji-world';
 import { type Detector, generate, type Pipeline } from '@rldf/models';
 import { free, noiseKey, Random, type Tensor } from '@rldf/torch';
-import { type Picture, picturesOf, tensorOfPictures } from '../picture.js';
-import { baseNouns } from '../pretrain/configs.js';
-import { mean, meanDifference } from '../stats.js';
+import { type Picture, picturesOf, tensorOfPictures } from '../base/picture.js';
+import { mean, meanDifference } from '../base/stats.js';
+import { baseNouns } from '../instruments/configs.js';
 import { type Reward, scorePictures } from './reward.js';
 
 /** A good picture and what it was asked for. */

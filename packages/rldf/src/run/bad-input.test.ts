@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { LoraAdapter, saveLora, tinyPipeline } from '@rldf/models';
 import { afterAll, expect, test } from 'vitest';
-import { baseFingerprint, baseKey } from '../adapter-base.js';
 import { rldf } from '../cli/command-line.fixture.js';
 import { evaluate } from '../eval/evaluate.js';
+import { baseFingerprint, baseKey } from '../instruments/adapter-base.js';
 import { methods } from '../methods/index.js';
 import type { Method } from '../methods/method.js';
 import { prompts } from '../methods/minimal-recipes.fixture.js';
-import { train } from './from-recipe.js';
-import { drain, saveTinyModel } from './tiny-run.fixture.js';
+import { train } from '../train/from-recipe.js';
+import { drain, saveTinyModel } from '../train/tiny-run.fixture.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'rldf-bad-input-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

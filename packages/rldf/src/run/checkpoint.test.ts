@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type StateTree, type Tensor, tensor, UserError, zeros } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { setFileHook } from '../base/files.js';
 import {
   bestCheckpoint,
   listCheckpoints,
@@ -20,7 +21,6 @@ import {
   removeLeftovers,
   saveCheckpoint,
 } from './checkpoint.js';
-import { setFileHook } from './files.js';
 import { tensorsOf } from './state-tree.js';
 
 const newFolder = () => mkdtempSync(join(tmpdir(), 'rldf-checkpoint-'));

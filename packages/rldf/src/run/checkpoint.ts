@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StateTree } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 import {
   fileOperation,
   listFolder,
@@ -16,7 +16,7 @@ import {
   remove,
   renameDurably,
   writeFileDurably,
-} from './files.js';
+} from '../base/files.js';
 import {
   checkSameTensors,
   firstNonFinite,

@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setThreads, UserError } from '@rldf/torch';
 import { expect, test, vi } from 'vitest';
+import { setFileHook } from '../base/files.js';
 import { runCommandLine } from '../cli/program.js';
-import { setFileHook } from './files.js';
+import { saveTinyModel, tinyRecipe } from '../train/tiny-run.fixture.js';
+import { drive, toyOptions } from '../train/toy-training.fixture.js';
 import { comparableRow, readMetrics } from './metrics.js';
 import { createRun, openRun, type Run } from './run.js';
 import { tensorsOf } from './state-tree.js';
-import { saveTinyModel, tinyRecipe } from './tiny-run.fixture.js';
-import { drive, toyOptions } from './toy-training.fixture.js';
 
 setThreads(1);
 const root = mkdtempSync(join(tmpdir(), 'rldf-disk-'));

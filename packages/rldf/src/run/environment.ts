@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { arch, cpus, platform, release, totalmem } from 'node:os';
 import { availableDevices, threads, torchVersion } from '@rldf/torch';
-import { version } from '../version.js';
+import { version } from '../base/version.js';
 
 export interface Environment {
   rldf: string;

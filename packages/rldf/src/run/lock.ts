@@ -9,8 +9,8 @@ import { mkdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { UserError } from '../errors.js';
-import { fileOperation, linkOnce, readTextIfThere, writeFileDurably } from './files.js';
+import { UserError } from '../base/errors.js';
+import { fileOperation, linkOnce, readTextIfThere, writeFileDurably } from '../base/files.js';
 
 export const lockName = 'lock.json';
 /** A holder that cannot be seen has ended when it was silent for so long. */

@@ -7,7 +7,7 @@
  */
 
 import { closeSync } from 'node:fs';
-import { append, openForAppend, readTextIfThere, replaceFile } from './files.js';
+import { append, openForAppend, readTextIfThere, replaceFile } from '../base/files.js';
 
 export type MetricValue = number | string | boolean | null | MetricValue[];
 export interface MetricsRow {

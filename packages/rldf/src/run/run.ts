@@ -6,7 +6,8 @@
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { stringify } from 'yaml';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
+import { linkOnce, listFolder, makeFolder, replaceFile, writeFileDurably } from '../base/files.js';
 import {
   type CheckpointInfo,
   type LoadedCheckpoint,
@@ -18,7 +19,6 @@ import {
   saveCheckpoint,
 } from './checkpoint.js';
 import { describeEnvironment } from './environment.js';
-import { linkOnce, listFolder, makeFolder, replaceFile, writeFileDurably } from './files.js';
 import { lockRun, type RunLock } from './lock.js';
 import { MetricsWriter, truncateMetrics } from './metrics.js';
 

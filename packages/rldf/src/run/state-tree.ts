@@ -2,8 +2,8 @@
 
 import { join } from 'node:path';
 import { readSafetensors, type StateTree, Tensor, writeSafetensors } from '@rldf/torch';
-import { InternalError, UserError } from '../errors.js';
-import { fileOperation, readTextIfThere, writeFileDurably } from './files.js';
+import { InternalError, UserError } from '../base/errors.js';
+import { fileOperation, readTextIfThere, writeFileDurably } from '../base/files.js';
 
 export const tensorFile = 'state.safetensors';
 export const treeFile = 'state.json';

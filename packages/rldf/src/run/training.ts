@@ -1,10 +1,10 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
 import type { StateTree, Tensor } from '@rldf/torch';
-import type { Prompt } from '../prompts.js';
+import { momentsOf } from '../base/stats.js';
+import type { Prompt } from '../prompts/prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
 import type { DrawRequest } from '../sampling/evaluation.js';
-import { momentsOf } from '../stats.js';
 
 export type { DrawRequest };
 

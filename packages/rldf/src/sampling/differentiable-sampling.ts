@@ -23,7 +23,7 @@ import {
   tensor,
   zeros,
 } from '@rldf/torch';
-import { mapYields } from '../generators.js';
+import { mapYields } from '../base/generators.js';
 import { guidedPrediction, policyMoments } from './rollout.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width

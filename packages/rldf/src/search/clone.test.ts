@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { encodePng } from '../report/png.js';
+import { encodePng } from '../drawing/png.js';
 import { type ClonedClass, type ClonedPicture, type CloneOptions, cloneDataset } from './clone.js';
 import { tar } from './tar.js';
 import { toyEmbedder, toyGrammar, toyPicture, toyRecogniser, toySource } from './toy.fixture.js';

@@ -3,8 +3,8 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { noiseKey } from '@rldf/torch';
-import { UserError } from '../errors.js';
-import { makeFolder, readTextIfThere, replaceFile } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { makeFolder, readTextIfThere, replaceFile } from '../base/files.js';
 import { diverseRequests } from './final-pictures.js';
 import { type FollowOptions, follow, newSearch } from './follow.js';
 import type { DrawRequest } from './image-source.js';

@@ -1,8 +1,8 @@
 /** A search in pictures: its way as a strip, its Q values as a map, its finals as a sheet. */
 
-import type { Picture } from '../picture.js';
-import { contactSheet, type GridCell } from '../report/grid.js';
-import { escapeXml, fontFamily, renderSvg } from '../report/svg.js';
+import type { Picture } from '../base/picture.js';
+import { contactSheet, type GridCell } from '../drawing/grid.js';
+import { escapeXml, fontFamily, renderSvg } from '../drawing/svg.js';
 import { greedyAction } from './agents/tabular.js';
 import type { Meanings } from './encoding.js';
 import type { GridWorld } from './grid-world.js';

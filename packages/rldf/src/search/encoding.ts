@@ -1,7 +1,7 @@
 /** States of a search: integer vectors, the derivations of a grammar behind them, and their sentences. */
 
 import { articleOf } from '@rldf/emoji-world';
-import { InternalError, UserError } from '../errors.js';
+import { InternalError, UserError } from '../base/errors.js';
 import type { Alternative, Grammar } from './grammar.js';
 
 /** A state: one coordinate an axis, each from 0 to the axis' length - 1. */

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { encodePng } from '../report/png.js';
+import { encodePng } from '../drawing/png.js';
 import { endpointSource } from './endpoint.js';
 import { PictureMemory } from './memory.js';
 import { search } from './search.js';

@@ -1,7 +1,7 @@
 /** Pictures from a server that speaks the OpenAI images protocol: POST /images/generations with a prompt, base64 or a URL back. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 import type { DrawRequest, ImageSource } from './image-source.js';
 import { readPicture } from './image-source.js';
 

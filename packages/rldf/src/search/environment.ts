@@ -1,6 +1,6 @@
 /** The decision process that agents see: numbered states on an n-dimensional grid, and a reward for entering each. */
 
-import { InternalError } from '../errors.js';
+import { InternalError } from '../base/errors.js';
 
 export interface Environment {
   /** How many: states are 0 to states - 1. */

@@ -1,10 +1,10 @@
 /** Pictures of what a search found: diverse ones by the control axes, plain re-seeded ones beside them, and sliders. */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
+import type { Picture } from '../base/picture.js';
+import { mean } from '../base/stats.js';
 import { meanPairwiseDistance } from '../eval/diversity.js';
-import type { Picture } from '../picture.js';
-import { mean } from '../stats.js';
 import type { Axis, Encoding, State } from './encoding.js';
 import type { DrawRequest } from './image-source.js';
 import type { PictureMemory } from './memory.js';

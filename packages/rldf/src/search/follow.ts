@@ -1,8 +1,8 @@
 /** Any agent in a world as one stream of looks at pictures, and the trace that tables and reports are made of. */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { InternalError, UserError } from '../errors.js';
-import { standardDeviation } from '../stats.js';
+import { InternalError, UserError } from '../base/errors.js';
+import { standardDeviation } from '../base/stats.js';
 import { newAxisValues } from './agents/axis-values.js';
 import { noisyDiffusionGradient } from './agents/noisy-diffusion-gradient.js';
 import { climbHill, enumerate } from './agents/reference.js';

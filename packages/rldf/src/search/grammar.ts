@@ -6,8 +6,8 @@
 import { readFileSync } from 'node:fs';
 import { nouns } from '@rldf/emoji-world';
 import { isMap, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument } from 'yaml';
-import { didYouMean } from '../config/suggest.js';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
+import { didYouMean } from '../base/suggest.js';
 
 /** What a symbol can become: words, or other symbols in a row. */
 export type Alternative =

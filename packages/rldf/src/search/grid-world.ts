@@ -1,7 +1,7 @@
 /** The world of a search: an encoding's grid whose rewards come from pictures, each drawn once and remembered. */
 
 import { noiseKey } from '@rldf/torch';
-import { InternalError } from '../errors.js';
+import { InternalError } from '../base/errors.js';
 import type { Encoding, State } from './encoding.js';
 import { Grid } from './environment.js';
 import type { DrawRequest } from './image-source.js';

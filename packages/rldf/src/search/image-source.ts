@@ -3,9 +3,9 @@
 import { generate, type Pipeline } from '@rldf/models';
 import { free } from '@rldf/torch';
 import sharp from 'sharp';
-import { UserError } from '../errors.js';
-import { type Picture, picturesOf } from '../picture.js';
-import { describePromptNotices, promptNotices } from '../prompt-notices.js';
+import { UserError } from '../base/errors.js';
+import { type Picture, picturesOf } from '../base/picture.js';
+import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
 
 export interface DrawRequest {
   sentence: string;

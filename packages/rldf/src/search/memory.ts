@@ -3,10 +3,10 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Picture } from '../picture.js';
-import { encodePng, settingsTexts } from '../report/png.js';
-import { append, makeFolder, openForAppend, readTextIfThere, replaceFile } from '../run/files.js';
-import { version } from '../version.js';
+import { append, makeFolder, openForAppend, readTextIfThere, replaceFile } from '../base/files.js';
+import type { Picture } from '../base/picture.js';
+import { version } from '../base/version.js';
+import { encodePng, settingsTexts } from '../drawing/png.js';
 import { type DrawRequest, type ImageSource, readPicture } from './image-source.js';
 import type { Recogniser } from './recogniser.js';
 import type { Observation } from './rewards.js';

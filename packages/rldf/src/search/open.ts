@@ -3,12 +3,12 @@
 import { nouns } from '@rldf/emoji-world';
 import { loadPipeline } from '@rldf/models';
 import type { Device, Tensor } from '@rldf/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
+import { type Picture, tensorOfPictures } from '../base/picture.js';
 import { loadJudges } from '../eval/judges.js';
-import { SceneClassifier, styleLabels } from '../eval/scene-classifier.js';
-import { instrumentFile, loadDetector } from '../instruments.js';
-import { findModel } from '../models.js';
-import { type Picture, tensorOfPictures } from '../picture.js';
+import { instrumentFile, loadDetector } from '../instruments/instruments.js';
+import { findModel } from '../instruments/models.js';
+import { SceneClassifier, styleLabels } from '../instruments/scene-classifier.js';
 import { loadClipFolder } from '../rewards/frozen-clip.js';
 import { loadWorldClip } from '../rewards/scorers.js';
 import type { Encoding } from './encoding.js';

@@ -2,8 +2,8 @@ import { activities, loadArt, renderScene, type Scene, sampleScene, subjectsOf }
 import type { Detection, Detector } from '@rldf/models';
 import { liveTensors } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
+import type { Picture } from '../base/picture.js';
 import { grammarPath } from '../cli/shared.js';
-import type { Picture } from '../picture.js';
 import { Encoding } from './encoding.js';
 import { parseGrammar, readGrammar } from './grammar.js';
 import { openRecogniser, worldJudge } from './open.js';

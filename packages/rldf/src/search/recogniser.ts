@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import type { Detection, Detector } from '@rldf/models';
 import { noGrad, scope } from '@rldf/torch';
-import { type Picture, tensorOfPictures } from '../picture.js';
+import { type Picture, tensorOfPictures } from '../base/picture.js';
 import { type FrozenClip, idsOf, pixelsOf } from '../rewards/frozen-clip.js';
 import { type Axis, Encoding } from './encoding.js';
 import type { Grammar } from './grammar.js';

@@ -1,6 +1,6 @@
 /** The three rewards of the RLDF paper (equations 2 to 6), and the bonus that makes reaching the goal optimal. */
 
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 
 /** What a recogniser sees in a picture. */
 export interface Observation {

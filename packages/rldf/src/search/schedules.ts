@@ -1,6 +1,6 @@
 /** How exploration and step size change while an agent learns. Written as text, so that a command line can name them. */
 
-import { UserError } from '../errors.js';
+import { UserError } from '../base/errors.js';
 
 /**
  * ε of the ε-greedy policy at a step (counted from 0), in [0, 1]: `0.1` stays, `1/n` is 1/(1 + step), `0.5-0.01/1000` falls

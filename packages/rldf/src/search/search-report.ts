@@ -1,8 +1,8 @@
 /** What a search found, in numbers and pictures. */
 
 import { join } from 'node:path';
-import { contactSheet, type GridCell } from '../report/grid.js';
-import { replaceFile } from '../run/files.js';
+import { replaceFile } from '../base/files.js';
+import { contactSheet, type GridCell } from '../drawing/grid.js';
 import { actionValues, policyPath, tablePolicy } from './agents/tabular.js';
 import { changeLabel, type StripStep, shownSteps, trajectoryStrip, valueMap } from './drawings.js';
 import {

@@ -1,8 +1,8 @@
 /** RLDF from one picture to many: recognise the input, search the grammar's world for it, draw what was found. */
 
 import { join } from 'node:path';
-import { UserError } from '../errors.js';
-import { makeFolder, readTextIfThere, replaceFile } from '../run/files.js';
+import { UserError } from '../base/errors.js';
+import { makeFolder, readTextIfThere, replaceFile } from '../base/files.js';
 import { Encoding } from './encoding.js';
 import { axisNamed, type SearchJudge } from './final-pictures.js';
 import { type Followed, type FollowOptions, follow, isTabular, newSearch, startState } from './follow.js';

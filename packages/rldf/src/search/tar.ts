@@ -1,6 +1,6 @@
 /** Tar archives (POSIX ustar) of small files in memory: the shards of WebDataset. */
 
-import { InternalError, UserError } from '../errors.js';
+import { InternalError, UserError } from '../base/errors.js';
 
 export interface TarEntry {
   /** At most 100 bytes. */

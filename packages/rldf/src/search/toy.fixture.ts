@@ -1,6 +1,6 @@
 /** A world of 24 states in which everything is known, for tests: pictures that carry their state, and an eye that reads it. */
 
-import type { Picture } from '../picture.js';
+import type { Picture } from '../base/picture.js';
 import { Encoding } from './encoding.js';
 import { parseGrammar } from './grammar.js';
 import type { DrawRequest, ImageSource } from './image-source.js';

@@ -1,7 +1,7 @@
 /** The world of one input picture: what is recognised in it, the grammar's axes around that, and a reward. */
 
-import { UserError } from '../errors.js';
-import type { Picture } from '../picture.js';
+import { UserError } from '../base/errors.js';
+import type { Picture } from '../base/picture.js';
 import { Encoding } from './encoding.js';
 import { drawSet, plainRequests } from './final-pictures.js';
 import type { Grammar } from './grammar.js';

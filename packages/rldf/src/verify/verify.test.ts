@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ones, setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { saveTinyModel, tinyRecipe } from '../run/tiny-run.fixture.js';
+import { saveTinyModel, tinyRecipe } from '../train/tiny-run.fixture.js';
 import { firstRowDifference, firstTensorDifference } from './compare.js';
 
 setThreads(1);

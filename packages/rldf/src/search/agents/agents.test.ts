@@ -1,6 +1,6 @@
 import { noiseKey, Random } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
-import { mean } from '../../stats.js';
+import { mean } from '../../base/stats.js';
 import { type Environment, Grid, tabularEnvironment } from '../environment.js';
 import { goalBonus } from '../rewards.js';
 import { exploration, stepSize } from '../schedules.js';

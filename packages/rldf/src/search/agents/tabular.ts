@@ -4,7 +4,7 @@
  */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { UserError } from '../../errors.js';
+import { UserError } from '../../base/errors.js';
 import type { Environment } from '../environment.js';
 import type { Exploration, StepSize } from '../schedules.js';
 import { type AxisValues, expectedReward, learnAxisValues } from './axis-values.js';

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Device } from '@rldf/torch';
-import { makeFolder, readTextIfThere, remove, replaceFile } from '../../run/files.js';
+import { makeFolder, readTextIfThere, remove, replaceFile } from '../../base/files.js';
 import { type ClassifierProgress, type Recipe, trainClassifier } from './classifier.js';
 import { hashOf, type LabelledSet } from './labelled-set.js';
 

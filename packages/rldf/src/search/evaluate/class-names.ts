@@ -4,8 +4,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { articleOf, nouns } from '@rldf/emoji-world';
 import { noiseKey } from '@rldf/torch';
-import { encodePng, settingsTexts } from '../../report/png.js';
-import { makeFolder, replaceFile } from '../../run/files.js';
+import { makeFolder, replaceFile } from '../../base/files.js';
+import { encodePng, settingsTexts } from '../../drawing/png.js';
 import type { DrawRequest, ImageSource } from '../image-source.js';
 
 const nounsByName = new Map(nouns.map((noun) => [noun.name, noun]));

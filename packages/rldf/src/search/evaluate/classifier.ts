@@ -22,9 +22,9 @@ import {
   tensor,
   writeSafetensors,
 } from '@rldf/torch';
-import { UserError } from '../../errors.js';
+import { UserError } from '../../base/errors.js';
+import { fileOperation, makeFolder, remove, renameDurably } from '../../base/files.js';
 import { listCheckpoints, loadCheckpoint, removeLeftovers, saveCheckpoint } from '../../run/checkpoint.js';
-import { fileOperation, makeFolder, remove, renameDurably } from '../../run/files.js';
 import { imagesOf, type LabelledSet } from './labelled-set.js';
 
 /** What decides the result, beside the pictures. */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { liveTensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { encodePng } from '../../report/png.js';
+import { encodePng } from '../../drawing/png.js';
 import type { ImageSource } from '../image-source.js';
 import { tar } from '../tar.js';
 import { classPrompt } from './class-names.js';

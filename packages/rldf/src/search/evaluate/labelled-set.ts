@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Tensor, tensor } from '@rldf/torch';
-import { InternalError, UserError } from '../../errors.js';
+import { InternalError, UserError } from '../../base/errors.js';
 import { readPicture, resizePicture } from '../image-source.js';
 import { untar } from '../tar.js';
 

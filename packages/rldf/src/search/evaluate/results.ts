@@ -1,7 +1,7 @@
 /** From classifiers and distances to tables. */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { type MeanDifference, mean, meanDifference, seedInterval } from '../../stats.js';
+import { type MeanDifference, mean, meanDifference, seedInterval } from '../../base/stats.js';
 import { type ArmName, armNames, type Capsule } from './arms.js';
 import type { CloneEvaluation } from './evaluate.js';
 import { hashOf, type LabelledSet } from './labelled-set.js';

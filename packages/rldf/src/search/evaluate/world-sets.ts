@@ -14,7 +14,7 @@ import {
   type Scene,
   visible,
 } from '@rldf/emoji-world';
-import { UserError } from '../../errors.js';
+import { UserError } from '../../base/errors.js';
 import { type LabelledSet, setOf } from './labelled-set.js';
 
 /** Sets that show the same scenes otherwise: the other art sets, of which OpenMoji trained nothing in this repository, and pencil sketches. */

@@ -1,6 +1,6 @@
 /** The claims of the paper's section 5, by name: each a number with an interval and a verdict. */
 
-import { mean } from '../../stats.js';
+import { mean } from '../../base/stats.js';
 import type { Landscape } from './landscape.js';
 import {
   type ByScenery,

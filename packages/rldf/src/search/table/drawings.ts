@@ -1,7 +1,7 @@
 /** Figure 6 of the paper, as means over all searches: distance from the goal by steps; and who has reached it when. */
 
-import { type CurvePoint, curveSvg } from '../../report/curve.js';
-import { mean } from '../../stats.js';
+import { mean } from '../../base/stats.js';
+import { type CurvePoint, curveSvg } from '../../drawing/curve.js';
 import { groupKey, groupRows, reachedBy } from './numbers.js';
 import type { SearchProtocol } from './protocol.js';
 import { armName, type TableRow, tracePoints } from './runs.js';

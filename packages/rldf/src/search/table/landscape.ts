@@ -1,6 +1,6 @@
 /** What the rewards of a world look like, and what could be had in it at best: no agent takes part. */
 
-import { correlation, mean } from '../../stats.js';
+import { correlation, mean } from '../../base/stats.js';
 import { shareThatReaches, valueIteration } from '../agents/value-iteration.js';
 import { RecordedWorld, recordedRewards } from '../recorded-world.js';
 import { type RewardName, semanticHits, semanticReward } from '../rewards.js';

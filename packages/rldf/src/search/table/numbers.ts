@@ -1,7 +1,7 @@
 /** The numbers of a table of searches, from its rows alone. Each measure is defined once, here. */
 
 import { noiseKey, Random } from '@rldf/torch';
-import { bootstrapMean, bootstrapSeedsAndPrompts, mean, quantile } from '../../stats.js';
+import { bootstrapMean, bootstrapSeedsAndPrompts, mean, quantile } from '../../base/stats.js';
 import type { TableRow } from './runs.js';
 
 /** A mean with its 95 % interval; null for one world only. */

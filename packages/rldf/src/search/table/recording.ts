@@ -6,8 +6,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { UserError } from '../../errors.js';
-import { makeFolder, replaceFile } from '../../run/files.js';
+import { UserError } from '../../base/errors.js';
+import { makeFolder, replaceFile } from '../../base/files.js';
 import { Encoding, type Meanings } from '../encoding.js';
 import { stateSeed } from '../grid-world.js';
 import type { DrawRequest, ImageSource } from '../image-source.js';

@@ -2,8 +2,8 @@
 
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import { makeFolder, readTextIfThere, replaceFile } from '../../base/files.js';
 import { type Budget, protocolCommit } from '../../reproduce/protocol.js';
-import { makeFolder, readTextIfThere, replaceFile } from '../../run/files.js';
 import { type Claim, claimsOf } from './claims.js';
 import { tracesSvg } from './drawings.js';
 import { type Landscape, landscapeOf, type MeanLandscape, meanLandscapes } from './landscape.js';

@@ -11,9 +11,9 @@ import {
   renderScene,
 } from '@rldf/emoji-world';
 import { noiseKey, Random } from '@rldf/torch';
-import { UserError } from '../../errors.js';
-import type { Picture } from '../../picture.js';
-import { recipesFolder } from '../../recipes-folder.js';
+import { UserError } from '../../base/errors.js';
+import type { Picture } from '../../base/picture.js';
+import { recipesFolder } from '../../base/recipes-folder.js';
 import { type AxisOrders, Encoding, type Meanings } from '../encoding.js';
 import { type Grammar, readGrammar } from '../grammar.js';
 import { localEncoding } from '../locality.js';

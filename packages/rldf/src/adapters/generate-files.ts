@@ -1,0 +1,242 @@
+/** Drawing pictures into files: PNGs with their settings inside, a contact sheet, and the noise as safetensors. */
+
+import { basename, join, resolve } from 'node:path';
+import {
+  generate,
+  initialNoiseKeys,
+  type LoraAdapter,
+  latentShape,
+  loadLora,
+  type Pipeline,
+  type SchedulerName,
+} from '@rldf/models';
+import {
+  free,
+  normal,
+  readSafetensors,
+  refuseNonFinite,
+  type Seed,
+  scope,
+  type Tensor,
+  writeSafetensors,
+} from '@rldf/torch';
+import { UserError } from '../base/errors.js';
+import { fileOperation, makeFolder, replaceFile } from '../base/files.js';
+import { byteWords, machineMemory } from '../base/machine.js';
+import { picturesOf } from '../base/picture.js';
+import { version } from '../base/version.js';
+import { contactSheet, type GridCell } from '../drawing/grid.js';
+import { encodePng, settingsTexts } from '../drawing/png.js';
+import { checkBase } from '../instruments/adapter-base.js';
+
+export interface GenerateFilesOptions {
+  /** Name of the model, as it is written into the pictures. */
+  model: string;
+  /** What is drawn. Never a list of all, so that a million need no more memory than one. */
+  pictures: { readonly length: number; at(index: number): { prompt: string; seed: Seed } };
+  negativePrompt?: string;
+  /** Prompts beyond the text encoder's length: cut, or read in pieces of it. */
+  longPrompts?: 'cut' | 'chunks';
+  steps?: number;
+  guidanceScale?: number;
+  eta?: number;
+  scheduler?: SchedulerName;
+  width?: number;
+  height?: number;
+  adapters?: readonly AdapterFile[];
+  /** Initial noise of unit variance instead of the seeds': safetensors with `latents` [n, c, h, w]. */
+  latentsFile?: string;
+  /** Where the initial noise is written, in the same form. */
+  saveLatentsFile?: string;
+  /** Folder for the PNGs and `sheet.png`. */
+  output: string;
+  batchSize: number;
+  signal?: AbortSignal;
+  onProgress?: (share: number) => void;
+}
+
+export interface AdapterFile {
+  path: string;
+  strength: number;
+}
+
+export interface GeneratedFiles {
+  count: number;
+  /** Of the picture of this index. */
+  fileOf(index: number): string;
+  sheet: string;
+  /** How many of the pictures, the first ones, are on the sheet. */
+  onSheet: number;
+}
+
+/** More on one sheet nobody can look at. */
+const mostOnSheet = 400;
+
+/** `FILE` or `FILE:strength`. @throws UserError when the strength is no number */
+export function parseAdapter(text: string): AdapterFile {
+  const match = /^(.+\.safetensors|.+[/\\]|[^:]+):([^:/\\]*)$/.exec(text);
+  if (match === null) return { path: text, strength: 1 };
+  const strength = Number(match[2]);
+  if (match[2] === '' || !Number.isFinite(strength)) {
+    throw new UserError(`--adapter ${text}: "${match[2]}" is no strength — write FILE:0.8, with a number`);
+  }
+  return { path: match[1]!, strength };
+}
+
+/**
+ * Draws one picture a prompt and writes the files.
+ * @throws UserError for options that contradict each other or the model
+ */
+export async function generateFiles(
+  pipeline: Pipeline,
+  options: GenerateFilesOptions,
+): Promise<GeneratedFiles> {
+  const { adapters = [] } = options;
+  for (const { path } of adapters) checkBase(path, pipeline, options.model);
+  const attached = adapters.flatMap(({ path, strength }) =>
+    Object.values(loadLora(path, pipeline.parameters, strength)).filter(
+      (adapter): adapter is LoraAdapter => adapter !== undefined,
+    ),
+  );
+  const shape = sizeOfLatents(pipeline, options);
+  const given =
+    options.latentsFile === undefined ? undefined : readNoise(options.latentsFile, options, shape);
+  try {
+    makeFolder(options.output);
+    if (options.saveLatentsFile !== undefined) saveNoise(options.saveLatentsFile, options, given, shape);
+    return await drawAll(pipeline, options, given);
+  } finally {
+    given?.free();
+    for (const adapter of attached) adapter.remove();
+  }
+}
+
+async function drawAll(
+  pipeline: Pipeline,
+  options: GenerateFilesOptions,
+  noise: Tensor | undefined,
+): Promise<GeneratedFiles> {
+  const { pictures: wanted, batchSize, output, negativePrompt, scheduler } = options;
+  const steps = options.steps ?? pipeline.defaults.steps ?? 30;
+  const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
+  const eta = options.eta ?? 0;
+  const cells: GridCell[] = [];
+  const digits = Math.max(4, String(wanted.length - 1).length);
+  const fileOf = (index: number) => join(output, `${String(index).padStart(digits, '0')}.png`);
+  const chunksOf = (index: number) =>
+    options.longPrompts !== 'chunks'
+      ? 1
+      : Math.max(
+          ...[wanted.at(index).prompt, negativePrompt ?? ''].map((text) => pipeline.tokenizer.chunks(text)),
+        );
+  let count = 0;
+  for (let start = 0; start < wanted.length; start += count) {
+    // pictures of one batch have as many pieces, so that none depends on the others
+    const chunks = chunksOf(start);
+    count = 1;
+    while (count < batchSize && start + count < wanted.length && chunksOf(start + count) === chunks) count++;
+    pipeline.promptChunks = chunks;
+    const batch = Array.from({ length: count }, (_, offset) => wanted.at(start + offset));
+    const latents = noise?.narrow(0, start, count); // [B, C, h, w]
+    options.onProgress?.(start / wanted.length);
+    const { images, latents: denoised } = await generate(pipeline, {
+      prompts: batch.map(({ prompt }) => prompt),
+      seeds: batch.map(({ seed }) => seed),
+      negativePrompts: negativePrompt ?? '',
+      steps,
+      guidanceScale,
+      eta,
+      ...(latents === undefined ? {} : { latents }),
+      ...(scheduler === undefined ? {} : { scheduler }),
+      ...(options.width === undefined ? {} : { width: options.width }),
+      ...(options.height === undefined ? {} : { height: options.height }),
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      onStep: ({ step, steps: calls }) =>
+        options.onProgress?.((start + (count * (step + 1)) / calls) / wanted.length),
+    }).finally(() => latents?.free());
+    const pictures = picturesOf(images);
+    free([images, denoised]);
+    for (const [offset, picture] of pictures.entries()) {
+      const index = start + offset;
+      const { prompt, seed } = batch[offset]!;
+      const settings = {
+        prompt,
+        negativePrompt: negativePrompt ?? '',
+        seed,
+        model: options.model,
+        steps,
+        guidanceScale,
+        eta,
+        scheduler: scheduler ?? String(pipeline.schedulerConfig._class_name ?? 'DDIMScheduler'),
+        width: picture.width,
+        height: picture.height,
+        ...(chunks > 1 ? { promptChunks: chunks } : {}),
+        ...(options.adapters?.length
+          ? { adapters: options.adapters.map(({ path, strength }) => `${basename(path)}:${strength}`) }
+          : {}),
+        ...(options.latentsFile === undefined
+          ? {}
+          : { latents: `${basename(options.latentsFile)}[${index}]` }),
+        software: `rldf ${version}`,
+      };
+      replaceFile(fileOf(index), await encodePng(picture, settingsTexts(settings)));
+      if (index < mostOnSheet) cells.push({ pictures: [picture], label: prompt, detail: `seed ${seed}` });
+    }
+  }
+  const sheet = join(output, 'sheet.png');
+  replaceFile(sheet, await contactSheet(cells));
+  return { count: wanted.length, fileOf, sheet, onSheet: cells.length };
+}
+
+type Shape = readonly [channels: number, height: number, width: number];
+
+function sizeOfLatents(pipeline: Pipeline, { width, height }: GenerateFilesOptions): Shape {
+  return latentShape(pipeline, {
+    ...(width === undefined ? {} : { width }),
+    ...(height === undefined ? {} : { height }),
+  });
+}
+
+/** Writes the noise of all pictures, [n, C, h, w] float32. */
+function saveNoise(
+  file: string,
+  { pictures }: GenerateFilesOptions,
+  given: Tensor | undefined,
+  shape: Shape,
+): void {
+  const bytes = 4 * pictures.length * shape.reduce((a, b) => a * b, 1);
+  if (bytes > machineMemory() / 4) {
+    throw new UserError(
+      `--save-latents ${file}: the noise of ${pictures.length} pictures takes ${byteWords(bytes)} — it is made in memory, of which this machine has ${byteWords(machineMemory())}. Draw fewer in one command, or leave it out: the seeds name the noise`,
+    );
+  }
+  scope(() => {
+    const seeds = Array.from({ length: pictures.length }, (_, index) => pictures.at(index).seed);
+    const noise = given ?? normal(initialNoiseKeys(seeds), shape);
+    fileOperation('write', file, () => writeSafetensors(file, new Map([['latents', noise]])));
+  });
+}
+
+/** [n, C, h, w] float32 */
+function readNoise(file: string, { pictures }: GenerateFilesOptions, shape: Shape): Tensor {
+  const where = resolve(file);
+  const { tensors } = readSafetensors(where);
+  try {
+    const found = tensors.get('latents');
+    const expected = [pictures.length, ...shape];
+    if (found === undefined) {
+      throw new UserError(
+        `${where}: no tensor "latents" — it holds ${[...tensors.keys()].join(', ') || 'none'}`,
+      );
+    }
+    if (found.dtype !== 'float32' || `${found.shape}` !== `${expected}`) {
+      throw new UserError(
+        `${where}: latents are ${found.dtype} [${found.shape.join(', ')}], expected float32 [${expected.join(', ')}] — one a picture, of the size asked for`,
+      );
+    }
+    refuseNonFinite(where, new Map([['latents', found]]), 'pictures of it would be black. Write it again.');
+    return found.clone();
+  } finally {
+    for (const tensor of tensors.values()) tensor.free();
+  }
+}

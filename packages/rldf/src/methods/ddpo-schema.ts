@@ -1,0 +1,105 @@
+/** DDPO's part of the recipe. */
+
+import { z } from 'zod';
+import { type ArithmeticProblem, type BatchFields, batchProblems } from '../config/batch-arithmetic.js';
+import { commonFields, count, positive } from '../config/fields.js';
+import {
+  exploreFields,
+  networkFields,
+  optimiserFields,
+  policyEta,
+  policyFields,
+  sampleFields,
+} from './online-fields.js';
+
+export const ddpoSchema = z.strictObject({
+  method: z.literal('ddpo').describe('DDPO (Black et al. 2023, arXiv 2305.13301)'),
+  ...commonFields,
+  ...exploreFields,
+  epochs: count
+    .default(15)
+    .describe('epochs; in each, pictures are drawn, scored and learned from. Paper: 50-200'),
+  sample: z
+    .strictObject({
+      ...sampleFields,
+      eta: policyEta,
+    })
+    .prefault({}),
+  train: z
+    .strictObject({
+      ...networkFields,
+      ...optimiserFields,
+      ...policyFields,
+      klWeight: z
+        .number()
+        .min(0)
+        .default(0)
+        .describe(
+          'how strongly the policy is kept near the one training began from: weight of their KL at each step, in nats per latent element, in the loss. 0: not at all, as in the paper; costs one more pass without gradient',
+        ),
+      estimator: z
+        .enum(['is', 'sf'])
+        .default('is')
+        .describe('is: importance sampling with a clip; sf: REINFORCE'),
+      promptStatistics: z
+        .strictObject({
+          bufferSize: count.default(32).describe('rewards remembered for each prompt. Paper: 16-32'),
+          minimumCount: count
+            .default(16)
+            .describe('fewer than this, and the prompt is judged by the whole batch. Paper: 16'),
+        })
+        .prefault({})
+        .describe('what a picture is compared with: the last rewards of its own prompt'),
+      advantageClip: positive
+        .default(5)
+        .describe('advantages are cut at this many standard deviations. Paper: 5'),
+    })
+    .prefault({}),
+});
+
+export type DdpoRecipe = z.infer<typeof ddpoSchema>;
+
+/** Mistakes between fields. */
+export function ddpoProblems(recipe: Pick<DdpoRecipe, 'epochs' | 'sample' | 'train'>): ArithmeticProblem[] {
+  const problems = policyProblems(recipe);
+  const { bufferSize, minimumCount } = recipe.train.promptStatistics;
+  if (minimumCount > bufferSize) {
+    problems.push({
+      path: ['train', 'promptStatistics', 'minimumCount'],
+      message: `${minimumCount} rewards are needed, but only bufferSize: ${bufferSize} are remembered — no prompt would ever be judged by its own. Set it to at most ${bufferSize}`,
+    });
+  }
+  return problems;
+}
+
+/** Fields of `train` that every policy gradient has. */
+interface PolicyFields {
+  unet: string;
+  textEncoder: string;
+  estimator?: 'is' | 'sf';
+  klWeight: number;
+  clipNats?: number | undefined;
+  clipMeanLogProb?: number | undefined;
+}
+
+/** Mistakes that any policy gradient can have. */
+export function policyProblems(
+  recipe: BatchFields & { train: BatchFields['train'] & PolicyFields },
+): ArithmeticProblem[] {
+  const problems = batchProblems(recipe);
+  const { train } = recipe;
+  const given = [train.clipNats, train.clipMeanLogProb].filter((clip) => clip !== undefined).length;
+  if (train.estimator !== 'sf' && given !== 1) {
+    problems.push({
+      path: ['train'],
+      message: `${given === 0 ? 'neither' : 'both'} of clipNats and clipMeanLogProb given — the importance-sampling clip needs exactly one. Set train.clipNats: 1.5, or train.clipMeanLogProb: 1e-4 to copy the paper's code`,
+    });
+  }
+  if (train.klWeight > 0 && (train.unet === 'full' || train.textEncoder === 'full')) {
+    problems.push({
+      path: ['train', 'klWeight'],
+      message: `${train.klWeight}, but all weights of a network learn — the policy before is what is left without the adapters. Set unet and textEncoder to lora or none, or klWeight: 0`,
+    });
+  }
+  return problems;
+}

@@ -1,0 +1,119 @@
+/** The recipe's `explore` block: DiffExp on top of any method that draws with the model it trains. docs/methods/diffexp.md */
+
+import { z } from 'zod';
+import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
+import { count, fraction } from '../config/fields.js';
+
+const guidanceSchema = z.strictObject({
+  low: z
+    .number()
+    .min(0)
+    .max(100)
+    .default(1)
+    .describe('guidance of the first steps, below sample.guidanceScale. Paper: "extremely low"; 1 is ours'),
+  steps: count
+    .max(1000)
+    .optional()
+    .describe('how many of the first denoising steps are drawn at low guidance'),
+  fraction: z
+    .number()
+    .gt(0)
+    .lt(1)
+    .optional()
+    .describe(
+      'the same as a share of the steps, rounded to whole ones. Default, and ours: 0.1 (timesteps above 900)',
+    ),
+});
+
+const wordsSchema = z.strictObject({
+  minimum: z.number().min(0).max(10).default(1).describe('least weight of the chosen word. Default is ours'),
+  maximum: z
+    .number()
+    .min(0)
+    .max(10)
+    .default(1.5)
+    .describe('greatest weight; each picture draws its own, evenly between the two. Default is ours'),
+});
+
+export const exploreSchema = z
+  .strictObject({
+    guidance: guidanceSchema
+      .nullish()
+      .describe(
+        'low guidance in the first denoising steps, then sample.guidanceScale: more diverse pictures',
+      ),
+    words: wordsSchema
+      .nullish()
+      .describe(
+        'one word of the prompt, another for each picture, counts more: z′ = z∅ + a (z − z∅) at its tokens',
+      ),
+    share: fraction
+      .default(0.75)
+      .describe('share of the epochs, from the first one on, that explore. Paper: three quarters'),
+  })
+  .describe(
+    'DiffExp: explores while drawing training pictures, never in evaluation. `{ guidance: {}, words: {} }` is both parts',
+  );
+
+export type Explore = z.output<typeof exploreSchema>;
+
+/** Of `sample`, what exploring depends on. */
+export interface ExploredSampling {
+  steps: number;
+  guidanceScale: number;
+}
+
+/** The first denoising steps, drawn at low guidance; 0 without a schedule. */
+export function lowSteps({ guidance }: Explore, steps: number): number {
+  if (guidance == null) return 0;
+  return guidance.steps ?? Math.round((guidance.fraction ?? 0.1) * steps);
+}
+
+/** Why an `explore` block would not explore. */
+export function exploreProblems(explore: Explore, sample: ExploredSampling): ArithmeticProblem[] {
+  const problems: ArithmeticProblem[] = [];
+  const refuse = (path: string[], message: string) => problems.push({ path: ['explore', ...path], message });
+  const { guidance, words } = explore;
+  if (guidance == null && words == null) {
+    refuse(
+      [],
+      'neither guidance nor words — nothing would be explored. Set explore: { guidance: {}, words: {} } for both with their defaults, or one of them',
+    );
+  }
+  if (guidance != null) {
+    const { steps, fraction: part } = guidance;
+    const low = lowSteps(explore, sample.steps);
+    const enough = `Set explore.guidance.steps to 1 to ${sample.steps - 1}`;
+    if (steps !== undefined && part !== undefined) {
+      refuse(
+        ['guidance'],
+        `both steps: ${steps} and fraction: ${part} — the switch is one place. Leave one out`,
+      );
+    } else if (low < 1) {
+      refuse(
+        ['guidance'],
+        `${part ?? 0.1} of ${sample.steps} denoising steps is less than half a step — the schedule would change no step. ${enough}`,
+      );
+    } else if (low >= sample.steps) {
+      refuse(
+        ['guidance'],
+        `all ${sample.steps} denoising steps would be drawn at low guidance — the schedule is low, then high. ${enough}`,
+      );
+    }
+    if (guidance.low >= sample.guidanceScale) {
+      refuse(
+        ['guidance', 'low'],
+        `${guidance.low} is not below sample.guidanceScale: ${sample.guidanceScale} — the first steps must be drawn at lower guidance, or the schedule explores nothing. Lower it, or raise sample.guidanceScale`,
+      );
+    }
+  }
+  if (words != null && words.minimum > words.maximum) {
+    refuse(['words', 'minimum'], `${words.minimum} is above maximum: ${words.maximum} — exchange them`);
+  } else if (words != null && words.minimum === 1 && words.maximum === 1) {
+    refuse(
+      ['words'],
+      'minimum and maximum are both 1 — a word of weight 1 counts as before. Raise explore.words.maximum, such as to 1.5',
+    );
+  }
+  return problems;
+}

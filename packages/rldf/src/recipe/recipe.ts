@@ -1,0 +1,57 @@
+/** The recipe of a run: one strict schema, told apart by `method:`. Each method's part lives in its own file. */
+
+import { z } from 'zod';
+import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
+import type { RewardField } from '../config/fields.js';
+import { type Explore, exploreProblems } from '../methods/diffexp-schema.js';
+import { methodOf, methods } from '../methods/index.js';
+import { gradientProblems } from '../rewards/differentiable.js';
+
+/** Every method's recipe schema, by the value of `method:`. */
+export const methodSchemas = Object.fromEntries(
+  Object.entries(methods).map(([name, method]) => [name, method.schema]),
+) as { [Name in keyof typeof methods]: (typeof methods)[Name]['schema'] };
+
+export type MethodName = keyof typeof methods;
+export type Recipe = z.output<(typeof methodSchemas)[MethodName]>;
+
+export const methodNames = Object.keys(methods) as MethodName[];
+
+/** Fields that `crossFieldProblems` reads. */
+export type CrossFields = Pick<Recipe, 'method' | 'epochs' | 'sample' | 'train'> & {
+  explore?: Explore | null | undefined;
+};
+
+/** Mistakes between fields, for recipes whose fields are each valid by themselves. */
+export function crossFieldProblems(recipe: CrossFields): ArithmeticProblem[] {
+  const problems = methodOf(recipe).problems(recipe);
+  const { sample, train, explore } = recipe;
+  if (explore != null) problems.push(...exploreProblems(explore, sample));
+  if (train.unet === 'none' && train.textEncoder === 'none') {
+    problems.push({
+      path: ['train'],
+      message:
+        'unet and textEncoder are both none — nothing would learn. Set train.unet: lora or train.textEncoder: lora',
+    });
+  }
+  if (train.warmup > 0 && problems.length === 0) {
+    const { updates } = methodOf(recipe).arithmetic(recipe as Recipe);
+    if (train.warmup >= updates) {
+      problems.push({
+        path: ['train', 'warmup'],
+        message: `${train.warmup} of ${updates} updates — the learning rate would not reach its value before the end. Set it below ${updates}, or raise epochs`,
+      });
+    }
+  }
+  return problems;
+}
+
+/** Why a method cannot learn from a reward. */
+export function rewardProblems(method: MethodName, reward: RewardField): ArithmeticProblem[] {
+  return methodOf({ method }).followsReward === true ? gradientProblems(method, reward) : [];
+}
+
+/** JSON Schema of recipes, for editors. */
+export function recipeJsonSchema(): unknown {
+  return z.toJSONSchema(z.union(Object.values(methodSchemas)), { io: 'input', unrepresentable: 'any' });
+}

@@ -1,0 +1,79 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { liveTensors, setThreads } from '@rldf/torch';
+import { expect, test } from 'vitest';
+import { setFileHook } from '../base/files.js';
+import type { RewardFunction } from '../rewards/module.js';
+import { openRun } from '../run/run.js';
+import { resume, train } from './from-recipe.js';
+import { drain, fingerprint, saveTinyModel, tinyRecipe } from './tiny-run.fixture.js';
+
+setThreads(1);
+const folder = mkdtempSync(join(tmpdir(), 'rldf-recipe-'));
+const root = join(folder, 'runs');
+const model = join(folder, 'model');
+saveTinyModel(model);
+const recipe = tinyRecipe(model, 4);
+const recipeFile = join(folder, 'recipe.yaml');
+writeFileSync(recipeFile, JSON.stringify(recipe)); // JSON is YAML
+
+test('killed with SIGKILL at a step and within checkpoints, resume ends with the same adapter bytes and metrics', async () => {
+  const paths: string[] = [];
+  const stop = setFileHook((_operation, path) => void paths.push(path));
+  await drain(train(recipe, { name: 'straight', root }));
+  stop();
+  const expected = fingerprint(openRun('straight', root));
+  expect(expected.metrics.map(({ step }) => step)).toEqual([0, 1, 2, 3, 4]);
+  const within = (name: string) => paths.flatMap((path, index) => (path.includes(name) ? [index + 1] : []));
+  const checkpoint = within('.writing-step-2');
+  const main = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
+  for (const [index, kill] of [
+    { RLDF_KILL_AT_STEP: '3' },
+    { RLDF_KILL_AT_FILE_OP: String(checkpoint[Math.floor(checkpoint.length / 2)]) },
+    { RLDF_KILL_AT_FILE_OP: String(within('step-3').at(-1)) },
+    { RLDF_KILL_AT_FILE_OP: String(within('.writing-step-0').at(-1)) }, // the first checkpoint: nothing to resume from
+  ].entries()) {
+    const name = `killed-${index}`;
+    const words = [
+      '--conditions=rldf-source',
+      '--import',
+      'tsx',
+      main,
+      'train',
+      recipeFile,
+      '--name',
+      name,
+      '--runs',
+      root,
+    ];
+    const { signal } = spawnSync(process.execPath, words, { env: { ...process.env, ...kill } });
+    expect([kill, signal]).toEqual([kill, 'SIGKILL']);
+    const before = liveTensors();
+    const events = await drain(resume(name, { root }));
+    expect(events[0]?.kind).toBe(index === 3 ? 'evaluating' : 'resumed');
+    expect(fingerprint(openRun(name, root))).toEqual(expected);
+    expect(liveTensors()).toBe(before);
+  }
+});
+
+test('a library user trains with a reward function and sees epochs and the result', async () => {
+  const brightness: RewardFunction = ({ images }) =>
+    images.map(({ data }) => data.reduce((sum, value) => sum + value, 0) / data.length);
+  const own = { ...recipe, reward: 'brightness', epochs: 2 };
+  const events = await drain(train(own, { name: 'library', root, reward: brightness }));
+  expect(events.filter(({ kind }) => kind === 'step')).toHaveLength(2);
+  const last = events.at(-1)!;
+  expect(last).toMatchObject({ kind: 'finished', report: { rewardName: 'brightness', prompts: 3 } });
+  await expect(drain(resume('library', { root }))).rejects.toThrow('reward brightness: no built-in reward');
+  const sad = () => [Number.NaN];
+  await expect(drain(train({ ...own, name: 'sad' }, { root, reward: sad }))).rejects.toThrow(
+    'reward brightness: returned 1 scores for 3 pictures',
+  );
+});
+
+test('a run without a name is refused before anything is done', async () => {
+  await expect(drain(train(recipe, { root }))).rejects.toThrow('the run has no name');
+});

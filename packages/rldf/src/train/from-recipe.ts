@@ -1,0 +1,181 @@
+/** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
+
+import { type CLIPTokenizer, loadPipeline } from '@rldf/models';
+import { type Device, deviceName, setThreads } from '@rldf/torch';
+import { stringify } from 'yaml';
+import { UserError } from '../base/errors.js';
+import { replaceFile } from '../base/files.js';
+import { findModel } from '../instruments/models.js';
+import { methodOf } from '../methods/index.js';
+import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
+import { loadPrompts } from '../prompts/prompts.js';
+import { checkRecipe, loadRecipe } from '../recipe/load.js';
+import type { Recipe } from '../recipe/recipe.js';
+import { gradientMissing } from '../rewards/differentiable.js';
+import { loadReward } from '../rewards/index.js';
+import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
+import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { createRun, openRun, type Run } from '../run/run.js';
+import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
+import { describeSeam } from './seam.js';
+import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
+
+export interface TrainOptions {
+  /** Name of the run's folder. Default: the recipe's `name`. */
+  name?: string;
+  /** Folder of all runs. */
+  root?: string;
+  /** Instead of the recipe's reward, which then only names it. Must be given again to resume. */
+  reward?: RewardFunction | Reward | CompositeReward;
+  /** Aborting saves and ends the run at the next place where that is possible. */
+  signal?: AbortSignal;
+}
+
+export interface ResumeOptions extends Omit<TrainOptions, 'name'> {
+  /** Pass over damaged checkpoints to older ones. */
+  fallback?: boolean;
+  /** `key=value`; only `epochs` may change in a run, to make it longer. */
+  overrides?: readonly string[];
+}
+
+/**
+ * Trains by a recipe given as an object or as a file's path.
+ *
+ * @example
+ * ```ts
+ * for await (const event of train({ method: 'ddpo', prompts: ['a cat', 'a dog'], reward: 'jpeg-compressibility', train: { clipNats: 1.6 } }, { name: 'first' })) {
+ *   if (event.kind === 'step') console.log(event.step, event.row['reward/mean']);
+ *   if (event.kind === 'finished') console.log(event.report.reward);
+ * }
+ * ```
+ * @throws UserError for every mistake in the recipe, before anything is written
+ */
+export async function* train(recipe: string | object, options: TrainOptions = {}): AsyncGenerator<RunEvent> {
+  const checked = typeof recipe === 'string' ? loadRecipe(recipe) : checkRecipe(recipe);
+  const name = options.name ?? checked.name;
+  if (name === undefined)
+    throw new UserError('train: the run has no name — give one as `name` in the recipe or the options');
+  const prepared = await prepare(checked, options);
+  const run = createRun({
+    name,
+    recipe: checked,
+    ...(options.root === undefined ? {} : { root: options.root }),
+  });
+  yield* drive(prepared, { run });
+}
+
+/**
+ * Continues a run from its newest checkpoint to its end.
+ * @param run folder, or name below `root`
+ */
+export async function* resume(run: string, options: ResumeOptions = {}): AsyncGenerator<RunEvent> {
+  const opened = openRun(run, options.root);
+  const overrides = options.overrides ?? [];
+  const refused = overrides.find((override) => !override.startsWith('epochs='));
+  if (refused !== undefined) {
+    throw new UserError(
+      `--set ${refused}: only epochs may change in a run that is resumed, or it would not continue but become another. Start a new run with \`rldf train\``,
+    );
+  }
+  opened.take(); // before the model is loaded: a refusal comes at once
+  try {
+    const before = loadRecipe(opened.recipePath);
+    const recipe = overrides.length === 0 ? before : loadRecipe(opened.recipePath, overrides);
+    const prepared = await prepare(recipe, options);
+    if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
+    const seam = (step: number) => describeSeam(before, recipe, step);
+    yield* drive({ ...prepared, seam }, { run: opened, resume: true, fallback: options.fallback ?? false });
+  } finally {
+    opened.release();
+  }
+}
+
+type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & { release: () => void };
+
+async function* drive(
+  { release, ...prepared }: Prepared,
+  rest: { run: Run; resume?: boolean; fallback?: boolean },
+): AsyncGenerator<RunEvent> {
+  try {
+    yield* trainRun({ ...prepared, ...rest });
+  } finally {
+    release();
+  }
+}
+
+/** Loads everything a run needs. Fails before a run folder is made if something is missing. */
+async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 'signal'>): Promise<Prepared> {
+  const device = recipe.device as Device;
+  deviceName(device);
+  if (recipe.threads !== undefined) setThreads(recipe.threads);
+  const model = findModel(recipe.model);
+  const prompts = loadPrompts(recipe.prompts);
+  const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
+  const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
+  methodOf(recipe).checkPrompts?.(recipe, prompts);
+  const reward = await rewardOf(recipe, options.reward);
+  if (methodOf(recipe).followsReward && reward.differentiable === undefined) {
+    throw new UserError(gradientMissing(recipe.method, reward.name));
+  }
+  const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge, device);
+  const pipeline = loadPipeline(model.path, { device });
+  if (recipe.longPrompts === 'chunks') {
+    // the same for all pictures of a run, so that none depends on its batch
+    pipeline.promptChunks = Math.max(...textsOf(recipe).map((text) => pipeline.tokenizer.chunks(text)));
+  }
+  const differentiable =
+    reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  try {
+    const training = methodOf(recipe).create(recipe, pipeline, {
+      prompts,
+      score: (images, drawn, purpose = 'training') =>
+        scorePictures(
+          reward,
+          { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
+          purpose,
+        ),
+      ...differentiable,
+      ...signal,
+    });
+    return {
+      training,
+      reward,
+      validation: { ...recipe.evaluate, prompts: validation },
+      test: { ...recipe.report, prompts: test },
+      checkpoint: recipe.checkpoint,
+      ...(needsBasePictures(recipe, reward) && {
+        base: () => scoreBasePictures(recipe, pipeline, prompts, reward as CompositeReward),
+      }),
+      watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
+      batchSize: recipe.sample.batchSize,
+      notices: noticesOf(recipe, pipeline.tokenizer),
+      ...signal,
+      release: () => {
+        training.free();
+        for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+      },
+    };
+  } catch (error) {
+    for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+    throw error;
+  }
+}
+
+/** All that a recipe lets the model read. */
+function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): string[] {
+  const fields = [prompts, evaluate.prompts, report.prompts].filter((field) => field !== undefined);
+  return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt];
+}
+
+/** What the model does not see of a recipe's prompts. */
+export function noticesOf(recipe: Recipe, tokenizer: CLIPTokenizer): string[] {
+  const notices = promptNotices(tokenizer, textsOf(recipe), recipe.longPrompts === 'chunks');
+  return describePromptNotices(notices, tokenizer.maxLength);
+}
+
+async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {
+  if (given === undefined) return loadReward(recipe.reward, recipe.device as Device);
+  if (typeof given !== 'function') return given;
+  return rewardFromFunction(typeof recipe.reward === 'string' ? recipe.reward : 'reward', given);
+}

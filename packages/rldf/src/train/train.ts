@@ -1,0 +1,419 @@
+/** Drives a training through a run folder: metrics, validation, checkpoints, and the final comparison. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
+import { InternalError, UserError } from '../base/errors.js';
+import { reachedStep, replaceFile } from '../base/files.js';
+import { type Picture, picturesOf, tensorOfPictures } from '../base/picture.js';
+import { mean } from '../base/stats.js';
+import { beginRun, endRun, noteCheckpoint } from '../base/underway.js';
+import { contactSheet } from '../drawing/grid.js';
+import { type Prompt, repeatPrompts } from '../prompts/prompts.js';
+import {
+  curveMetrics,
+  type Evaluation,
+  type PicturePair,
+  type ReportNumbers,
+  writeReport,
+} from '../report/report.js';
+import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
+import { type LoadedCheckpoint, pruneCheckpoints } from '../run/checkpoint.js';
+import { type MetricsRow, readMetrics } from '../run/metrics.js';
+import type { Run } from '../run/run.js';
+import { tensorsOf } from '../run/state-tree.js';
+import { TensorBoardWriter } from '../run/tensorboard.js';
+import type { ProgressEvent, Training } from '../run/training.js';
+import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';
+
+export interface TrainRunOptions {
+  run: Run;
+  training: Training;
+  reward: Reward | CompositeReward;
+  /** Prompts of the validation, which chooses the best checkpoint. */
+  validation: { prompts: readonly Prompt[]; every: number; picturesPerPrompt: number; maxPrompts: number };
+  /** Prompts of the final comparison; nothing is chosen by them. */
+  test: { prompts: readonly Prompt[]; picturesPerPrompt: number; maxPrompts: number };
+  checkpoint: { every: number; keep: number };
+  /** What to do when statistics of the validation pictures part from the reward; `judge` is a reward nothing is trained on. */
+  watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
+  /** Tells the reward where the model is before training, once; yields the pictures drawn for it. None if it need not be told. */
+  base?: () => AsyncGenerator<{ done: number; total: number }, void>;
+  /** Pictures drawn at once in evaluations. */
+  batchSize: number;
+  /** Continue from the newest checkpoint, if there is one. */
+  resume?: boolean;
+  /** With `resume`: pass over damaged checkpoints. */
+  fallback?: boolean;
+  /** Told at the beginning and in the report. */
+  notices?: readonly string[];
+  /** Told where a resumed run goes on. */
+  seam?: (step: number) => string | undefined;
+  /** Aborting saves at the next place where that is possible and ends the run. */
+  signal?: AbortSignal;
+}
+
+/** What happens in a run, for progress lines and dashboards. */
+export type RunEvent =
+  | (ProgressEvent & { step: number; steps: number })
+  | { kind: 'resumed'; step: number; skipped: string[] }
+  /** Something that may surprise; the report holds those that concern the prompts too. */
+  | { kind: 'notice'; text: string }
+  | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' | 'base' }
+  | { kind: 'step'; step: number; steps: number; row: MetricsRow }
+  | { kind: 'alarm'; alarm: Alarm }
+  | { kind: 'checkpoint'; step: number; path: string; score: number | null }
+  | { kind: 'interrupted'; step: number; steps: number }
+  | { kind: 'finished'; report: ReportNumbers; bestStep: number; adapters: string[] };
+
+/** Seeds of evaluation noise: one range a purpose, so that no picture of one is a picture of the other. */
+const firstSeed = { validation: 1_000_000, test: 2_000_000 } as const;
+
+/**
+ * Runs or resumes a training. Resumed, it ends with the same weights and metrics as without the interruption (same
+ * machine, threads and libtorch; names under `time/` and `memory/` excepted).
+ */
+export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEvent> {
+  const { run } = options;
+  run.take();
+  beginRun(run);
+  try {
+    yield* trainTaken(options);
+  } finally {
+    endRun();
+    run.release();
+  }
+}
+
+async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
+  const { run, training, validation, test, signal } = options;
+  if (validation.prompts.length === 0 || test.prompts.length === 0)
+    throw new InternalError('trainRun: no prompts to evaluate');
+  const validationSet = repeatPrompts(
+    validation.prompts,
+    validation.maxPrompts,
+    validation.picturesPerPrompt,
+  );
+  const testSet = repeatPrompts(test.prompts, test.maxPrompts, test.picturesPerPrompt);
+  const state = () => wholeState(options);
+  for (const text of options.notices ?? []) yield { kind: 'notice', text };
+  let step = 0;
+  const resumed = options.resume === true && run.checkpoints().length > 0;
+  if (resumed) {
+    const loaded = run.loadCheckpoint({ like: state(), fallback: options.fallback ?? false });
+    loadWholeState(options, loaded.state);
+    freeTensors(loaded.state);
+    step = loaded.step;
+    pruneCheckpoints(run.checkpointsFolder, options.checkpoint.keep);
+    noteCheckpoint(loaded);
+    yield { kind: 'resumed', step, skipped: loaded.skipped };
+    const seam = options.seam?.(step);
+    if (seam !== undefined) yield { kind: 'notice', text: seam };
+  }
+  const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
+  const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
+  let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
+  const watch = new HackWatch();
+  for (const row of readMetrics(run.metricsPath)) {
+    const reward = row[curveMetrics.validation];
+    if (typeof reward === 'number') watch.report(row.step, reward, observationOf(row));
+  }
+  /** Step of the newest checkpoint; -1 while there is none. */
+  let saved = run.checkpoints().at(-1)?.step ?? -1;
+  /** Validation score of the state as it is; null when it was not measured at this step. */
+  let score: number | null = run.checkpoints().at(-1)?.score ?? null;
+
+  const write = (row: MetricsRow) => {
+    run.assertThere(); // appending to a file that was removed does not fail
+    const full = { ...row, 'memory/liveTensors': liveTensors(), 'memory/liveBytes': liveBytes() };
+    metrics.write(full);
+    const { step: _step, ...values } = full;
+    tensorBoard.write(row.step, values);
+    return full;
+  };
+  const save = (at: number) => {
+    run.assertThere(); // or the folder would be made anew, with nothing else in it
+    const info = run.saveCheckpoint(at, state(), { keep: options.checkpoint.keep, score });
+    saved = at;
+    noteCheckpoint(info);
+    return { kind: 'checkpoint', step: at, path: info.path, score } as const;
+  };
+
+  try {
+    if (saved < 0) {
+      const before = yield* evaluate(options, testSet, 'test', signal);
+      const start = before && (yield* evaluate(options, validationSet, 'validation', signal));
+      if (start === undefined) {
+        yield { kind: 'interrupted', step, steps: training.steps };
+        return;
+      }
+      for await (const { done, total } of options.base?.() ?? []) {
+        yield { kind: 'evaluating', done, total, what: 'base' };
+        if (signal?.aborted) {
+          yield { kind: 'interrupted', step, steps: training.steps };
+          return;
+        }
+      }
+      keepPictures(run, 'test-before', before!);
+      await writeSheet(run, 0, validationSet, start);
+      score = mean(start.scores);
+      const watched = await watchedOf(options, validationSet, start);
+      watch.report(0, score, observationOf(watched));
+      write({ step: 0, pictures: 0, [curveMetrics.validation]: score, ...watched });
+      // The first checkpoint lets a run that is interrupted early resume without drawing all this again.
+      yield save(0);
+    }
+    let began = performance.now();
+    let cpu = process.cpuUsage();
+    /** Whether `training.state()` is that after step `step`, so that it may be saved. */
+    let settled = true;
+    try {
+      for await (const event of training.run(step)) {
+        if (event.kind === 'progress') {
+          settled = event.interruptible;
+          yield { ...event, step, steps: training.steps };
+          if (signal?.aborted && settled) {
+            if (saved !== step) yield save(step);
+            yield { kind: 'interrupted', step, steps: training.steps };
+            return;
+          }
+          continue;
+        }
+        step = event.step;
+        settled = true;
+        reachedStep(step);
+        pictures += event.pictures;
+        const seconds = (performance.now() - began) / 1000;
+        const row: MetricsRow = {
+          step,
+          pictures,
+          ...event.metrics,
+          'time/step': seconds,
+          'time/cpu': cpuSecondsSince(cpu),
+        };
+        const last = step === training.steps;
+        score = null;
+        let alarm: Alarm | undefined;
+        if (last || step % validation.every === 0) {
+          const result = (yield* evaluate(options, validationSet, 'validation'))!;
+          await writeSheet(run, step, validationSet, result);
+          score = mean(result.scores);
+          row[curveMetrics.validation] = score;
+          Object.assign(row, await watchedOf(options, validationSet, result));
+          if (options.watch.mode !== 'off') alarm = watch.report(step, score, observationOf(row));
+          if (alarm !== undefined) row['watch/alarm'] = alarm.symptoms.map(({ name }) => name);
+        }
+        yield { kind: 'step', step, steps: training.steps, row: write(row) };
+        if (alarm !== undefined) yield { kind: 'alarm', alarm };
+        if (alarm !== undefined && options.watch.mode === 'stop') break; // the checkpoints are those of clean steps
+        const isBest =
+          score !== null && run.checkpoints().every((info) => info.score === null || info.score < score!);
+        if (last || isBest || step % options.checkpoint.every === 0 || signal?.aborted) yield save(step);
+        if (signal?.aborted && !last) {
+          yield { kind: 'interrupted', step, steps: training.steps };
+          return;
+        }
+        began = performance.now();
+        cpu = process.cpuUsage();
+      }
+    } catch (error) {
+      // A method may also end its step by throwing the signal's reason.
+      if (!signal?.aborted || error !== signal.reason) throw error;
+      if (settled && saved !== step) yield save(step);
+      yield { kind: 'interrupted', step, steps: training.steps };
+      return;
+    }
+    yield* finish(options, testSet, pictures);
+  } finally {
+    metrics.close();
+    tensorBoard.close();
+  }
+}
+
+const cpuSecondsSince = (start: NodeJS.CpuUsage) => {
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1e6;
+};
+
+/** Final comparison with the best checkpoint's weights, and its export. */
+async function* finish(
+  options: TrainRunOptions,
+  testSet: readonly Prompt[],
+  pictures: number,
+): AsyncGenerator<RunEvent> {
+  const { run, training, signal } = options;
+  run.assertThere();
+  const best = bestLoaded(options);
+  loadWholeState(options, best.state);
+  freeTensors(best.state);
+  const after = yield* evaluate(options, testSet, 'test', signal);
+  if (after === undefined) {
+    yield { kind: 'interrupted', step: training.steps, steps: training.steps };
+    return;
+  }
+  run.assertThere();
+  const before = keptPictures(run, 'test-before', testSet);
+  const seconds = readMetrics(run.metricsPath).reduce((sum, row) => sum + Number(row['time/step'] ?? 0), 0);
+  const evaluation: Evaluation = {
+    reward: options.reward.name,
+    unit: options.reward.unit,
+    pictures,
+    seconds,
+    ...(options.notices?.length ? { notices: [...options.notices] } : {}),
+    pairs: testPairs(testSet, before, after),
+  };
+  const adapters = await training.exportTo(run.adaptersFolder);
+  const report = await writeReport(run, evaluation);
+  yield { kind: 'finished', report, bestStep: best.step, adapters };
+}
+
+export interface Drawn {
+  pictures: Picture[];
+  scores: number[];
+}
+
+/** Test pictures of two models, paired by prompt and noise. */
+export function testPairs(testSet: readonly Prompt[], before: Drawn, after: Drawn): PicturePair[] {
+  return testSet.map((prompt, index) => ({
+    prompt: prompt.text,
+    seed: firstSeed.test + index,
+    before: before.pictures[index]!,
+    after: after.pictures[index]!,
+    rewardBefore: before.scores[index]!,
+    rewardAfter: after.scores[index]!,
+  }));
+}
+
+/** Draws and scores; gives up and returns nothing when `signal` is aborted. */
+export async function* evaluate(
+  {
+    training,
+    reward,
+    batchSize,
+  }: Pick<TrainRunOptions, 'reward' | 'batchSize'> & { training: Pick<Training, 'draw'> },
+  prompts: readonly Prompt[],
+  what: 'validation' | 'test',
+  signal?: AbortSignal,
+): AsyncGenerator<RunEvent, Drawn | undefined> {
+  const drawn: Drawn = { pictures: [], scores: [] };
+  for (let start = 0; start < prompts.length; start += batchSize) {
+    yield { kind: 'evaluating', done: start, total: prompts.length, what };
+    if (signal?.aborted) return undefined;
+    const part = prompts.slice(start, start + batchSize);
+    const requests = part.map(({ text }, index) => ({ prompt: text, seed: firstSeed[what] + start + index }));
+    const images = await training.draw(requests); // [B, H, W, 3]
+    try {
+      const batch = { images, prompts: part.map(({ text }) => text), meta: part.map(({ meta }) => meta) };
+      drawn.scores.push(...(await scorePictures(reward, batch, 'evaluation' satisfies Purpose)).total);
+      drawn.pictures.push(...picturesOf(images));
+    } finally {
+      images.free();
+    }
+  }
+  return drawn;
+}
+
+/** What the hack watch looks at, as metrics. */
+async function watchedOf(
+  { watch }: TrainRunOptions,
+  prompts: readonly Prompt[],
+  { pictures }: Drawn,
+): Promise<Record<string, number>> {
+  if (watch.mode === 'off') return {};
+  const texts = prompts.map(({ text }) => text);
+  const judged = watch.judge && (await scoresOf(watch.judge, pictures, prompts));
+  const entries = Object.entries(observe(pictures, texts, judged));
+  return Object.fromEntries(entries.map(([name, value]) => [`watch/${name}`, value]));
+}
+
+/** Scores of pictures that are no tensor any more. */
+async function scoresOf(
+  reward: Reward | CompositeReward,
+  pictures: readonly Picture[],
+  prompts: readonly Prompt[],
+): Promise<number[]> {
+  const images = tensorOfPictures(pictures);
+  try {
+    const batch = { images, prompts: prompts.map(({ text }) => text), meta: prompts.map(({ meta }) => meta) };
+    return (await scorePictures(reward, batch, 'evaluation')).total;
+  } finally {
+    images.free();
+  }
+}
+
+async function writeSheet(
+  run: Run,
+  step: number,
+  prompts: readonly Prompt[],
+  { pictures, scores }: Drawn,
+): Promise<void> {
+  const cells = pictures.slice(0, 16).map((picture, index) => ({
+    pictures: [picture],
+    label: prompts[index]!.text,
+    detail: scores[index]!.toFixed(3),
+  }));
+  const sheet = await contactSheet(cells, { title: `${run.name}, step ${step}` });
+  replaceFile(join(run.samplesFolder, `step-${String(step).padStart(5, '0')}.png`), sheet);
+}
+
+interface StoredPictures {
+  width: number;
+  height: number;
+  scores: number[];
+}
+
+/** Keeps pictures of before the training as raw bytes beside their scores: a PNG each is written with the report. */
+function keepPictures(run: Run, name: string, { pictures, scores }: Drawn): void {
+  const { width, height } = pictures[0]!;
+  replaceFile(join(run.samplesFolder, `${name}.rgb`), Buffer.concat(pictures.map(({ data }) => data)));
+  const stored: StoredPictures = { width, height, scores };
+  replaceFile(join(run.samplesFolder, `${name}.json`), `${JSON.stringify(stored)}\n`);
+}
+
+function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): Drawn {
+  const path = join(run.samplesFolder, `${name}.rgb`);
+  if (!existsSync(path) || !existsSync(join(run.samplesFolder, `${name}.json`))) {
+    throw new UserError(
+      `${path}: missing — the pictures of before the training are needed for the report. Train again under a new name`,
+    );
+  }
+  const { width, height, scores } = JSON.parse(
+    readFileSync(join(run.samplesFolder, `${name}.json`), 'utf8'),
+  ) as StoredPictures;
+  const bytes = readFileSync(path);
+  const size = width * height * 3;
+  if (bytes.length !== size * prompts.length) {
+    throw new UserError(
+      `${path}: holds ${bytes.length / size} pictures, the recipe asks for ${prompts.length} — it was changed since the run began. Train again under a new name`,
+    );
+  }
+  const pictures = prompts.map(
+    (_, index): Picture => ({
+      width,
+      height,
+      channels: 3,
+      data: bytes.subarray(index * size, (index + 1) * size),
+    }),
+  );
+  return { pictures, scores };
+}
+
+function bestLoaded(options: TrainRunOptions): LoadedCheckpoint {
+  const scored = options.run.checkpoints().filter(({ score }) => score !== null);
+  const best = scored.reduce((a, b) => (b.score! > a.score! ? b : a), scored[0]!);
+  return options.run.loadCheckpoint({ step: best.step, like: wholeState(options) });
+}
+
+function wholeState({ training, reward }: TrainRunOptions): StateTree {
+  return { training: training.state(), reward: 'state' in reward ? reward.state() : null };
+}
+
+function loadWholeState({ training, reward }: TrainRunOptions, state: StateTree): void {
+  const tree = state as { training: StateTree; reward: StateTree };
+  training.load(tree.training);
+  if ('load' in reward) reward.load(tree.reward);
+}
+
+function freeTensors(state: StateTree): void {
+  for (const tensor of tensorsOf(state).values()) tensor.free();
+}
