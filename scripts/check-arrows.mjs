@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// Refuses imports against the arrows of ARCHITECTURE.md, imports past the packages' entry points, files that grew past 500 lines, more than
+// Refuses imports against the arrows of ARCHITECTURE.md and the floors of rldf, imports past the packages' entry points, files that grew past 500 lines, more than
 // 1,200 lines of C++, and C++ that clang-format (where it is installed) would lay out otherwise.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -13,6 +13,27 @@ const allowed = {
   models: ['@rldf/torch'],
   rldf: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world'],
 };
+/**
+ * The floors of packages/rldf/src, the lowest first: each room may import those before it, types included, and none behind it.
+ * What lives where stands in each room's README.md; index.ts alone stands on the roof.
+ */
+const floors = [
+  ...[
+    'base',
+    'drawing',
+    'config',
+    'prompts',
+    'instruments',
+    'rewards',
+    'relabel',
+    'sampling',
+    'run',
+    'methods',
+  ],
+  ...['recipe', 'adapters', 'report', 'train', 'pretrain', 'verify', 'plan', 'eval', 'reproduce', 'search'],
+  ...['cli', 'exports', 'index.ts'],
+];
+const mostLooseFiles = 5;
 const maximumLines = 500;
 const maximumCppLines = 1200; // all of it together, blank lines and comments included
 const problems = [];
@@ -42,6 +63,42 @@ function visit(folder, name) {
 }
 
 for (const name of Object.keys(allowed)) visit(join(root, 'packages', name, 'src'), name);
+
+const rldf = join(root, 'packages/rldf/src');
+const roomOf = (path) => relative(rldf, path).split('/')[0];
+
+/** Imports of a room that go up, or sideways into a circle. Tests may look at anything. */
+function visitRooms(folder) {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) visitRooms(path);
+    else if (path.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(path)) {
+      const code = readFileSync(path, 'utf8').replace(/^\s*(\*|\/\/).*$/gm, '');
+      const own = roomOf(path);
+      for (const [, target] of code.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
+        const other = roomOf(resolve(dirname(path), target)).replace(/\.js$/, '.ts');
+        if (own !== other && floors.indexOf(other) >= floors.indexOf(own))
+          problems.push(
+            `${relative(root, path)}: ${own} may not import ${target} — ${other} is on a higher floor`,
+          );
+      }
+    }
+  }
+}
+visitRooms(rldf);
+
+const loose = readdirSync(rldf, { withFileTypes: true });
+for (const { name } of loose.filter((entry) => entry.isDirectory())) {
+  if (!floors.includes(name))
+    problems.push(`packages/rldf/src/${name}: a room without a floor — name it in floors`);
+  if (!existsSync(join(rldf, name, 'README.md')))
+    problems.push(`packages/rldf/src/${name}: no README.md — say in a few lines what lives there`);
+}
+const looseFiles = loose.filter((entry) => entry.isFile()).length;
+if (looseFiles > mostLooseFiles)
+  problems.push(
+    `packages/rldf/src: ${looseFiles} loose files; ${mostLooseFiles} is the limit — each belongs to a room`,
+  );
 
 /** Benchmarks, examples and tests over packages use what anybody can import: the exports of the packages. */
 function visitOutside(folder) {

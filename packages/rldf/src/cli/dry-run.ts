@@ -29,7 +29,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   method.checkPrompts?.(recipe, prompts);
   checkPolicy(recipe);
   await loadReward(recipe.reward);
-  const arithmetic = method.arithmetic(recipe);
+  const arithmetic = method.plan.arithmetic(recipe);
   const evaluations = Math.ceil((arithmetic.steps ?? recipe.epochs) / recipe.evaluate.every) + 1;
   const evaluated =
     evaluations *
@@ -53,7 +53,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   const lines = [
     `model      ${model.name} (${model.licence})`,
     `prompts    ${prompts.length} to choose from`,
-    ...(method.describe?.(recipe, arithmetic) ?? describeArithmetic(recipe, arithmetic)),
+    ...(method.plan.describe?.(recipe, arithmetic) ?? describeArithmetic(recipe, arithmetic)),
     ...(scheduler === 'DDIMScheduler'
       ? []
       : [`sampler    DDIM in training; the model’s ${scheduler} draws the evaluation`]),

@@ -59,7 +59,7 @@ async function describe(
   const sized = withSizes(recipe, chosen);
   const lines = [
     `model      ${planned.model}: ${count(unet)} parameters in the U-Net, ${count(textEncoder)} in the text encoder, ${count(vae)} in the autoencoder; ${count(trained)} learn`,
-    ...(methodOf(recipe).describe?.(sized, planned.arithmetic) ??
+    ...(methodOf(recipe).plan.describe?.(sized, planned.arithmetic) ??
       describeArithmetic(sized, planned.arithmetic)),
     `evaluation ${planned.evaluatedPictures} pictures`,
   ];

@@ -21,7 +21,7 @@ export interface WatchOptions {
 /** An epoch is a step of the run, but where a method says otherwise. */
 export async function unitOf(recipe: Recipe): Promise<WatchOptions['unit']> {
   const { methodOf } = await import('../methods/index.js');
-  return methodOf(recipe).arithmetic(recipe).steps === undefined ? 'epoch' : 'step';
+  return methodOf(recipe).plan.arithmetic(recipe).steps === undefined ? 'epoch' : 'step';
 }
 
 /**

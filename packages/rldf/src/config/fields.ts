@@ -68,6 +68,10 @@ export const promptsSchema = z
   );
 export type PromptsField = z.output<typeof promptsSchema>;
 
+/** A prompt file's path made absolute; other kinds of prompts as they are. */
+export const absolutePrompts = (prompts: PromptsField, absolute: (path: string) => string): PromptsField =>
+  typeof prompts === 'string' ? absolute(prompts) : prompts;
+
 /** One reward: a built-in by name, a module of the user's own, or people's ratings. */
 export const singleRewardSchema = z.union(
   [

@@ -1,6 +1,7 @@
 /** `rldf/training`: loops, losses and batches of all that is trained, for the comparison with PyTorch. For benchmarks and tests; it may change with any version. */
 
 export { clipConfig, schedulerConfig, unetConfig, vaeConfig } from '../instruments/configs.js';
+export { tokenizerFolder } from '../instruments/models.js';
 export { imagesOf, sceneBatch } from '../instruments/scenes.js';
 export { followedSteps } from '../methods/alignprop.js';
 export { denoisingErrors, drawNoising, dropped } from '../methods/denoising-loss.js';
@@ -12,7 +13,7 @@ export { labelled, pretrainClassifier } from '../pretrain/classifier.js';
 export { tokenTensor } from '../pretrain/clip.js';
 export { detectionBatch } from '../pretrain/detection-scenes.js';
 export { cellsAtCentre, cellTargets, detectionLoss } from '../pretrain/detector.js';
-export { basisOf, tokenizerFolder } from '../pretrain/parts.js';
+export { basisOf } from '../pretrain/parts.js';
 export { loadPatchBasis, project } from '../pretrain/patch-basis.js';
 export { rankingLoss, repeatRows } from '../pretrain/preference.js';
 export { feedbackRules, GROUP, rankingBatch } from '../pretrain/rankings.js';

@@ -188,3 +188,16 @@ export const worlds = {
 } satisfies Record<string, CaptionedOptions>;
 
 export type WorldName = keyof typeof worlds;
+
+const SECOND_TOWER = { hidden_size: 96, intermediate_size: 288, num_attention_heads: 4, projection_dim: 96 };
+
+/** CLIP's classes with narrower towers, and one layer fewer in each, than the first CLIP's. */
+export function secondClipConfig(tokenizer: CLIPTokenizer): CLIPConfig {
+  const { text_config, vision_config, ...first } = clipConfig(tokenizer);
+  return {
+    ...first,
+    projection_dim: SECOND_TOWER.projection_dim,
+    text_config: { ...text_config, ...SECOND_TOWER, num_hidden_layers: 2 },
+    vision_config: { ...vision_config, ...SECOND_TOWER, num_hidden_layers: 3 },
+  };
+}

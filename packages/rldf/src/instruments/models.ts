@@ -23,6 +23,8 @@ export type ModelKind = 'text-to-image' | 'clip';
 /** The built-in world's package, wherever npm put it; it carries the shipped models. */
 export const worldFolder = packageFolder('@rldf/emoji-world');
 const shippedFolder = join(worldFolder, 'model');
+/** The tokenizer that ships with the world. */
+export const tokenizerFolder = join(shippedFolder, 'tokenizer');
 
 /** Where the models of each name lie, should they be there. */
 const shipped: Record<string, string> = { emoji: shippedFolder, 'emoji-clip': join(shippedFolder, 'clip') };

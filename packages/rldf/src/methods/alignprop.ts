@@ -21,13 +21,8 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
-import {
-  type AlignPropRecipe,
-  alignPropProblems,
-  alignPropSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from './reward-gradient-schema.js';
+import { rewardGradientArithmetic, rewardGradientMiniature } from './reward-gradient-plan.js';
+import { type AlignPropRecipe, alignPropProblems, alignPropSchema } from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createAlignProp(
@@ -123,11 +118,13 @@ export const alignprop = {
   schema: alignPropSchema,
   create: createAlignProp,
   problems: alignPropProblems,
-  arithmetic,
-  miniature(recipe, steps) {
-    const small = rewardGradientMiniature(recipe, steps);
-    return { ...small, train: { ...small.train, window: { kind: 'fixed', steps, spread: 1 } } };
+  plan: {
+    arithmetic,
+    miniature(recipe, steps) {
+      const small = rewardGradientMiniature(recipe, steps);
+      return { ...small, train: { ...small.train, window: { kind: 'fixed', steps, spread: 1 } } };
+    },
+    holds: 'nothing',
   },
-  holds: 'nothing',
   followsReward: true,
 } satisfies Method<AlignPropRecipe>;

@@ -164,6 +164,6 @@ export const ddpo = {
   schema: ddpoSchema,
   create: createDdpo,
   problems: ddpoProblems,
-  arithmetic: batchArithmetic,
+  plan: { arithmetic: batchArithmetic },
   drawsByPolicy: true,
 } satisfies Method<DdpoRecipe>;

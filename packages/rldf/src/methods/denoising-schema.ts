@@ -1,14 +1,7 @@
 /** The recipes of the methods that learn from weighted pictures of their own: RWR, sparse RWR and RAFT. */
 
 import { z } from 'zod';
-import {
-  type ArithmeticProblem,
-  type BatchArithmetic,
-  type BatchFields,
-  batchArithmetic,
-  batchProblems,
-  describeArithmetic,
-} from '../config/batch-arithmetic.js';
+import { type ArithmeticProblem, type BatchFields, batchProblems } from '../config/batch-arithmetic.js';
 import { commonFields, count, fraction, positive } from '../config/fields.js';
 import { exploreFields, networkFields, optimiserFields, policyEta, sampleFields } from './online-fields.js';
 
@@ -148,46 +141,3 @@ export function raftProblems(recipe: Fields<RaftRecipe>): ArithmeticProblem[] {
   }
   return problems;
 }
-
-export const rwrArithmetic = (recipe: RwrRecipe) => {
-  const { promptsPerEpoch, picturesPerPrompt } = recipe.sample;
-  const { weights, topFraction = 1, over } = recipe.train;
-  const [groups, size] =
-    over === 'prompt' ? [promptsPerEpoch, picturesPerPrompt] : [1, promptsPerEpoch * picturesPerPrompt];
-  return denoisingArithmetic(recipe, groups * (weights === 'sparse' ? keptOf(topFraction, size) : size));
-};
-
-/** ⌈fraction · count⌉, not one more where the product is off by rounding (0.07 · 100 > 7). */
-export const keptOf = (fraction: number, count: number) => Math.max(1, Math.ceil(fraction * count - 1e-9));
-
-export const raftArithmetic = (recipe: RaftRecipe) =>
-  denoisingArithmetic(recipe, recipe.sample.promptsPerEpoch * recipe.train.best);
-
-/** Of one error: under guidance with caption and without. */
-export const forwardsOf = ({ lossGuidanceScale = 1 }: BatchFields['train']) =>
-  lossGuidanceScale === 1 ? 1 : 2;
-
-/**
- * Each picture that is learned from is denoised once a pass, at one timestep; under guidance, both ways.
- * @param learned pictures that an epoch's lessons hold, at most
- */
-export function denoisingArithmetic(recipe: BatchFields, learned: number): BatchArithmetic {
-  const drawn = batchArithmetic(recipe);
-  const { train, epochs } = recipe;
-  const picturesPerUpdate = Math.ceil(learned / train.updatesPerEpoch);
-  const microBatchesPerUpdate = Math.ceil(picturesPerUpdate / train.batchSize);
-  return {
-    ...drawn,
-    picturesPerUpdate,
-    microBatchesPerUpdate,
-    lastMicroBatch: picturesPerUpdate - (microBatchesPerUpdate - 1) * train.batchSize,
-    trainedSteps: 1,
-    trainingForwards: learned * forwardsOf(train) * (train.innerEpochs ?? 1) * epochs,
-  };
-}
-
-/** A picture is noised to one timestep of all that the model was trained on, not to the sampler's. */
-export const describeDenoising = (recipe: BatchFields, arithmetic: BatchArithmetic): string[] =>
-  describeArithmetic(recipe, arithmetic).map((line) =>
-    line.replace(/1 of \d+ denoising steps$/, 'each noised to a random timestep'),
-  );

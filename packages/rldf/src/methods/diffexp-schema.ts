@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
 import { count, fraction } from '../config/fields.js';
+import { lowSteps } from './diffexp.js';
 
 const guidanceSchema = z.strictObject({
   low: z
@@ -61,12 +62,6 @@ export type Explore = z.output<typeof exploreSchema>;
 export interface ExploredSampling {
   steps: number;
   guidanceScale: number;
-}
-
-/** The first denoising steps, drawn at low guidance; 0 without a schedule. */
-export function lowSteps({ guidance }: Explore, steps: number): number {
-  if (guidance == null) return 0;
-  return guidance.steps ?? Math.round((guidance.fraction ?? 0.1) * steps);
 }
 
 /** Why an `explore` block would not explore. */

@@ -11,7 +11,7 @@ import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from
 import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
 import { UserError } from '../base/errors.js';
 import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
-import { type Explore, type ExploredSampling, lowSteps } from './diffexp-schema.js';
+import type { Explore, ExploredSampling } from './diffexp-schema.js';
 
 // B texts · L tokens · D text width
 
@@ -79,6 +79,12 @@ export function guidanceOf({ steps, guidanceScale }: ExploredSampling, explore?:
   return Array.from({ length: steps }, (_, step) =>
     step < low ? (explore?.guidance?.low ?? guidanceScale) : guidanceScale,
   );
+}
+
+/** The first denoising steps, drawn at low guidance; 0 without a schedule. */
+export function lowSteps({ guidance }: Explore, steps: number): number {
+  if (guidance == null) return 0;
+  return guidance.steps ?? Math.round((guidance.fraction ?? 0.1) * steps);
 }
 
 /** One of the prompt's words, each as likely, with a weight a evenly between the bounds; nothing for an empty prompt. */

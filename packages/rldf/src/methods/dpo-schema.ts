@@ -1,9 +1,9 @@
 /** Diffusion-DPO's part of the recipe. */
 
 import { z } from 'zod';
-import { type ArithmeticProblem, type BatchArithmetic, batchProblems } from '../config/batch-arithmetic.js';
+import { type ArithmeticProblem, batchProblems } from '../config/batch-arithmetic.js';
 import { commonFields, count, positive } from '../config/fields.js';
-import { denoisingArithmetic, denoisingFields } from './denoising-schema.js';
+import { denoisingFields } from './denoising-schema.js';
 import { exploreFields, policyEta, sampleFields } from './online-fields.js';
 
 export const dpoSchema = z.strictObject({
@@ -65,14 +65,8 @@ export function dpoProblems(recipe: Pick<DpoRecipe, 'epochs' | 'sample' | 'train
   return problems;
 }
 
-/** The reference's passes, without gradient, are counted among those of drawing. */
-export function dpoArithmetic(recipe: DpoRecipe): BatchArithmetic {
-  const arithmetic = denoisingArithmetic(recipe, 2 * pairsOf(recipe));
-  return { ...arithmetic, samplingForwards: arithmetic.samplingForwards + arithmetic.trainingForwards };
-}
-
 /** Pairs of an epoch, at most: fewer where rewards are equal. */
-function pairsOf({ sample, train }: Pick<DpoRecipe, 'sample' | 'train'>): number {
+export function pairsOf({ sample, train }: Pick<DpoRecipe, 'sample' | 'train'>): number {
   const { promptsPerEpoch: prompts, picturesPerPrompt: pictures } = sample;
   return train.pairs === 'all' ? (prompts * pictures * (pictures - 1)) / 2 : prompts;
 }

@@ -19,8 +19,8 @@ import {
   type ScoredPicture,
   scoredEpoch,
 } from './denoising.js';
-import { describeDenoising } from './denoising-schema.js';
-import { type DpoRecipe, dpoArithmetic, dpoProblems, dpoSchema } from './dpo-schema.js';
+import { denoisingArithmetic, describeDenoising } from './denoising-plan.js';
+import { type DpoRecipe, dpoProblems, dpoSchema, pairsOf } from './dpo-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 
@@ -123,8 +123,14 @@ export const dpo = {
   schema: dpoSchema,
   create: createDpo,
   problems: dpoProblems,
-  arithmetic: dpoArithmetic,
-  describe: describeDenoising,
-  holds: 'pictures',
+  plan: {
+    arithmetic(recipe) {
+      const arithmetic = denoisingArithmetic(recipe, 2 * pairsOf(recipe));
+      const { samplingForwards, trainingForwards } = arithmetic;
+      return { ...arithmetic, samplingForwards: samplingForwards + trainingForwards }; // the reference's have no gradient
+    },
+    describe: describeDenoising,
+    holds: 'pictures',
+  },
   drawsByPolicy: true,
 } satisfies Method<DpoRecipe>;

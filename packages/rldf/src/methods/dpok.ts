@@ -305,6 +305,6 @@ export const dpok = {
   schema: dpokSchema,
   create: createDpok,
   problems: dpokProblems,
-  arithmetic: batchArithmetic,
+  plan: { arithmetic: batchArithmetic },
   drawsByPolicy: true,
 } satisfies Method<DpokRecipe>;

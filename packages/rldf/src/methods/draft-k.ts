@@ -18,13 +18,8 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
-import {
-  type DraftKRecipe,
-  draftKProblems,
-  draftKSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from './reward-gradient-schema.js';
+import { rewardGradientArithmetic, rewardGradientMiniature } from './reward-gradient-plan.js';
+import { type DraftKRecipe, draftKProblems, draftKSchema } from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createDraftK(recipe: DraftKRecipe, pipeline: Pipeline, context: TrainingContext): Training {
@@ -73,16 +68,18 @@ export const draftK = {
   schema: draftKSchema,
   create: createDraftK,
   problems: draftKProblems,
-  arithmetic: (recipe) =>
-    rewardGradientArithmetic(recipe, {
-      drawn: recipe.sample.steps,
-      followed: recipe.train.gradientSteps,
-    }),
-  miniature(recipe, steps) {
-    const small = rewardGradientMiniature(recipe, steps);
-    const gradientSteps = Math.min(small.train.gradientSteps, steps);
-    return { ...small, train: { ...small.train, gradientSteps } };
+  plan: {
+    arithmetic: (recipe) =>
+      rewardGradientArithmetic(recipe, {
+        drawn: recipe.sample.steps,
+        followed: recipe.train.gradientSteps,
+      }),
+    miniature(recipe, steps) {
+      const small = rewardGradientMiniature(recipe, steps);
+      const gradientSteps = Math.min(small.train.gradientSteps, steps);
+      return { ...small, train: { ...small.train, gradientSteps } };
+    },
+    holds: 'nothing',
   },
-  holds: 'nothing',
   followsReward: true,
 } satisfies Method<DraftKRecipe>;

@@ -19,13 +19,8 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
-import {
-  type DraftLvRecipe,
-  draftLvProblems,
-  draftLvSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from './reward-gradient-schema.js';
+import { rewardGradientArithmetic, rewardGradientMiniature } from './reward-gradient-plan.js';
+import { type DraftLvRecipe, draftLvProblems, draftLvSchema } from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createDraftLv(recipe: DraftLvRecipe, pipeline: Pipeline, context: TrainingContext): Training {
@@ -84,11 +79,13 @@ export const draftLv = {
   schema: draftLvSchema,
   create: createDraftLv,
   problems: draftLvProblems,
-  arithmetic: (recipe) => {
-    const { noisings } = recipe.train;
-    return rewardGradientArithmetic(recipe, { drawn: recipe.sample.steps + noisings, followed: noisings });
+  plan: {
+    arithmetic: (recipe) => {
+      const { noisings } = recipe.train;
+      return rewardGradientArithmetic(recipe, { drawn: recipe.sample.steps + noisings, followed: noisings });
+    },
+    miniature: rewardGradientMiniature,
+    holds: 'nothing',
   },
-  miniature: rewardGradientMiniature,
-  holds: 'nothing',
   followsReward: true,
 } satisfies Method<DraftLvRecipe>;

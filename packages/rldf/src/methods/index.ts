@@ -1,4 +1,4 @@
-import type { Recipe } from '../recipe/recipe.js';
+import type { z } from 'zod';
 import { alignprop } from './alignprop.js';
 import { ddpo } from './ddpo.js';
 import { dpo } from './dpo.js';
@@ -25,7 +25,14 @@ export const methods = {
   refl,
 };
 
+export type MethodName = keyof typeof methods;
+
+/** A recipe of any method, told apart by `method:`. */
+export type Recipe = z.output<(typeof methods)[MethodName]['schema']>;
+
+export const methodNames = Object.keys(methods) as MethodName[];
+
 /** The method of a recipe, which takes recipes of its own schema. */
 export function methodOf({ method }: Pick<Recipe, 'method'>): Method<Recipe> {
-  return methods[method];
+  return methods[method] as Method<Recipe>;
 }

@@ -1,11 +1,11 @@
-/** IP-RLDF's part of the recipe, and how its rounds fall into steps that a run can be saved between. */
+/** IP-RLDF's part of the recipe. */
 
 import { z } from 'zod';
 import { UserError } from '../base/errors.js';
-import type { ArithmeticProblem, BatchArithmetic } from '../config/batch-arithmetic.js';
+import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
 import { commonFields, count, fraction, promptsSchema } from '../config/fields.js';
 import { instrumentCard, isDetector } from '../instruments/instruments.js';
-import { denoisingFields, forwardsOf } from './denoising-schema.js';
+import { denoisingFields } from './denoising-schema.js';
 import { sampleFields } from './online-fields.js';
 
 const { innerEpochs: _, ...denoising } = denoisingFields;
@@ -110,40 +110,13 @@ function detectorProblem(name: string): string | undefined {
   }
 }
 
-type Sizes = Pick<IpRldfRecipe, 'epochs' | 'rounds' | 'base' | 'sample' | 'train'>;
+export type Sizes = Pick<IpRldfRecipe, 'epochs' | 'rounds' | 'base' | 'sample' | 'train'>;
 
 /** Pictures of the self-training prompts, drawn in every round, and of the base prompts, drawn in the first. */
 export function picturesOf({ base, sample }: Pick<Sizes, 'base' | 'sample'>): { self: number; base: number } {
   const self = sample.promptsPerEpoch * sample.picturesPerPrompt;
   return { self, base: base === undefined ? 0 : base.ratio * self };
 }
-
-/** One step of the run. Rows count pictures, the self-training ones first; updates count from 0 in each epoch. */
-export type IpRldfStep =
-  | { kind: 'draw'; round: number; from: number; to: number }
-  | { kind: 'learn'; round: number; epoch: number; from: number; to: number };
-
-/** All steps in their order: in each round, drawing, then its epochs. */
-export function ipRldfSteps(recipe: Sizes): IpRldfStep[] {
-  const { rounds, epochs, sample, train } = recipe;
-  const { self, base } = picturesOf(recipe);
-  return Array.from({ length: rounds }, (_, round) => [
-    ...chunks(round === 0 ? self + base : self, sample.picturesPerStep).map(
-      (part): IpRldfStep => ({ kind: 'draw', round, ...part }),
-    ),
-    ...Array.from({ length: epochs }, (_, epoch) =>
-      chunks(train.updatesPerEpoch, train.updatesPerStep).map(
-        (part): IpRldfStep => ({ kind: 'learn', round, epoch, ...part }),
-      ),
-    ).flat(),
-  ]).flat();
-}
-
-const chunks = (length: number, size: number) =>
-  Array.from({ length: Math.ceil(length / size) }, (_, i) => ({
-    from: i * size,
-    to: Math.min(length, (i + 1) * size),
-  }));
 
 export function ipRldfProblems(
   recipe: Sizes & Pick<IpRldfRecipe, 'detector' | 'relabel' | 'rescale' | 'pictures'>,
@@ -170,68 +143,4 @@ export function ipRldfProblems(
     });
   }
   return problems;
-}
-
-/** Of all pictures; those that are dropped are not known before. */
-export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
-  const { rounds, epochs, sample, train, pictures: source } = recipe;
-  const { self, base } = picturesOf(recipe);
-  const all = self + base;
-  const pictures = rounds === 0 ? 0 : base + rounds * self;
-  const picturesPerUpdate = Math.ceil(all / train.updatesPerEpoch);
-  const sampleBatches = Math.ceil(all / sample.batchSize);
-  const microBatchesPerUpdate = Math.ceil(picturesPerUpdate / train.batchSize);
-  return {
-    steps: ipRldfSteps(recipe).length,
-    picturesPerEpoch: all,
-    pictures,
-    sampleBatches,
-    lastSampleBatch: all - (sampleBatches - 1) * sample.batchSize,
-    picturesPerUpdate,
-    microBatchesPerUpdate,
-    lastMicroBatch: picturesPerUpdate - (microBatchesPerUpdate - 1) * train.batchSize,
-    trainedSteps: 1,
-    updatesPerEpoch: train.updatesPerEpoch,
-    updates: train.updatesPerEpoch * epochs * rounds,
-    samplingForwards: source === 'own' ? 2 * sample.steps * pictures : 0,
-    trainingForwards: all * forwardsOf(train) * epochs * rounds,
-  };
-}
-
-export function describeIpRldf(recipe: IpRldfRecipe, a: BatchArithmetic): string[] {
-  const { rounds, epochs, sample, train } = recipe;
-  const { self, base } = picturesOf(recipe);
-  return [
-    `pictures   ${sample.promptsPerEpoch} self-training prompts x ${sample.picturesPerPrompt} = ${self} a round, and ${base} of base prompts once: ${a.pictures} in ${rounds} rounds`,
-    `updates    ${train.updatesPerEpoch} an epoch x ${epochs} epochs x ${rounds} rounds = ${a.updates}, about ${a.picturesPerUpdate} pictures each`,
-    `steps      ${a.steps}, each of at most ${sample.picturesPerStep} pictures drawn or ${train.updatesPerStep} updates`,
-    `U-Net      ${a.samplingForwards} forwards to draw, ${a.trainingForwards} forwards with backward to learn`,
-  ];
-}
-
-/** What is in memory of the pictures, and in each checkpoint. */
-export function ipRldfKeeps({ rounds, base, sample }: IpRldfRecipe): { drawn: number; kept: number } {
-  const pictures = picturesOf({ base, sample });
-  const all = rounds === 0 ? 0 : pictures.self + pictures.base;
-  return { drawn: Math.min(sample.picturesPerStep, all), kept: all };
-}
-
-/** One round of one update; the detector, which cannot look at shapes, is left out. */
-export function ipRldfMiniature(recipe: IpRldfRecipe, steps: number): IpRldfRecipe {
-  const { sample, train } = recipe;
-  const batch = Math.max(2, Math.min(train.batchSize, ipRldfArithmetic(recipe).picturesPerUpdate));
-  const pictures = Math.max(batch, Math.min(sample.batchSize, picturesOf(recipe).self));
-  const promptsPerEpoch = Math.min(sample.promptsPerEpoch, pictures);
-  return {
-    ...recipe,
-    rounds: 1,
-    epochs: 1,
-    relabel: false,
-    rescale: 1,
-    detector: undefined,
-    base: undefined,
-    pictures: 'own',
-    sample: { ...sample, steps, promptsPerEpoch, picturesPerPrompt: Math.ceil(pictures / promptsPerEpoch) },
-    train: { ...train, batchSize: batch, updatesPerEpoch: 1 },
-  };
 }

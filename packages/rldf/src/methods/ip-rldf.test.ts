@@ -9,9 +9,9 @@ import { checkRecipe } from '../recipe/load.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';
 import type { Training, TrainingContext } from '../run/training.js';
-import { createIpRldf } from './ip-rldf.js';
+import { createIpRldf, ipRldfArithmetic, ipRldfSteps } from './ip-rldf.js';
 import { labelOf, worldPictures, worldSeed } from './ip-rldf-pictures.js';
-import { type IpRldfRecipe, ipRldfArithmetic, ipRldfSteps } from './ip-rldf-schema.js';
+import type { IpRldfRecipe } from './ip-rldf-schema.js';
 
 setThreads(1);
 

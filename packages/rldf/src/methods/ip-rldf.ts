@@ -11,6 +11,8 @@ import type { Detector, Pipeline } from '@rldf/models';
 import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { UserError } from '../base/errors.js';
 import { mapYields } from '../base/generators.js';
+import type { BatchArithmetic } from '../config/batch-arithmetic.js';
+import { absolutePrompts } from '../config/fields.js';
 import { loadDetector } from '../instruments/instruments.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar } from '../relabel/grammar.js';
@@ -31,19 +33,9 @@ import {
   partOf,
   squaredError,
 } from './denoising.js';
+import { forwardsOf } from './denoising-plan.js';
 import { type Drawn, type Labelled, ownPictures, PictureStore, worldPictures } from './ip-rldf-pictures.js';
-import {
-  describeIpRldf,
-  type IpRldfRecipe,
-  type IpRldfStep,
-  ipRldfArithmetic,
-  ipRldfKeeps,
-  ipRldfMiniature,
-  ipRldfProblems,
-  ipRldfSchema,
-  ipRldfSteps,
-  picturesOf,
-} from './ip-rldf-schema.js';
+import { type IpRldfRecipe, ipRldfProblems, ipRldfSchema, picturesOf, type Sizes } from './ip-rldf-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 
@@ -181,6 +173,33 @@ export function createIpRldf(
   };
 }
 
+/** One step of the run. Rows count pictures, the self-training ones first; updates count from 0 in each epoch. */
+export type IpRldfStep =
+  | { kind: 'draw'; round: number; from: number; to: number }
+  | { kind: 'learn'; round: number; epoch: number; from: number; to: number };
+
+/** All steps in their order: in each round, drawing, then its epochs. */
+export function ipRldfSteps(recipe: Sizes): IpRldfStep[] {
+  const { rounds, epochs, sample, train } = recipe;
+  const { self, base } = picturesOf(recipe);
+  return Array.from({ length: rounds }, (_, round) => [
+    ...chunks(round === 0 ? self + base : self, sample.picturesPerStep).map(
+      (part): IpRldfStep => ({ kind: 'draw', round, ...part }),
+    ),
+    ...Array.from({ length: epochs }, (_, epoch) =>
+      chunks(train.updatesPerEpoch, train.updatesPerStep).map(
+        (part): IpRldfStep => ({ kind: 'learn', round, epoch, ...part }),
+      ),
+    ).flat(),
+  ]).flat();
+}
+
+const chunks = (length: number, size: number) =>
+  Array.from({ length: Math.ceil(length / size) }, (_, i) => ({
+    from: i * size,
+    to: Math.min(length, (i + 1) * size),
+  }));
+
 function detectorOf({ detector, device }: IpRldfRecipe): Detector | undefined {
   return detector === undefined ? undefined : loadDetector(detector, undefined, device as Device);
 }
@@ -227,14 +246,85 @@ function labelMetrics(labels: readonly Labelled[]): Record<string, number> {
   };
 }
 
+/** Of all pictures; those that are dropped are not known before. */
+export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
+  const { rounds, epochs, sample, train, pictures: source } = recipe;
+  const { self, base } = picturesOf(recipe);
+  const all = self + base;
+  const pictures = rounds === 0 ? 0 : base + rounds * self;
+  const picturesPerUpdate = Math.ceil(all / train.updatesPerEpoch);
+  const sampleBatches = Math.ceil(all / sample.batchSize);
+  const microBatchesPerUpdate = Math.ceil(picturesPerUpdate / train.batchSize);
+  return {
+    steps: ipRldfSteps(recipe).length,
+    picturesPerEpoch: all,
+    pictures,
+    sampleBatches,
+    lastSampleBatch: all - (sampleBatches - 1) * sample.batchSize,
+    picturesPerUpdate,
+    microBatchesPerUpdate,
+    lastMicroBatch: picturesPerUpdate - (microBatchesPerUpdate - 1) * train.batchSize,
+    trainedSteps: 1,
+    updatesPerEpoch: train.updatesPerEpoch,
+    updates: train.updatesPerEpoch * epochs * rounds,
+    samplingForwards: source === 'own' ? 2 * sample.steps * pictures : 0,
+    trainingForwards: all * forwardsOf(train) * epochs * rounds,
+  };
+}
+
+function describeIpRldf(recipe: IpRldfRecipe, a: BatchArithmetic): string[] {
+  const { rounds, epochs, sample, train } = recipe;
+  const { self, base } = picturesOf(recipe);
+  return [
+    `pictures   ${sample.promptsPerEpoch} self-training prompts x ${sample.picturesPerPrompt} = ${self} a round, and ${base} of base prompts once: ${a.pictures} in ${rounds} rounds`,
+    `updates    ${train.updatesPerEpoch} an epoch x ${epochs} epochs x ${rounds} rounds = ${a.updates}, about ${a.picturesPerUpdate} pictures each`,
+    `steps      ${a.steps}, each of at most ${sample.picturesPerStep} pictures drawn or ${train.updatesPerStep} updates`,
+    `U-Net      ${a.samplingForwards} forwards to draw, ${a.trainingForwards} forwards with backward to learn`,
+  ];
+}
+
+/** What is in memory of the pictures, and in each checkpoint. */
+function ipRldfKeeps({ rounds, base, sample }: IpRldfRecipe): { drawn: number; kept: number } {
+  const pictures = picturesOf({ base, sample });
+  const all = rounds === 0 ? 0 : pictures.self + pictures.base;
+  return { drawn: Math.min(sample.picturesPerStep, all), kept: all };
+}
+
+/** One round of one update; the detector, which cannot look at shapes, is left out. */
+function ipRldfMiniature(recipe: IpRldfRecipe, steps: number): IpRldfRecipe {
+  const { sample, train } = recipe;
+  const batch = Math.max(2, Math.min(train.batchSize, ipRldfArithmetic(recipe).picturesPerUpdate));
+  const pictures = Math.max(batch, Math.min(sample.batchSize, picturesOf(recipe).self));
+  const promptsPerEpoch = Math.min(sample.promptsPerEpoch, pictures);
+  return {
+    ...recipe,
+    rounds: 1,
+    epochs: 1,
+    relabel: false,
+    rescale: 1,
+    detector: undefined,
+    base: undefined,
+    pictures: 'own',
+    sample: { ...sample, steps, promptsPerEpoch, picturesPerPrompt: Math.ceil(pictures / promptsPerEpoch) },
+    train: { ...train, batchSize: batch, updatesPerEpoch: 1 },
+  };
+}
+
 export const ipRldf = {
   schema: ipRldfSchema,
   create: (recipe, pipeline, context) => createIpRldf(recipe, pipeline, context),
   checkPrompts,
   problems: ipRldfProblems,
-  arithmetic: ipRldfArithmetic,
-  describe: describeIpRldf,
-  miniature: ipRldfMiniature,
-  keeps: ipRldfKeeps,
-  holds: 'pictures',
+  withAbsolutePaths: (recipe, absolute) => ({
+    ...recipe,
+    grammar: recipe.grammar.endsWith('.yaml') ? absolute(recipe.grammar) : recipe.grammar,
+    ...(recipe.base && { base: { ...recipe.base, prompts: absolutePrompts(recipe.base.prompts, absolute) } }),
+  }),
+  plan: {
+    arithmetic: ipRldfArithmetic,
+    describe: describeIpRldf,
+    miniature: ipRldfMiniature,
+    keeps: ipRldfKeeps,
+    holds: 'pictures',
+  },
 } satisfies Method<IpRldfRecipe>;

@@ -6,19 +6,37 @@ import type { ArithmeticProblem, BatchArithmetic } from '../config/batch-arithme
 import type { Prompt } from '../prompts/prompts.js';
 import type { Training, TrainingContext } from '../run/training.js';
 
+/** What a plan and its miniature read of any recipe. */
+export interface AnyRecipe {
+  epochs: unknown;
+  sample: unknown;
+  train: unknown;
+}
+
 /** @typeParam R its recipes, told apart by the literal of `method:` */
-export interface Method<R extends { epochs: unknown; sample: unknown; train: unknown }> {
+export interface Method<R extends AnyRecipe> {
   readonly schema: z.ZodObject;
   /** A training in memory. The pipeline stays the caller's. */
   create(recipe: R, pipeline: Pipeline, context: TrainingContext): Training;
-  /** Mistakes between these fields, each valid by itself. */
-  problems(recipe: Pick<R, 'epochs' | 'sample' | 'train'>): ArithmeticProblem[];
+  /** Mistakes between fields, each valid by itself. */
+  problems(recipe: R): ArithmeticProblem[];
   /**
    * Whether the method can use these prompts, the recipe's; called before anything else is loaded.
    * @throws UserError
    */
   checkPrompts?(recipe: R, prompts: readonly Prompt[]): void;
-  /** Pictures, batches and updates of a recipe without problems. Nothing is loaded. */
+  /** Its own paths made absolute, by the rule that a recipe's common ones follow. */
+  withAbsolutePaths?(recipe: R, absolute: (path: string) => string): R;
+  readonly plan: MethodPlan<R>;
+  /** Whether its pictures are drawn by a stochastic policy, which needs noise at every denoising step. */
+  readonly drawsByPolicy?: true;
+  /** Whether it follows the reward's gradient, so that the reward must be differentiable. */
+  readonly followsReward?: true;
+}
+
+/** What a recipe will do, before anything is loaded: for --dry-run, `rldf plan` and tables of cost. */
+export interface MethodPlan<R extends AnyRecipe> {
+  /** Pictures, batches and updates of a recipe without problems. */
   arithmetic(recipe: R): BatchArithmetic;
   /** The same in words, one line each. Without it: `describeArithmetic`. */
   describe?(recipe: R, arithmetic: BatchArithmetic): string[];
@@ -37,8 +55,4 @@ export interface Method<R extends { epochs: unknown; sample: unknown; train: unk
    * half precision, in memory and in each checkpoint. What it draws is then in memory until the end of that step only.
    */
   keeps?(recipe: R): { drawn: number; kept: number };
-  /** Whether its pictures are drawn by a stochastic policy, which needs noise at every denoising step. */
-  readonly drawsByPolicy?: true;
-  /** Whether it follows the reward's gradient, so that the reward must be differentiable. */
-  readonly followsReward?: true;
 }

@@ -18,13 +18,8 @@ import {
   scoredEpoch,
   squaredError,
 } from './denoising.js';
-import {
-  describeDenoising,
-  type RaftRecipe,
-  raftArithmetic,
-  raftProblems,
-  raftSchema,
-} from './denoising-schema.js';
+import { denoisingArithmetic, describeDenoising } from './denoising-plan.js';
+import { type RaftRecipe, raftProblems, raftSchema } from './denoising-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 
@@ -80,8 +75,10 @@ export const raft = {
   schema: raftSchema,
   create: createRaft,
   problems: raftProblems,
-  arithmetic: raftArithmetic,
-  describe: describeDenoising,
-  holds: 'pictures',
+  plan: {
+    arithmetic: (recipe) => denoisingArithmetic(recipe, recipe.sample.promptsPerEpoch * recipe.train.best),
+    describe: describeDenoising,
+    holds: 'pictures',
+  },
   drawsByPolicy: true,
 } satisfies Method<RaftRecipe>;

@@ -8,6 +8,7 @@
 import { type Behaviour, generate, NoiseSchedule, type Pipeline } from '@rldf/models';
 import { free, noGrad, noiseKey, Random, scope, stack, type Tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
+import { firstSeed } from '../base/seeds.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { denoisingErrors, drawNoising } from './denoising-loss.js';
@@ -24,13 +25,8 @@ import {
   remedy,
   updatesOf,
 } from './reward-gradient.js';
-import {
-  type ReflRecipe,
-  reflProblems,
-  reflSchema,
-  rewardGradientArithmetic,
-  rewardGradientMiniature,
-} from './reward-gradient-schema.js';
+import { rewardGradientArithmetic, rewardGradientMiniature } from './reward-gradient-plan.js';
+import { type ReflRecipe, reflProblems, reflSchema } from './reward-gradient-schema.js';
 
 /** One step of the training is one epoch of drawing and learning. */
 export function createRefl(recipe: ReflRecipe, pipeline: Pipeline, context: TrainingContext): Training {
@@ -140,7 +136,7 @@ class BasePictures {
       const { images, latents } = await learner.withoutAdapters(() =>
         generate(this.#pipeline, {
           prompts,
-          seeds: prompts.map((_, i) => firstSeed + start + i),
+          seeds: prompts.map((_, i) => firstSeed.pretraining + start + i),
           negativePrompts: negativePrompt,
           steps: sample.steps,
           guidanceScale: sample.guidanceScale,
@@ -187,24 +183,23 @@ class BasePictures {
   }
 }
 
-/** Behind the seeds of evaluations (run/train.ts). */
-const firstSeed = 3_000_000;
-
 export const refl = {
   schema: reflSchema,
   create: createRefl,
   problems: reflProblems,
-  arithmetic(recipe) {
-    const { sample, train } = recipe;
-    const late = sample.steps - (train.lateSteps - 1) / 2; // steps up to the one that is judged, on average
-    const denoised = train.pretraining.weight > 0 ? 0.5 : 0; // without guidance
-    const halves = train.guided ? 1 : 0.5;
-    return rewardGradientArithmetic(recipe, { drawn: late * halves, followed: halves + denoised });
+  plan: {
+    arithmetic(recipe) {
+      const { sample, train } = recipe;
+      const late = sample.steps - (train.lateSteps - 1) / 2; // steps up to the one that is judged, on average
+      const denoised = train.pretraining.weight > 0 ? 0.5 : 0; // without guidance
+      const halves = train.guided ? 1 : 0.5;
+      return rewardGradientArithmetic(recipe, { drawn: late * halves, followed: halves + denoised });
+    },
+    miniature(recipe, steps) {
+      const small = rewardGradientMiniature(recipe, steps);
+      return { ...small, train: { ...small.train, lateSteps: 1 } };
+    },
+    holds: 'nothing',
   },
-  miniature(recipe, steps) {
-    const small = rewardGradientMiniature(recipe, steps);
-    return { ...small, train: { ...small.train, lateSteps: 1 } };
-  },
-  holds: 'nothing',
   followsReward: true,
 } satisfies Method<ReflRecipe>;

@@ -1,12 +1,7 @@
 /** The recipes of the methods that follow a reward's gradient: AlignProp, DRaFT-K, DRaFT-LV, ReFL. */
 
 import { z } from 'zod';
-import {
-  type ArithmeticProblem,
-  type BatchArithmetic,
-  batchArithmetic,
-  batchProblems,
-} from '../config/batch-arithmetic.js';
+import { type ArithmeticProblem, batchProblems } from '../config/batch-arithmetic.js';
 import { commonFields, count, positive } from '../config/fields.js';
 import { exploreFields, networkFields, optimiserFields, sampleFields } from './online-fields.js';
 
@@ -251,41 +246,4 @@ export function reflProblems(
     });
   }
   return problems;
-}
-
-/**
- * Pictures, batches and forwards.
- * @param drawn passes without gradient a picture, on average
- * @param followed passes with gradient a picture, on average
- */
-export function rewardGradientArithmetic(
-  recipe: Omit<RewardGradientRecipe, 'method'>,
-  { drawn, followed }: { drawn: number; followed: number },
-): BatchArithmetic {
-  const { train } = recipe;
-  const sizes = batchArithmetic(recipe);
-  const { pictures, microBatchesPerUpdate, lastMicroBatch } = sizes;
-  return {
-    ...sizes,
-    sampleBatches: microBatchesPerUpdate * train.updatesPerEpoch,
-    lastSampleBatch: lastMicroBatch,
-    sampleBatch: train.batchSize,
-    trainedSteps: followed,
-    samplingForwards: Math.round(2 * drawn * pictures),
-    trainingForwards: Math.round(2 * followed * pictures),
-  };
-}
-
-/** The training that stands for a recipe's in `rldf plan`: one update of one micro-batch. */
-export function rewardGradientMiniature<R extends RewardGradientRecipe>(recipe: R, steps: number): R {
-  const { sample, train } = recipe;
-  const pictures = sample.promptsPerEpoch * sample.picturesPerPrompt;
-  const size = Math.min(train.batchSize, pictures / train.updatesPerEpoch);
-  const promptsPerEpoch = Math.min(sample.promptsPerEpoch, size);
-  return {
-    ...recipe,
-    epochs: 1,
-    sample: { ...sample, steps, promptsPerEpoch, picturesPerPrompt: Math.ceil(size / promptsPerEpoch) },
-    train: { ...train, batchSize: size, updatesPerEpoch: 1 },
-  };
 }

@@ -363,7 +363,7 @@ test('mistakes between fields are told with the way out', () => {
 test('arithmetic: what is drawn and what is followed', () => {
   const forwards = (method: string, train: object = {}) => {
     const recipe = recipeOf(method, { sample: { steps: 10 }, train });
-    const { samplingForwards, trainingForwards, trainedSteps } = methodOf(recipe).arithmetic(recipe);
+    const { samplingForwards, trainingForwards, trainedSteps } = methodOf(recipe).plan.arithmetic(recipe);
     return [samplingForwards, trainingForwards, trainedSteps]; // of 4 pictures, 2 epochs
   };
   expect(forwards('draft-k', { gradientSteps: 3 })).toEqual([160, 48, 3]);

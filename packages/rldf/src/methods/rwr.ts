@@ -20,14 +20,8 @@ import {
   scoredEpoch,
   squaredError,
 } from './denoising.js';
-import {
-  describeDenoising,
-  keptOf,
-  type RwrRecipe,
-  rwrArithmetic,
-  rwrProblems,
-  rwrSchema,
-} from './denoising-schema.js';
+import { denoisingArithmetic, describeDenoising } from './denoising-plan.js';
+import { type RwrRecipe, rwrProblems, rwrSchema } from './denoising-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 
@@ -118,12 +112,24 @@ export function sparseWeights(
   return rewards.map((reward) => (reward >= least ? 1 : 0));
 }
 
+/** ⌈fraction · count⌉, not one more where the product is off by rounding (0.07 · 100 > 7). */
+const keptOf = (fraction: number, count: number) => Math.max(1, Math.ceil(fraction * count - 1e-9));
+
 export const rwr = {
   schema: rwrSchema,
   create: createRwr,
   problems: rwrProblems,
-  arithmetic: rwrArithmetic,
-  describe: describeDenoising,
-  holds: 'pictures',
+  plan: {
+    arithmetic(recipe) {
+      const { promptsPerEpoch, picturesPerPrompt } = recipe.sample;
+      const { weights, topFraction = 1, over } = recipe.train;
+      const [groups, size] =
+        over === 'prompt' ? [promptsPerEpoch, picturesPerPrompt] : [1, promptsPerEpoch * picturesPerPrompt];
+      const each = weights === 'sparse' ? keptOf(topFraction, size) : size;
+      return denoisingArithmetic(recipe, groups * each);
+    },
+    describe: describeDenoising,
+    holds: 'pictures',
+  },
   drawsByPolicy: true,
 } satisfies Method<RwrRecipe>;

@@ -240,7 +240,7 @@ test('arithmetic: sparse weights keep a share of the epoch, or of each prompt', 
       sample,
       train: { weights: 'sparse', topFraction: 0.1, over, innerEpochs: 1 },
     });
-    return methodOf(recipe).arithmetic(recipe).trainingForwards;
+    return methodOf(recipe).plan.arithmetic(recipe).trainingForwards;
   };
   expect([forwards('epoch'), forwards('prompt')]).toEqual([7, 16]);
 });

@@ -31,7 +31,7 @@ export async function fit(recipe: Recipe, limit: number | undefined, measure: Me
   const pictures = recipe.sample.promptsPerEpoch * recipe.sample.picturesPerPrompt;
   const asked: Sizes = {
     sample: Math.min(recipe.sample.batchSize, pictures),
-    train: Math.min(recipe.train.batchSize, methodOf(recipe).arithmetic(recipe).picturesPerUpdate),
+    train: Math.min(recipe.train.batchSize, methodOf(recipe).plan.arithmetic(recipe).picturesPerUpdate),
   };
   const first = await measure(withSizes(recipe, asked));
   const answer = { asked, askedMemory: first.memory, wayOut: [] };

@@ -120,7 +120,7 @@ export async function runMiniature(
     const trainedBytes = bytesOf(trained);
     const optimiser = bytesOf(state.map(([, tensor]) => tensor)) - trainedBytes;
     const latent = elementsOf(pipeline) * 4;
-    const keptOf = (of: Recipe) => ((method.keeps?.(of).kept ?? 0) * latent) / 2;
+    const keptOf = (of: Recipe) => ((method.plan.keeps?.(of).kept ?? 0) * latent) / 2;
     const created = allocatedBytes() - keptOf(small);
     const adapters = Math.max(0, created - weights - trainedBytes - optimiser);
 
@@ -157,7 +157,7 @@ export async function runMiniature(
     const evaluation = drawnTest + grownKept;
     const checkpoint = trainedBytes + optimiser + keptOf(recipe);
     const loading = allocatedBytes() + grownKept + checkpoint; // the state is read beside what is there
-    const arithmetic = method.arithmetic(small);
+    const arithmetic = method.plan.arithmetic(small);
     let drawn = { drawing: work.drawing, drawnSteps: arithmetic.samplingForwards / 2, pictures };
     if (work.drawing.length === 0) {
       const count = requests.length; // a method that draws as it learns
@@ -169,14 +169,14 @@ export async function runMiniature(
       ((pipeline.vae.downFactor * pipeline.vae.downFactor) / pipeline.unet.inChannels) *
       elementsOf(pipeline) *
       3;
-    const { holds = 'trajectories' } = method;
+    const { holds = 'trajectories' } = method.plan;
     const heldOf = {
       trajectories: (length: number) => (length + 1) * latent + 8 * length + pixels,
       pictures: () => latent + pixels,
       nothing: () => 0,
     }[holds];
-    const drawnOf = (of: Recipe) => (method.keeps?.(of).drawn ?? drawnIn(of)) * heldOf(of.sample.steps);
-    const learnedOf = (of: Recipe) => (method.keeps === undefined ? drawnOf(of) : keptOf(of));
+    const drawnOf = (of: Recipe) => (method.plan.keeps?.(of).drawn ?? drawnIn(of)) * heldOf(of.sample.steps);
+    const learnedOf = (of: Recipe) => (method.plan.keeps === undefined ? drawnOf(of) : keptOf(of));
     const grownDrawn = drawnOf(recipe) - drawnOf(small) + grownKept;
     const batch = holds === 'trajectories' ? Math.min(recipe.sample.batchSize, drawnIn(recipe)) : 0;
     const drawing =

@@ -63,7 +63,7 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
     repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length,
     repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length,
   ] as const;
-  const { steps = recipe.epochs } = methodOf(recipe).arithmetic(recipe);
+  const { steps = recipe.epochs } = methodOf(recipe).plan.arithmetic(recipe);
   const evaluatedPictures = (Math.ceil(steps / recipe.evaluate.every) + 1) * sets[0] + 2 * sets[1];
   const limit = options.memory === undefined ? undefined : options.memory - processBytes;
   if (limit !== undefined && limit <= 0) {
@@ -78,7 +78,7 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
     evaluated: Math.max(...sets),
     ...(limit === undefined ? {} : { limit }),
   });
-  const arithmetic = methodOf(recipe).arithmetic(withSizes(recipe, fitted.chosen));
+  const arithmetic = methodOf(recipe).plan.arithmetic(withSizes(recipe, fitted.chosen));
   const { work, ...rest } = fitted;
   let seconds: Plan['seconds'] = null;
   const device = recipe.device as Device;

@@ -13,7 +13,7 @@ interface OptionalFields {
 /** One epoch and one update with the recipe's batches, of `steps` denoising steps: by the method's own hook if it has one. */
 export function smallRecipe(recipe: Recipe, steps: number): Recipe {
   const method = methodOf(recipe);
-  if (method.miniature !== undefined) return method.miniature(recipe, steps);
+  if (method.plan.miniature !== undefined) return method.plan.miniature(recipe, steps);
   const { sample, train } = recipe;
   const pictures = sample.promptsPerEpoch * sample.picturesPerPrompt;
   const perUpdate = pictures / train.updatesPerEpoch;

@@ -1,26 +1,13 @@
 // A second CLIP, smaller and from nothing: own seed, own scenes, own mix of them. The unseen judge of preference starts from it, nothing else may.
 
 import type { SampleOptions } from '@rldf/emoji-world';
-import { type CLIPConfig, CLIPModel, CLIPTokenizer } from '@rldf/models';
+import { CLIPModel, CLIPTokenizer } from '@rldf/models';
 import { Parameters } from '@rldf/torch';
-import { clipConfig } from '../instruments/configs.js';
+import { secondClipConfig } from '../instruments/configs.js';
 import { writeInstrument } from '../instruments/instruments.js';
+import { tokenizerFolder } from '../instruments/models.js';
 import { measureClip, measureSiblings, pretrainClip } from './clip.js';
-import { tokenizerFolder } from './parts.js';
 import type { Stage } from './stage.js';
-
-const TOWER = { hidden_size: 96, intermediate_size: 288, num_attention_heads: 4, projection_dim: 96 };
-
-/** CLIP's classes with narrower towers, and one layer fewer in each, than the first CLIP's. */
-export function secondClipConfig(tokenizer: CLIPTokenizer): CLIPConfig {
-  const { text_config, vision_config, ...first } = clipConfig(tokenizer);
-  return {
-    ...first,
-    projection_dim: TOWER.projection_dim,
-    text_config: { ...text_config, ...TOWER, num_hidden_layers: 2 },
-    vision_config: { ...vision_config, ...TOWER, num_hidden_layers: 3 },
-  };
-}
 
 /** Fewer plain pictures of one noun, more of everything that a judge has to tell apart, and placed more freely. */
 export const secondClipWorld: SampleOptions = {

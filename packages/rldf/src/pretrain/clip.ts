@@ -15,8 +15,9 @@ import {
 } from '@rldf/emoji-world';
 import { type CLIPModel, CLIPTokenizer, contrastiveLoss } from '@rldf/models';
 import { arange, noGrad, type Parameters, scope, type Tensor, tensor } from '@rldf/torch';
+import { tokenizerFolder } from '../instruments/models.js';
 import { imagesOf, sceneBatch } from '../instruments/scenes.js';
-import { buildClip, tokenizerFolder } from './parts.js';
+import { buildClip } from './parts.js';
 import type { Stage } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 

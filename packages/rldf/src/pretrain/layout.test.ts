@@ -2,8 +2,8 @@ import type { Scene } from '@rldf/emoji-world';
 import { CLIPTokenizer } from '@rldf/models';
 import { scope, setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { tokenizerFolder } from '../instruments/models.js';
 import { LayoutHead, layoutOf, layoutTable } from './layout.js';
-import { tokenizerFolder } from './parts.js';
 
 setThreads(1);
 

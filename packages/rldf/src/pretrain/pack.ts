@@ -5,7 +5,8 @@ import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models
 import { replaceFile } from '../base/files.js';
 import { clipConfig } from '../instruments/configs.js';
 import type { InstrumentCard } from '../instruments/instruments.js';
-import { basisOf, loadAveraged, parametersOf, partsOfStages, tokenizerFolder } from './parts.js';
+import { tokenizerFolder } from '../instruments/models.js';
+import { basisOf, loadAveraged, parametersOf, partsOfStages } from './parts.js';
 import { savePatchBasis } from './patch-basis.js';
 
 /** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision; the latent basis goes beside it. */

@@ -20,12 +20,9 @@ import {
   unetConfig,
   vaeConfig,
 } from '../instruments/configs.js';
-import { worldFolder } from '../instruments/models.js';
+import { tokenizerFolder } from '../instruments/models.js';
 import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
 import { fitPatchBasis, loadPatchBasis, type PatchBasis, savePatchBasis } from './patch-basis.js';
-
-/** The tokenizer that ships with the world. */
-export const tokenizerFolder = join(worldFolder, 'model', 'tokenizer');
 
 /** A pipeline in the making, and the basis of its latents. */
 export interface Parts {

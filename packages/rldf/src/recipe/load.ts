@@ -7,14 +7,9 @@ import type { z } from 'zod';
 import { shown, UserError } from '../base/errors.js';
 import { exactNumbers, exactYaml } from '../base/exact.js';
 import { didYouMean } from '../base/suggest.js';
-import {
-  type CrossFields,
-  crossFieldProblems,
-  methodNames,
-  methodSchemas,
-  type Recipe,
-  rewardProblems,
-} from './recipe.js';
+import { absolutePrompts, type PromptsField } from '../config/fields.js';
+import { methodOf } from '../methods/index.js';
+import { crossFieldProblems, methodNames, methodSchemas, type Recipe, rewardProblems } from './recipe.js';
 
 type Path = (string | number)[];
 
@@ -60,13 +55,13 @@ export function loadRecipe(file: string, overrides: readonly string[] = []): Rec
 
 function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   const absolute = (path: string) => (isAbsolute(path) ? path : resolve(folder, path));
-  const prompts = <Field>(field: Field) => (typeof field === 'string' ? absolute(field) : field) as Field;
+  const prompts = (field: PromptsField) => absolutePrompts(field, absolute);
   const single = <Field>(field: Field) =>
     (typeof field !== 'object' || field === null
       ? field
       : Object.fromEntries(Object.entries(field).map(([kind, path]) => [kind, absolute(path)]))) as Field;
   const { evaluate, report, reward } = recipe;
-  return {
+  const common = {
     ...recipe,
     model: /^\.{1,2}([/\\]|$)/.test(recipe.model) ? absolute(recipe.model) : recipe.model,
     prompts: prompts(recipe.prompts),
@@ -75,11 +70,8 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
     reward: Array.isArray(reward)
       ? reward.map((part) => ({ ...part, reward: single(part.reward) }))
       : single(reward),
-    ...(recipe.method === 'ip-rldf' && {
-      grammar: recipe.grammar.endsWith('.yaml') ? absolute(recipe.grammar) : recipe.grammar,
-      ...(recipe.base && { base: { ...recipe.base, prompts: prompts(recipe.base.prompts) } }),
-    }),
   };
+  return methodOf(recipe).withAbsolutePaths?.(common, absolute) ?? common;
 }
 
 /** Parsed, each value takes a thousand times its text. */
@@ -163,29 +155,40 @@ export function checkRecipe(values: unknown, locate: (path: Path) => string = ()
     }
   }
   // Checks between fields run whenever the fields they read are right, even if others are wrong.
-  if (problems.every(({ field }) => !crossFields.includes(field.split('.')[0]!))) {
-    const own = crossFields.filter((name) => name in schema.shape);
-    const part = Object.fromEntries(own.map((name) => [name, (values as Record<string, unknown>)[name]]));
-    const mask = Object.fromEntries(own.map((name) => [name, true])) as never;
-    const fields = schema.pick(mask).parse(part) as CrossFields;
-    for (const { path, message } of crossFieldProblems(fields)) report(path, message);
-  }
-  if (problems.every(({ field }) => field.split('.')[0] !== 'reward')) {
-    const { method, reward } = schema.pick({ method: true, reward: true } as never).parse({
-      method: (values as Recipe).method,
-      reward: (values as Recipe).reward,
-    }) as Pick<Recipe, 'method' | 'reward'>;
-    for (const { path, message } of rewardProblems(method, reward)) report(path, message);
+  const recipe = validFields(schema, values as Record<string, unknown>) as Recipe;
+  for (const check of [crossFieldProblems, rewardProblems]) {
+    for (const { path, message } of ifValid(() => check(recipe))) report(path, message);
   }
   if (result.success && problems.length === 0) return result.data as Recipe;
   throw new RecipeError(problems);
 }
 
-/** The fields that `crossFieldProblems` reads. */
-const crossFields = [
-  ...['method', 'epochs', 'sample', 'train', 'explore'],
-  ...['rounds', 'detector', 'relabel', 'rescale', 'base', 'pictures'], // of ip-rldf
-];
+/** A field was read that is not valid by itself. */
+class NotValid extends Error {}
+
+/** Each field of a recipe that is valid by itself; who reads another one is stopped. */
+function validFields(schema: z.ZodObject, values: Record<string, unknown>): object {
+  const fields = {};
+  for (const [name, field] of Object.entries(schema.shape)) {
+    const { success, data } = (field as z.ZodType).safeParse(values[name]);
+    const get = () => {
+      if (success) return data;
+      throw new NotValid();
+    };
+    Object.defineProperty(fields, name, { get, enumerable: true });
+  }
+  return fields;
+}
+
+/** What a check finds; nothing if it reads a field that is not valid, whose own problem is told already. */
+function ifValid<T>(check: () => T[]): T[] {
+  try {
+    return check();
+  } catch (error) {
+    if (error instanceof NotValid) return [];
+    throw error;
+  }
+}
 
 /** To explore is to draw with the model in training otherwise than it is used. */
 function noExploring(values: unknown): string {

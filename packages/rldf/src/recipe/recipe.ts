@@ -2,9 +2,8 @@
 
 import { z } from 'zod';
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
-import type { RewardField } from '../config/fields.js';
 import { type Explore, exploreProblems } from '../methods/diffexp-schema.js';
-import { methodOf, methods } from '../methods/index.js';
+import { type MethodName, methodNames, methodOf, methods, type Recipe } from '../methods/index.js';
 import { gradientProblems } from '../rewards/differentiable.js';
 
 /** Every method's recipe schema, by the value of `method:`. */
@@ -12,20 +11,13 @@ export const methodSchemas = Object.fromEntries(
   Object.entries(methods).map(([name, method]) => [name, method.schema]),
 ) as { [Name in keyof typeof methods]: (typeof methods)[Name]['schema'] };
 
-export type MethodName = keyof typeof methods;
-export type Recipe = z.output<(typeof methodSchemas)[MethodName]>;
-
-export const methodNames = Object.keys(methods) as MethodName[];
-
-/** Fields that `crossFieldProblems` reads. */
-export type CrossFields = Pick<Recipe, 'method' | 'epochs' | 'sample' | 'train'> & {
-  explore?: Explore | null | undefined;
-};
+export { type MethodName, methodNames, type Recipe };
 
 /** Mistakes between fields, for recipes whose fields are each valid by themselves. */
-export function crossFieldProblems(recipe: CrossFields): ArithmeticProblem[] {
+export function crossFieldProblems(recipe: Recipe): ArithmeticProblem[] {
   const problems = methodOf(recipe).problems(recipe);
-  const { sample, train, explore } = recipe;
+  const { sample, train } = recipe;
+  const { explore } = recipe as { explore?: Explore | null };
   if (explore != null) problems.push(...exploreProblems(explore, sample));
   if (train.unet === 'none' && train.textEncoder === 'none') {
     problems.push({
@@ -35,7 +27,7 @@ export function crossFieldProblems(recipe: CrossFields): ArithmeticProblem[] {
     });
   }
   if (train.warmup > 0 && problems.length === 0) {
-    const { updates } = methodOf(recipe).arithmetic(recipe as Recipe);
+    const { updates } = methodOf(recipe).plan.arithmetic(recipe);
     if (train.warmup >= updates) {
       problems.push({
         path: ['train', 'warmup'],
@@ -47,7 +39,7 @@ export function crossFieldProblems(recipe: CrossFields): ArithmeticProblem[] {
 }
 
 /** Why a method cannot learn from a reward. */
-export function rewardProblems(method: MethodName, reward: RewardField): ArithmeticProblem[] {
+export function rewardProblems({ method, reward }: Pick<Recipe, 'method' | 'reward'>): ArithmeticProblem[] {
   return methodOf({ method }).followsReward === true ? gradientProblems(method, reward) : [];
 }
 

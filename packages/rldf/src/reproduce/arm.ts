@@ -46,7 +46,7 @@ export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Cap
   }
   if (adapters === undefined) return undefined;
   const rows = readMetrics(run.metricsPath);
-  const { samplingForwards, trainingForwards, pictures } = methodOf(recipe).arithmetic(recipe);
+  const { samplingForwards, trainingForwards, pictures } = methodOf(recipe).plan.arithmetic(recipe);
   return capsuleOf(options, run, {
     curve: curveOf(rows),
     cost: {

@@ -136,7 +136,7 @@ export function recipeOf(
 /** @throws UserError when the arms draw unequal numbers of pictures and the protocol does not say why */
 export function checkEqualPictures(protocol: Protocol, recipes: Readonly<Record<string, Recipe>>): void {
   const pictures = Object.entries(recipes).map(
-    ([arm, recipe]) => [arm, methodOf(recipe).arithmetic(recipe).pictures] as const,
+    ([arm, recipe]) => [arm, methodOf(recipe).plan.arithmetic(recipe).pictures] as const,
   );
   if (protocol.unequalPictures !== undefined || new Set(pictures.map(([, count]) => count)).size < 2) return;
   throw new UserError(

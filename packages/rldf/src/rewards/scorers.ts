@@ -9,9 +9,9 @@ import {
   TunedPreferenceModel,
 } from '@rldf/models';
 import { type Device, noGrad, type Parameters, readSafetensors, type Tensor } from '@rldf/torch';
+import { secondClipConfig } from '../instruments/configs.js';
 import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments/instruments.js';
-import { secondClipConfig } from '../pretrain/clip-2.js';
-import { tokenizerFolder } from '../pretrain/parts.js';
+import { tokenizerFolder } from '../instruments/models.js';
 import { worldClip } from './clip-score.js';
 import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
 import type { Reward } from './reward.js';

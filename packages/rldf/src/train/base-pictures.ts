@@ -1,6 +1,7 @@
 // Where the model was before training, for a reward with `floor: base`: under exploration the first training pictures do not tell.
 import { generate, type Pipeline } from '@rldf/models';
 import { cat, free, noGrad, type Tensor } from '@rldf/torch';
+import { firstSeed } from '../base/seeds.js';
 import { explores } from '../methods/diffexp.js';
 import { type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
@@ -10,9 +11,6 @@ import type { CompositeReward, Reward } from '../rewards/reward.js';
 export function needsBasePictures(recipe: Recipe, reward: Reward | CompositeReward): boolean {
   return 'scoreParts' in reward && reward.wantsBase === true && 'explore' in recipe && explores(recipe, 0);
 }
-
-/** Behind the seeds of evaluations (run/train.ts) and of ReFL's pictures. */
-const firstSeed = 4_000_000;
 
 /**
  * Draws as many pictures as the first epoch, of its prompts and by its sampler but without exploring, and has them scored as
@@ -33,7 +31,7 @@ export async function* scoreBasePictures(
       const part = chosen.slice(start, start + sample.batchSize);
       const { images, latents } = await generate(pipeline, {
         prompts: part.map(({ text }) => text),
-        seeds: part.map((_, i) => firstSeed + start + i),
+        seeds: part.map((_, i) => firstSeed.base + start + i),
         negativePrompts: negativePrompt,
         steps: sample.steps,
         guidanceScale: sample.guidanceScale,

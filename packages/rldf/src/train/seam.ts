@@ -18,7 +18,7 @@ export function describeSeam(before: Recipe, now: Recipe, step: number): string 
 
 /** The learning rate of the first update behind a step. */
 function rateBehind(recipe: Recipe, step: number): number {
-  const { updates, steps = recipe.epochs } = methodOf(recipe).arithmetic(recipe);
+  const { updates, steps = recipe.epochs } = methodOf(recipe).plan.arithmetic(recipe);
   const next = Math.round((step * updates) / steps);
   return recipe.train.learningRate * scheduleOf(recipe.train, updates)(next);
 }

@@ -6,6 +6,7 @@ import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
 import { InternalError, UserError } from '../base/errors.js';
 import { reachedStep, replaceFile } from '../base/files.js';
 import { type Picture, picturesOf, tensorOfPictures } from '../base/picture.js';
+import { firstSeed } from '../base/seeds.js';
 import { mean } from '../base/stats.js';
 import { beginRun, endRun, noteCheckpoint } from '../base/underway.js';
 import { contactSheet } from '../drawing/grid.js';
@@ -65,9 +66,6 @@ export type RunEvent =
   | { kind: 'checkpoint'; step: number; path: string; score: number | null }
   | { kind: 'interrupted'; step: number; steps: number }
   | { kind: 'finished'; report: ReportNumbers; bestStep: number; adapters: string[] };
-
-/** Seeds of evaluation noise: one range a purpose, so that no picture of one is a picture of the other. */
-const firstSeed = { validation: 1_000_000, test: 2_000_000 } as const;
 
 /**
  * Runs or resumes a training. Resumed, it ends with the same weights and metrics as without the interruption (same
