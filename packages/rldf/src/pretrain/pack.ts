@@ -2,6 +2,7 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
+import type { Parameters } from '@rldf/torch';
 import { replaceFile } from '../base/files.js';
 import { clipConfig } from '../instruments/configs.js';
 import type { InstrumentCard } from '../instruments/instruments.js';
@@ -31,19 +32,27 @@ export async function packModel(folder: string, target: string): Promise<void> {
   writeJson(basisOf(target).replace('.safetensors', '.json'), basisCard);
 }
 
-/** Writes a model folder that differs from `model` in U-Net and text encoder: the averaged weights of a further leg. */
+/**
+ * Writes a model folder that differs from `model` in what a further leg trained: averaged weights of U-Net and text
+ * encoder, and of the autoencoder's halves where they have a stage of their own.
+ */
 export function packLeg(folder: string, model: string, target: string): void {
-  const { unet, textEncoder, parameters } = loadPipeline(model);
+  const pipeline = loadPipeline(model);
+  const { unet, textEncoder, vae, parameters } = pipeline;
   const trained = [...parameters.unet.entries.values(), ...parameters.textEncoder.entries.values()];
   loadAveraged(join(folder, 'unet'), trained, { more: true }); // the auxiliary head stays behind
+  for (const half of ['decoder', 'encoder']) {
+    loadAveraged(join(folder, half), parametersOf(parameters.vae, half), { optional: true });
+  }
   if (resolve(model) !== resolve(target)) cpSync(model, target, { recursive: true });
-  const file = 'diffusion_pytorch_model.safetensors';
-  const dtype = 'float16';
-  saveNetwork(join(target, 'unet'), file, unet.config, parameters.unet, { dtype });
-  saveNetwork(join(target, 'text_encoder'), 'model.safetensors', textEncoder.config, parameters.textEncoder, {
-    dtype,
-  });
+  const save = (name: string, file: string, config: object, weights: Parameters) =>
+    saveNetwork(join(target, name), file, config, weights, { dtype: 'float16' });
+  save('unet', DIFFUSERS_FILE, unet.config, parameters.unet);
+  save('vae', DIFFUSERS_FILE, vae.config, parameters.vae);
+  save('text_encoder', 'model.safetensors', textEncoder.config, parameters.textEncoder);
 }
+
+const DIFFUSERS_FILE = 'diffusion_pytorch_model.safetensors';
 
 const basisCard: InstrumentCard = {
   name: 'patch-basis',
