@@ -1,9 +1,12 @@
 import { noGrad } from './autograd.js';
-import { isFloating } from './dtype.js';
+import { dtypeNumber, isFloating } from './dtype.js';
 import { UserError } from './errors.js';
 import { stack } from './factories.js';
+import { native } from './native.js';
 import { scope } from './scope.js';
-import type { Tensor } from './tensor.js';
+import { type Tensor, wrap } from './tensor.js';
+
+const sum = native.resolve('sum', '');
 
 /**
  * Name of the first tensor that holds NaN or infinity; nothing where all are finite, which costs one pass over the numbers
@@ -16,8 +19,8 @@ export function firstNonFinite(
   if (floating.length === 0) return undefined;
   return noGrad(() =>
     scope(() => {
-      // a sum that overflows its type is looked at again, by name
-      const sums = floating.map(([, tensor]) => tensor.sum().to('float64'));
+      // in float64, where finite numbers of the narrower types never sum up to infinity
+      const sums = floating.map(([, { handle }]) => wrap(native.call(sum, handle, dtypeNumber('float64'))));
       if (Number.isFinite(stack(sums).sum().item())) return undefined;
       return floating.find(([, tensor]) => tensor.isfinite().sum().item() < tensor.numel)?.[0];
     }),
