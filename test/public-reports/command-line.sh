@@ -27,7 +27,7 @@ wait_for() {
 }
 
 row_2_a_run_that_is_going_on_is_not_resumed_and_a_killed_one_is() {
-  $command train "$inputs/tiny.yaml" --name live --set epochs=40 --set checkpoint.every=1 2>live.txt >/dev/null &
+  $rldf_command train "$inputs/tiny.yaml" --name live --set epochs=40 --set checkpoint.every=1 2>live.txt >/dev/null &
   local first=$!
   wait_for live.txt 'epoch  2/40'
   rldf resume live
@@ -146,7 +146,7 @@ row_17_a_throw_in_a_timer() {
 }
 row_17_a_full_disk_behind_standard_output() {
   [ -e /dev/full ] || return 0
-  $command recipes --json >/dev/full 2>stderr.txt
+  $rldf_command recipes --json >/dev/full 2>stderr.txt
   code=$? text=$(cat stderr.txt)
   expect_refusal 'standard output: cannot be written (its disk is full)'
 }
@@ -157,7 +157,7 @@ row_19_what_does_not_fit_is_refused_at_once() {
 }
 # Ends a drawing of hours with these signals; sets `code` and `text`.
 interrupted() {
-  $command generate a --width 4096 --height 4096 --steps 1 >stdout.txt 2>stderr.txt &
+  $rldf_command generate a --width 4096 --height 4096 --steps 1 >stdout.txt 2>stderr.txt &
   local drawing=$! signal
   wait_for stderr.txt 'drawing 1 pictures'
   sleep 1

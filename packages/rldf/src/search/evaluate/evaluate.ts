@@ -86,7 +86,6 @@ export const leastPerClass = 4;
  */
 export async function evaluateClone(options: EvaluateCloneOptions): Promise<CloneEvaluation> {
   const { arms, recipe, seeds, device, size, runs, signal, onProgress } = options;
-  makeFolder(runs);
   const classes = classesIn(options.clone).slice(0, options.classes);
   if (options.classes !== undefined && classes.length < options.classes)
     throw new UserError(
@@ -94,6 +93,7 @@ export async function evaluateClone(options: EvaluateCloneOptions): Promise<Clon
     );
   if (classes.length < 2)
     throw new UserError(`${options.clone}: one class — a classifier needs two or more to tell apart`);
+  makeFolder(runs);
   const perClass = picturesPerClass(options, classes);
   const real = await realSets(options, classes, perClass);
   const sets = new Map<ArmName, LabelledSet>();
