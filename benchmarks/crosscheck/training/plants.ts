@@ -187,7 +187,7 @@ export const plants: readonly Plant[] = [
   {
     name: 'one-over-n',
     what: 'DRaFT-LV adds up its gradients',
-    edits: [['/ noisings', '/ 1']],
+    edits: [['const share = 1 / train.noisings;', 'const share = 1;']],
     cases: ['draft-lv'],
   },
   {
