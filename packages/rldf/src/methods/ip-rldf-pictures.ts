@@ -25,7 +25,7 @@ import { sceneBatch } from '../instruments/scenes.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';
-import { type IpRldfRecipe, picturesOf } from './ip-rldf-schema.js';
+import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
 // N pictures · C, h, w latent · H, W pixels
 
@@ -103,7 +103,7 @@ export class PictureStore {
   }
 }
 
-export interface Drawn {
+export interface LabelledPictures {
   /** float32 [B, C, h, w] */
   latents: Tensor;
   /** uint8 [B, H, W, 3]; none of scenes of the world, which nobody scores. */
@@ -112,7 +112,7 @@ export interface Drawn {
 }
 
 /** Makes the pictures of some rows. The tensors belong to the caller. */
-export type PictureSource = (round: number, rows: readonly number[]) => Promise<Drawn>;
+export type PictureSource = (round: number, rows: readonly number[]) => Promise<LabelledPictures>;
 
 /**
  * @param prompts one a row
@@ -172,7 +172,7 @@ export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): Picture
       `ip-rldf: pictures: world, but the model draws ${pixels.join(' x ')} pixels — scenes of the world have 64 x 64. Set model: emoji, or pictures: own`,
     );
   }
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   const art = loadArt('noto');
   return async (round, rows) => {
     const loaded = await art;

@@ -113,7 +113,10 @@ function detectorProblem(name: string): string | undefined {
 export type Sizes = Pick<IpRldfRecipe, 'epochs' | 'rounds' | 'base' | 'sample' | 'train'>;
 
 /** Pictures of the self-training prompts, drawn in every round, and of the base prompts, drawn in the first. */
-export function picturesOf({ base, sample }: Pick<Sizes, 'base' | 'sample'>): { self: number; base: number } {
+export function pictureCounts({ base, sample }: Pick<Sizes, 'base' | 'sample'>): {
+  self: number;
+  base: number;
+} {
   const self = sample.promptsPerEpoch * sample.picturesPerPrompt;
   return { self, base: base === undefined ? 0 : base.ratio * self };
 }
@@ -135,7 +138,7 @@ export function ipRldfProblems(
       message: `missing, with ${needs.join(' and ')} — somebody has to look at the pictures. Set detector: detector, or relabel: false and rescale: 1`,
     });
   }
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   if (train.updatesPerEpoch > self + base) {
     problems.push({
       path: ['train', 'updatesPerEpoch'],

@@ -34,8 +34,20 @@ import {
   squaredError,
 } from './denoising.js';
 import { forwardsOf } from './denoising-plan.js';
-import { type Drawn, type Labelled, ownPictures, PictureStore, worldPictures } from './ip-rldf-pictures.js';
-import { type IpRldfRecipe, ipRldfProblems, ipRldfSchema, picturesOf, type Sizes } from './ip-rldf-schema.js';
+import {
+  type Labelled,
+  type LabelledPictures,
+  ownPictures,
+  PictureStore,
+  worldPictures,
+} from './ip-rldf-pictures.js';
+import {
+  type IpRldfRecipe,
+  ipRldfProblems,
+  ipRldfSchema,
+  pictureCounts,
+  type Sizes,
+} from './ip-rldf-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
 
@@ -52,7 +64,7 @@ export function createIpRldf(
 ): Training {
   const { sample, train, seed } = recipe;
   const steps = ipRldfSteps(recipe);
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   const prompts = promptsOf(recipe, context.prompts);
   const grammar = detector && loadGrammar(recipe.grammar);
   const source =
@@ -77,7 +89,7 @@ export function createIpRldf(
     from,
     to,
   }: IpRldfStep): AsyncGenerator<ProgressEvent, Record<string, number>> {
-    const parts: Drawn[] = [];
+    const parts: LabelledPictures[] = [];
     try {
       yield* learner.drawing(async function* () {
         for (let start = from; start < to; start += sample.batchSize) {
@@ -99,7 +111,10 @@ export function createIpRldf(
   }
 
   /** Of self-training pictures alone: they are drawn in every round, so that rounds compare. */
-  async function rewardsOf(parts: readonly Drawn[], from: number): Promise<Record<string, number>> {
+  async function rewardsOf(
+    parts: readonly LabelledPictures[],
+    from: number,
+  ): Promise<Record<string, number>> {
     const scored = parts.flatMap(({ images }) => images ?? []);
     const count = Math.max(
       0,
@@ -181,7 +196,7 @@ export type IpRldfStep =
 /** All steps in their order: in each round, drawing, then its epochs. */
 export function ipRldfSteps(recipe: Sizes): IpRldfStep[] {
   const { rounds, epochs, sample, train } = recipe;
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   return Array.from({ length: rounds }, (_, round) => [
     ...chunks(round === 0 ? self + base : self, sample.picturesPerStep).map(
       (part): IpRldfStep => ({ kind: 'draw', round, ...part }),
@@ -249,7 +264,7 @@ function labelMetrics(labels: readonly Labelled[]): Record<string, number> {
 /** Of all pictures; those that are dropped are not known before. */
 export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
   const { rounds, epochs, sample, train, pictures: source } = recipe;
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   const all = self + base;
   const pictures = rounds === 0 ? 0 : base + rounds * self;
   const picturesPerUpdate = Math.ceil(all / train.updatesPerEpoch);
@@ -274,7 +289,7 @@ export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
 
 function describeIpRldf(recipe: IpRldfRecipe, a: BatchArithmetic): string[] {
   const { rounds, epochs, sample, train } = recipe;
-  const { self, base } = picturesOf(recipe);
+  const { self, base } = pictureCounts(recipe);
   return [
     `pictures   ${sample.promptsPerEpoch} self-training prompts x ${sample.picturesPerPrompt} = ${self} a round, and ${base} of base prompts once: ${a.pictures} in ${rounds} rounds`,
     `updates    ${train.updatesPerEpoch} an epoch x ${epochs} epochs x ${rounds} rounds = ${a.updates}, about ${a.picturesPerUpdate} pictures each`,
@@ -285,7 +300,7 @@ function describeIpRldf(recipe: IpRldfRecipe, a: BatchArithmetic): string[] {
 
 /** What is in memory of the pictures, and in each checkpoint. */
 function ipRldfKeeps({ rounds, base, sample }: IpRldfRecipe): { drawn: number; kept: number } {
-  const pictures = picturesOf({ base, sample });
+  const pictures = pictureCounts({ base, sample });
   const all = rounds === 0 ? 0 : pictures.self + pictures.base;
   return { drawn: Math.min(sample.picturesPerStep, all), kept: all };
 }
@@ -294,7 +309,7 @@ function ipRldfKeeps({ rounds, base, sample }: IpRldfRecipe): { drawn: number; k
 function ipRldfMiniature(recipe: IpRldfRecipe, steps: number): IpRldfRecipe {
   const { sample, train } = recipe;
   const batch = Math.max(2, Math.min(train.batchSize, ipRldfArithmetic(recipe).picturesPerUpdate));
-  const pictures = Math.max(batch, Math.min(sample.batchSize, picturesOf(recipe).self));
+  const pictures = Math.max(batch, Math.min(sample.batchSize, pictureCounts(recipe).self));
   const promptsPerEpoch = Math.min(sample.promptsPerEpoch, pictures);
   return {
     ...recipe,

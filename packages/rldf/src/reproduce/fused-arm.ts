@@ -18,7 +18,7 @@ import { keepEvaluation } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { Run } from '../run/run.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
-import { evaluate, type RunEvent, testPairs } from '../train/train.js';
+import { drawAndScore, type RunEvent, testPairs } from '../train/train.js';
 import { type ArmOptions, capsuleOf, runName } from './arm.js';
 import { type Capsule, capsulePath } from './capsule.js';
 import { type Protocol, sha256 } from './protocol.js';
@@ -128,9 +128,9 @@ export async function* runFusedArm(options: FusedArmOptions): AsyncGenerator<Run
       reward,
       batchSize: sample.batchSize,
     };
-    const before = yield* evaluate(drawing, prompts, 'test', signal);
+    const before = yield* drawAndScore(drawing, prompts, 'test', signal);
     adapters = loadLora(file, pipeline.parameters);
-    const after = before && (yield* evaluate(drawing, prompts, 'test', signal));
+    const after = before && (yield* drawAndScore(drawing, prompts, 'test', signal));
     if (after === undefined) return undefined;
     const pairs = testPairs(prompts, before!, after);
     await keepEvaluation(run, { reward: reward.name, unit: reward.unit, pictures: 0, seconds: 0, pairs });

@@ -106,7 +106,7 @@ export class WeightedReward implements CompositeReward {
       const raw = checkScores(reward.name, await reward.score(batch), batch);
       parts[reward.name] = raw;
       const scores = raw.map((score) => Math.min(score, cap));
-      const here = momentsOf(scores);
+      const here = summed(scores);
       if (purpose === 'base') {
         if (part.floor === 'base') this.#multipliers[index]!.floor = here.mean;
         continue;
@@ -188,7 +188,7 @@ function nameOf({ reward, weight, cap, floor }: WeightedPart): string {
   return `${weight === undefined ? '' : `${weight} ${capped}, `}${reward.name} >= ${floor}`;
 }
 
-function momentsOf(values: readonly number[]): Moments {
+function summed(values: readonly number[]): Moments {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return { count: values.length, mean, squares: values.reduce((sum, value) => sum + (value - mean) ** 2, 0) };
 }

@@ -19,7 +19,7 @@ import {
   writeReport,
 } from '../report/report.js';
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
-import { type LoadedCheckpoint, pruneCheckpoints } from '../run/checkpoint.js';
+import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '../run/checkpoint.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 import { tensorsOf } from '../run/state-tree.js';
@@ -139,8 +139,8 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
 
   try {
     if (saved < 0) {
-      const before = yield* evaluate(options, testSet, 'test', signal);
-      const start = before && (yield* evaluate(options, validationSet, 'validation', signal));
+      const before = yield* drawAndScore(options, testSet, 'test', signal);
+      const start = before && (yield* drawAndScore(options, validationSet, 'validation', signal));
       if (start === undefined) {
         yield { kind: 'interrupted', step, steps: training.steps };
         return;
@@ -193,7 +193,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         score = null;
         let alarm: Alarm | undefined;
         if (last || step % validation.every === 0) {
-          const result = (yield* evaluate(options, validationSet, 'validation'))!;
+          const result = (yield* drawAndScore(options, validationSet, 'validation'))!;
           await writeSheet(run, step, validationSet, result);
           score = mean(result.scores);
           row[curveMetrics.validation] = score;
@@ -244,7 +244,7 @@ async function* finish(
   const best = bestLoaded(options);
   loadWholeState(options, best.state);
   freeTensors(best.state);
-  const after = yield* evaluate(options, testSet, 'test', signal);
+  const after = yield* drawAndScore(options, testSet, 'test', signal);
   if (after === undefined) {
     yield { kind: 'interrupted', step: training.steps, steps: training.steps };
     return;
@@ -265,13 +265,17 @@ async function* finish(
   yield { kind: 'finished', report, bestStep: best.step, adapters };
 }
 
-export interface Drawn {
+export interface DrawnAndScored {
   pictures: Picture[];
   scores: number[];
 }
 
 /** Test pictures of two models, paired by prompt and noise. */
-export function testPairs(testSet: readonly Prompt[], before: Drawn, after: Drawn): PicturePair[] {
+export function testPairs(
+  testSet: readonly Prompt[],
+  before: DrawnAndScored,
+  after: DrawnAndScored,
+): PicturePair[] {
   return testSet.map((prompt, index) => ({
     prompt: prompt.text,
     seed: firstSeed.test + index,
@@ -283,7 +287,7 @@ export function testPairs(testSet: readonly Prompt[], before: Drawn, after: Draw
 }
 
 /** Draws and scores; gives up and returns nothing when `signal` is aborted. */
-export async function* evaluate(
+export async function* drawAndScore(
   {
     training,
     reward,
@@ -292,8 +296,8 @@ export async function* evaluate(
   prompts: readonly Prompt[],
   what: 'validation' | 'test',
   signal?: AbortSignal,
-): AsyncGenerator<RunEvent, Drawn | undefined> {
-  const drawn: Drawn = { pictures: [], scores: [] };
+): AsyncGenerator<RunEvent, DrawnAndScored | undefined> {
+  const drawn: DrawnAndScored = { pictures: [], scores: [] };
   for (let start = 0; start < prompts.length; start += batchSize) {
     yield { kind: 'evaluating', done: start, total: prompts.length, what };
     if (signal?.aborted) return undefined;
@@ -315,7 +319,7 @@ export async function* evaluate(
 async function watchedOf(
   { watch }: TrainRunOptions,
   prompts: readonly Prompt[],
-  { pictures }: Drawn,
+  { pictures }: DrawnAndScored,
 ): Promise<Record<string, number>> {
   if (watch.mode === 'off') return {};
   const texts = prompts.map(({ text }) => text);
@@ -343,7 +347,7 @@ async function writeSheet(
   run: Run,
   step: number,
   prompts: readonly Prompt[],
-  { pictures, scores }: Drawn,
+  { pictures, scores }: DrawnAndScored,
 ): Promise<void> {
   const cells = pictures.slice(0, 16).map((picture, index) => ({
     pictures: [picture],
@@ -361,14 +365,14 @@ interface StoredPictures {
 }
 
 /** Keeps pictures of before the training as raw bytes beside their scores: a PNG each is written with the report. */
-function keepPictures(run: Run, name: string, { pictures, scores }: Drawn): void {
+function keepPictures(run: Run, name: string, { pictures, scores }: DrawnAndScored): void {
   const { width, height } = pictures[0]!;
   replaceFile(join(run.samplesFolder, `${name}.rgb`), Buffer.concat(pictures.map(({ data }) => data)));
   const stored: StoredPictures = { width, height, scores };
   replaceFile(join(run.samplesFolder, `${name}.json`), `${JSON.stringify(stored)}\n`);
 }
 
-function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): Drawn {
+function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): DrawnAndScored {
   const path = join(run.samplesFolder, `${name}.rgb`);
   if (!existsSync(path) || !existsSync(join(run.samplesFolder, `${name}.json`))) {
     throw new UserError(
@@ -397,9 +401,8 @@ function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): Drawn
 }
 
 function bestLoaded(options: TrainRunOptions): LoadedCheckpoint {
-  const scored = options.run.checkpoints().filter(({ score }) => score !== null);
-  const best = scored.reduce((a, b) => (b.score! > a.score! ? b : a), scored[0]!);
-  return options.run.loadCheckpoint({ step: best.step, like: wholeState(options) });
+  const { step } = bestCheckpoint(options.run.checkpointsFolder)!; // the first one has a score
+  return options.run.loadCheckpoint({ step, like: wholeState(options) });
 }
 
 function wholeState({ training, reward }: TrainRunOptions): StateTree {
