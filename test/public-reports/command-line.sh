@@ -141,7 +141,7 @@ row_17_causes_are_told() {
 }
 row_17_a_throw_in_a_timer() {
   trained late --set epochs=400
-  expect_refusal 'late.ts' 'Error: late — thrown where nothing can catch it, as in a timer' 'rldf resume late'
+  expect_refusal 'late.ts' 'Error: late — thrown where nothing can catch it, as in a timer. Mend the module, then '
   expect_no_text '    at '
 }
 row_17_a_full_disk_behind_standard_output() {

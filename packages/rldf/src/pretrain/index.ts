@@ -6,6 +6,7 @@ import { setThreads } from '@rldf/torch';
 import { UserError } from '../base/errors.js';
 import { didYouMean } from '../base/suggest.js';
 import { type WorldName, worlds } from '../instruments/configs.js';
+import { lockRun } from '../run/lock.js';
 import type { Stage, StageContext } from './stage.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 
@@ -81,9 +82,15 @@ export async function runPretraining(name: string, options: PretrainOptions): Pr
       );
     }
     const { run, defaults } = await load();
-    for await (const event of run(contextOf(stage, defaults, options))) {
-      options.onEvent(event);
-      if (event.warning !== undefined) options.log?.(`${stage}, update ${event.step}: ${event.warning}`);
+    const context = contextOf(stage, defaults, options);
+    const lock = lockRun(context.training.folder);
+    try {
+      for await (const event of run(context)) {
+        options.onEvent(event);
+        if (event.warning !== undefined) options.log?.(`${stage}, update ${event.step}: ${event.warning}`);
+      }
+    } finally {
+      lock.release();
     }
   }
 }

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { UserError } from '../base/errors.js';
 import { makeFolder, readTextIfThere, replaceFile } from '../base/files.js';
+import { lockRun } from '../run/lock.js';
 import { Encoding } from './encoding.js';
 import { axisNamed, type SearchJudge } from './final-pictures.js';
 import { type Followed, type FollowOptions, follow, isTabular, newSearch, startState } from './follow.js';
@@ -44,15 +45,24 @@ const saveEvery = 500;
 /**
  * The whole search. Whatever ends it early (Ctrl-C, an endpoint that fails), pictures, observations and agent are on disk,
  * and the same call with `resume` goes on.
- * @throws UserError for an input that is not recognised, a source that fails, an `agent.json` of another search
+ * @throws UserError for an input that is not recognised, a source that fails, an `agent.json` of another search, a folder that another process works in
  */
 export async function search(options: SearchOptions): Promise<SearchReport> {
+  for (const name of options.slides ?? []) axisNamed(new Encoding(options.grammar), name); // before anything is drawn
+  makeFolder(options.output);
+  const lock = lockRun(options.output);
+  try {
+    return await searchAlone(options);
+  } finally {
+    lock.release();
+  }
+}
+
+async function searchAlone(options: SearchOptions): Promise<SearchReport> {
   const begun = performance.now();
   const { output, signal, onProgress } = options;
   const { seed, agent } = options.follow;
   const pictureSeed = options.pictureSeed ?? seed;
-  for (const name of options.slides ?? []) axisNamed(new Encoding(options.grammar), name); // before anything is drawn
-  makeFolder(output);
   const prepared = await prepareWorld({
     ...options,
     pictureSeed,
