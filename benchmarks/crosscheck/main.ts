@@ -16,6 +16,7 @@ import { pictureChecks } from './pictures.js';
 import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
 import { towerChecks } from './towers.js';
+import { trainingCases } from './training/cases.js';
 import { trainingChecks } from './training/index.js';
 import { plantedChecks } from './training/planted.js';
 import { plants as trainingPlants } from './training/plants.js';
@@ -62,12 +63,12 @@ try {
       .filter((name) => !sown.includes(name))
       .map((name) => chosen('plant', name, [...Object.keys(plants), ...inTraining] as Plant[])),
   );
+  const cases = values.case?.split(',').map((name) => chosen('case', name, Object.keys(trainingCases)));
   const say = (text: string) => process.stderr.write(`crosscheck: ${text}\n`);
   const python = pythonEnvironment('diffusers', { python: values.python });
   const folder = mkdtempSync(join(tmpdir(), 'rldf-crosscheck-'));
   const peer = new Peer(python, 'crosscheck_peer.py');
   try {
-    const cases = values.case?.split(',');
     const context: Context = { peer, python, folder, model: findModel('emoji').path, planted, say, cases };
     const clients = await ask(context, { ask: 'hello' });
     say(Object.entries(clients).map(([name, version]) => `${name} ${version}`).join(', ')); // biome-ignore format: one thought
