@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { liveTensors } from '@rldf/torch';
+import { liveTensors, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { encodePng } from '../../drawing/png.js';
 import type { ImageSource } from '../image-source.js';
@@ -138,7 +138,10 @@ test('every arm is trained on equally many pictures and tested on every set; rep
   expect(source.drawn[0]).toBe('a picture of a blue');
 });
 
+// oneDNN's gradient of strided 1x1 convolutions with two channels varies in its last bits from call to call on AVX2 with
+// several threads (PyTorch's too, also with mkldnn.deterministic)
 test('a training that was stopped goes on and ends with the same bytes', async () => {
+  setThreads(1);
   const set = await readSet(await dataset(9), { size: SIZE });
   const straight = fresh();
   const made = await trainClassifier(set, { recipe, seed: 3, folder: straight });
