@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { liveTensors, setThreads } from '@rldf/torch';
+import { liveTensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { encodePng } from '../../drawing/png.js';
 import type { ImageSource } from '../image-source.js';
@@ -21,10 +21,6 @@ const root = mkdtempSync(join(tmpdir(), 'rldf-evaluate-'));
 let folders = 0;
 const fresh = () => join(root, String(folders++));
 
-// oneDNN's gradient of strided 1x1 convolutions with two channels varies in its last bits from call to call on AVX2 with
-// several threads (PyTorch's too, also with mkldnn.deterministic)
-setThreads(1);
-
 const SIZE = 32;
 const classes = ['blue', 'green', 'red'];
 const recipe = {
@@ -33,7 +29,8 @@ const recipe = {
   learningRate: 5e-3,
   weightDecay: 0.05,
   precision: 'float32',
-  width: 2,
+  // on AVX2 oneDNN (PyTorch 2.13.0) corrupts memory in the gradient of strided 1x1 convolutions with fewer channels
+  width: 8,
 } as const;
 
 /** A square of the class's colour on grey noise. */
