@@ -177,7 +177,7 @@ test('other pictures or another recipe are another classifier', async () => {
 test('it learns: colours are told apart', async () => {
   const set = await readSet(await dataset(12), { size: SIZE });
   const { classifier } = await trainClassifier(set, {
-    recipe: { ...recipe, epochs: 15, width: 4 },
+    recipe: { ...recipe, epochs: 15 },
     seed: 0,
     folder: fresh(),
   });
