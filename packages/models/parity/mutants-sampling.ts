@@ -188,8 +188,8 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'tokenizer-pads-with-end-token',
     file: TOKENIZER,
-    find: 'ids.push(this.padId)',
-    replace: 'ids.push(this.endId)',
+    find: 'ids.push(this.padId);\n    return { ids, words }',
+    replace: 'ids.push(this.endId);\n    return { ids, words }',
     cases: ['tokenizer-24'],
   },
   {
