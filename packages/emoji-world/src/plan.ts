@@ -11,6 +11,7 @@ import {
   type Scene,
   type SceneObject,
   type Style,
+  visible,
 } from './scene.js';
 
 /** What a picture shows, without places: what its caption and its split depend on. */
@@ -99,4 +100,13 @@ function pair(a: Subject, b: Subject, relation: Relation, place: Placing, random
 
 function entries<K extends string | number>(weights: Partial<Record<K, number>>): [K, number][] {
   return Object.entries(weights) as [K, number][];
+}
+
+/** Whether no colour or style of a plan hides an object: a sketch is white paper without colours, a silhouette black by day. */
+export function canBeSeen({ subjects, background, style }: Plan): boolean {
+  if (style === 'sketch' && (background !== 'white' || subjects.some(({ colour }) => colour !== undefined))) {
+    return false;
+  }
+  if (style === 'silhouette' && background === 'night') return false;
+  return subjects.every(({ colour }) => visible(colour, background));
 }

@@ -1,19 +1,11 @@
 import { createHash } from 'node:crypto';
 import { captionOf } from './caption.js';
 import { nouns, paperAnimals, unseenAnimals } from './nouns.js';
-import { type Plan, placePlan } from './plan.js';
+import { canBeSeen, type Plan, placePlan } from './plan.js';
 import { type PromptScene, promptScenes } from './prompts.js';
 import { HashRandom, hashString } from './random.js';
 import type { SceneKind } from './sample.js';
-import {
-  activities,
-  type Background,
-  backgrounds,
-  type Colour,
-  colours,
-  relations,
-  visible,
-} from './scene.js';
+import { activities, type Background, backgrounds, type Colour, colours, relations } from './scene.js';
 import { allowedIn, type Split, splitOfKey } from './split.js';
 
 /** A prompt of a set, with one scene that it is true of. */
@@ -283,15 +275,13 @@ function hardPrompts(
     });
   const drawn = (group: keyof typeof counts, plans: readonly Plan[]) =>
     shuffled(
-      plans.filter((plan) => shows(plan) && allowedIn(split, plan)),
+      plans.filter((plan) => canBeSeen(plan) && allowedIn(split, plan)),
       (plan) => JSON.stringify(plan),
     )
       .slice(0, counts[group])
       .map((plan) => told(plan, group));
   return [...drawn('conflict', conflict), ...drawn('count', count), ...drawn('composition', composition)];
 }
-
-const shows = ({ subjects, background }: Plan) => subjects.every(({ colour }) => visible(colour, background));
 
 /** Plain groups first, then groups on a background, the numbers mixed. */
 function countPrompts(most: number): SetPrompt[] {

@@ -1,7 +1,7 @@
 import { type CaptionOptions, captionOf } from './caption.js';
 import { type CaptionNoise, misremember } from './caption-noise.js';
 import { type Noun, nounOf, nouns } from './nouns.js';
-import { type PlacementOptions, type Plan, placePlan } from './plan.js';
+import { canBeSeen, type PlacementOptions, type Plan, placePlan } from './plan.js';
 import { HashRandom } from './random.js';
 import {
   activities,
@@ -14,7 +14,6 @@ import {
   type Scene,
   type Style,
   styles,
-  visible,
 } from './scene.js';
 import { allowedIn, type Split, splits } from './split.js';
 
@@ -201,11 +200,4 @@ function longPlan(pool: Pool, random: HashRandom): Plan | undefined {
 }
 
 /** The plan, unless its colours or its style would hide something. */
-function seen(plan: Plan): Plan | undefined {
-  const { subjects, background, style } = plan;
-  if (style === 'sketch' && (background !== 'white' || subjects.some(({ colour }) => colour !== undefined))) {
-    return undefined;
-  }
-  if (style === 'silhouette' && background === 'night') return undefined;
-  return subjects.every(({ colour }) => visible(colour, background)) ? plan : undefined;
-}
+const seen = (plan: Plan): Plan | undefined => (canBeSeen(plan) ? plan : undefined);

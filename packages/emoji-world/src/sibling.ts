@@ -1,7 +1,7 @@
 import { nouns } from './nouns.js';
-import { type Plan, placePlan } from './plan.js';
+import { canBeSeen, type Plan, placePlan } from './plan.js';
 import type { HashRandom } from './random.js';
-import { backgrounds, colours, relations, type Scene, visible } from './scene.js';
+import { backgrounds, colours, relations, type Scene } from './scene.js';
 import { allowedIn, planOf, type Split } from './split.js';
 
 /** What a sibling differs in. */
@@ -74,11 +74,4 @@ function change(plan: Plan, kind: SiblingKind, random: HashRandom): Plan | undef
         ? undefined
         : { ...plan, background: other(backgrounds, 'white', background) };
   }
-}
-
-/** No colour on a background like it; a sketch on white, a silhouette not at night: as scenes are drawn. */
-function canBeSeen({ subjects, background, style }: Plan): boolean {
-  if (style === 'sketch' && background !== 'white') return false;
-  if (style === 'silhouette' && background === 'night') return false;
-  return subjects.every(({ colour }) => visible(colour, background));
 }

@@ -117,7 +117,7 @@ export function attentionByProducts(
   });
 }
 
-/** Scores of one head up to which products beat the fused kernel in both directions, by `npm run bench -- torch`. */
+/** Scores of one head up to which products beat the fused kernel in both directions, in single looks on a CPU with AVX-512 BF16. */
 const MOST_SCORES = 2 ** 20;
 
 const byProducts = (query: Tensor, key: Tensor) =>
