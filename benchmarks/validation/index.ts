@@ -2,7 +2,7 @@
 // the measure that chooses among trainings. The judges and the test prompts of `rldf eval` choose nothing.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { planOf, promptScenes, type Relation, type SceneKind, type SetPrompt } from '@rldf/emoji-world';
+import { planOf, promptScenes, type SceneKind, type SetPrompt } from '@rldf/emoji-world';
 import { type Detection, generate, loadPipeline, type Pipeline } from '@rldf/models';
 import { free } from '@rldf/torch';
 import { findModel, loadDetector, type Picture, picturesOf } from 'rldf';
@@ -40,18 +40,15 @@ export async function run({
   const pipeline = loadPipeline(findModel(model).path);
   const detector = loadDetector('detector');
   const rows: Row[] = [];
-  const add = (name: string, holds: readonly boolean[]) => {
-    const right = holds.filter(Boolean).length;
-    rows.push({
-      name,
-      share: right / holds.length,
-      ci95: wilson(right, holds.length),
-      pictures: holds.length,
-    });
-    say(line(rows.at(-1) as Row));
+  const tell = (name: string, right: number, total: number) => {
+    const row = { name, share: right / total, ci95: wilson(right, total), pictures: total };
+    rows.push(row);
+    say(line(row));
   };
-  const draw = async (kind: SceneKind, most = prompts) => {
-    const drawn = await drawKind(pipeline, detector.detect, kind, most);
+  const add = (name: string, holds: readonly boolean[]) =>
+    tell(name, holds.filter(Boolean).length, holds.length);
+  const draw = async (kind: SceneKind) => {
+    const drawn = await drawKind(pipeline, detector.detect, kind, prompts);
     if (output !== undefined) {
       mkdirSync(output, { recursive: true });
       const shown = drawn.slice(0, 48).map(({ picture }) => picture.data);
@@ -60,26 +57,23 @@ export async function run({
     return drawn;
   };
 
-  const pairs = (await draw('relation')).map((drawn) => ({
-    relation: drawn.prompt.scene.relation as Relation,
-    verdict: spatialVerdict(drawn.prompt, drawn.found),
-  }));
-  const both = pairs.filter(({ verdict }) => verdict.bothPresent);
+  const pairs = (await draw('relation')).map(({ prompt, found }) => spatialVerdict(prompt, found));
+  const both = pairs.filter(({ bothPresent }) => bothPresent);
   add(
     'both present',
-    pairs.map(({ verdict }) => verdict.bothPresent),
+    pairs.map(({ bothPresent }) => bothPresent),
   );
   add(
     'exactly one of each',
-    pairs.map(({ verdict }) => verdict.oneEach),
+    pairs.map(({ oneEach }) => oneEach),
   );
   add(
     'relation right given both',
-    both.map(({ verdict }) => verdict.relation === true),
+    both.map(({ relation }) => relation === true),
   );
   add(
     'IP-RLDF accuracy',
-    pairs.map(({ verdict }) => verdict.oneEach && verdict.relation === true),
+    pairs.map(({ oneEach, relation }) => oneEach && relation === true),
   );
   const nounOf = ({ prompt }: Drawn) => prompt.scene.objects[0]?.noun;
   const best = (drawn: Drawn) => drawn.found.find(({ label }) => label === nounOf(drawn));
@@ -117,10 +111,7 @@ export async function run({
     'noun on a background',
     (await draw('background')).map((drawn) => best(drawn) !== undefined),
   );
-  for (const { name, right, total } of probeText(pipeline)) {
-    rows.push({ name, share: right / total, ci95: wilson(right, total), pictures: total });
-    say(line(rows.at(-1) as Row));
-  }
+  for (const { name, right, total } of probeText(pipeline)) tell(name, right, total);
   return { data: { model, rows }, text: `${rows.map(line).join('\n')}\n` };
 }
 
