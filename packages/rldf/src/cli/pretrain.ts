@@ -39,7 +39,7 @@ export function pretrainCommand(): Command {
     .option('--scenes <n>', 'scenes encoded before the U-Net trains')
     .option(
       '--from <folder>',
-      'unet, decoder, encoder: go on from this model folder’s weights; pack: change its U-Net and text encoder alone',
+      'unet, decoder, encoder: go on from this model folder’s weights; pack: change what the folder’s stages trained',
     )
     .option(
       '--text-rate <x>',

@@ -1,5 +1,5 @@
 // The pictures of IP-RLDF: drawn, looked at, and kept as latents with a caption and a weight.
-import { loadArt } from '@rldf/emoji-world';
+import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import {
   AutoencoderTiny,
   type Detection,
@@ -20,11 +20,14 @@ import {
   zeros,
 } from '@rldf/torch';
 import { UserError } from '../base/errors.js';
-import { secondWorld } from '../instruments/configs.js';
+import { baseFingerprint } from '../instruments/adapter-base.js';
+import { baseModelWorld } from '../instruments/configs.js';
 import { sceneBatch } from '../instruments/scenes.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';
+import type { TrainingContext } from '../run/training.js';
+import { drawAnew } from '../sampling/picture-memory.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
 // N pictures · C, h, w latent · H, W pixels
@@ -116,7 +119,8 @@ export type PictureSource = (round: number, rows: readonly number[]) => Promise<
 
 /**
  * @param prompts one a row
- * @param signal aborted, it ends a batch between two denoising steps with its reason
+ * @param context its signal, aborted, ends a batch between two denoising steps with its reason; the first round is drawn by
+ * the untrained model, so it may be recalled
  */
 export function ownPictures(
   recipe: IpRldfRecipe,
@@ -124,21 +128,24 @@ export function ownPictures(
   prompts: readonly Prompt[],
   grammar: RelabelGrammar | undefined,
   detector: Detector | undefined,
-  signal?: AbortSignal,
+  { signal, recall = drawAnew }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt } = recipe;
+  const base = baseFingerprint(pipeline);
   const asked = new Map(grammar && prompts.map(({ text }) => [text, askedOf(grammar, text)] as const));
   return async (round, rows) => {
     const texts = rows.map((row) => (prompts[row] as Prompt).text);
-    const { latents, images } = await generate(pipeline, {
+    const settings = {
       prompts: texts,
       seeds: rows.map((row) => pictureSeed(seed, round, row)),
       negativePrompts: negativePrompt,
       steps: sample.steps,
       guidanceScale: sample.guidanceScale,
       eta: sample.eta,
-      ...(signal && { signal }),
-    });
+    };
+    const draw = async () => ({ ...(await generate(pipeline, { ...settings, ...(signal && { signal }) })) });
+    const drawn = round === 0 ? await recall({ base, ...settings }, draw) : await draw();
+    const { latents, images } = drawn as { latents: Tensor; images: Tensor };
     try {
       const found = grammar && detector?.detect(images);
       const labels = texts.map((text, i): Labelled => {
@@ -162,14 +169,23 @@ export function ownPictures(
 /** Names the scenes of a control: the base model was trained on the series of small seeds. */
 export const worldSeed = (seed: Seed) => noiseKey(seed, 'world pictures')[0] as number;
 
-/** Scenes of the built-in world with the captions of its pre-training, others for every row and round. */
-export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): PictureSource {
+/** What the controls learn from: the base model's last scenes and captions, or pairs of objects whose captions are true. */
+export const controlWorlds = {
+  world: baseModelWorld,
+  oracle: { ...baseModelWorld, kinds: { relation: 1 }, captionNoise: {} },
+} satisfies Record<string, CaptionedOptions>;
+
+/** Scenes of the built-in world with their captions, others for every row and round. */
+export function worldPictures(
+  recipe: IpRldfRecipe & { pictures: keyof typeof controlWorlds },
+  pipeline: Pipeline,
+): PictureSource {
   const [, height, width] = latentShape(pipeline);
   const { vae } = pipeline;
   const pixels = [height * vae.downFactor, width * vae.downFactor];
   if (pixels.some((size) => size !== 64)) {
     throw new UserError(
-      `ip-rldf: pictures: world, but the model draws ${pixels.join(' x ')} pixels — scenes of the world have 64 x 64. Set model: emoji, or pictures: own`,
+      `ip-rldf: pictures: ${recipe.pictures}, but the model draws ${pixels.join(' x ')} pixels — scenes of the world have 64 x 64. Set model: emoji, or pictures: own`,
     );
   }
   const { self, base } = pictureCounts(recipe);
@@ -185,7 +201,7 @@ export function worldPictures(recipe: IpRldfRecipe, pipeline: Pipeline): Picture
           worldSeed(recipe.seed),
           round * (self + base) + first,
           rows.length,
-          secondWorld,
+          controlWorlds[recipe.pictures],
         );
         const images = scenes.images.to(pipeline.unet.device);
         const encoded = vae instanceof AutoencoderTiny ? vae.encode(images) : vae.encode(images).mean;

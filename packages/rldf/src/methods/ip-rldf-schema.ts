@@ -59,10 +59,10 @@ export const ipRldfSchema = z.strictObject({
       'the anchor: pictures of other prompts, made once by the model as it was and trained on in every round',
     ),
   pictures: z
-    .enum(['own', 'world'])
+    .enum(['own', 'world', 'oracle'])
     .default('own')
     .describe(
-      'own: drawn by the model; world: as many scenes of the built-in world with its captions, as in pre-training: a control',
+      'own: drawn by the model. Two controls learn from as many rendered scenes of the built-in world instead: world from its mix with the careless captions of the pre-training, oracle from pairs of objects with true captions, the most that feedback could teach',
     ),
   sample: z
     .strictObject({
@@ -127,10 +127,10 @@ export function ipRldfProblems(
   const problems: ArithmeticProblem[] = [];
   const { detector, relabel, rescale, pictures, train } = recipe;
   const needs = [...(relabel ? ['relabel: true'] : []), ...(rescale < 1 ? [`rescale: ${rescale}`] : [])];
-  if (needs.length > 0 && pictures === 'world') {
+  if (needs.length > 0 && pictures !== 'own') {
     problems.push({
       path: ['pictures'],
-      message: `world, with ${needs.join(' and ')} — scenes of the world keep their captions and all weigh the same. Set relabel: false and rescale: 1`,
+      message: `${pictures}, with ${needs.join(' and ')} — scenes of the world keep their captions and all weigh the same. Set relabel: false and rescale: 1`,
     });
   } else if (needs.length > 0 && detector === undefined) {
     problems.push({

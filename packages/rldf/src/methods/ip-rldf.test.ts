@@ -1,16 +1,19 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { loadArt } from '@rldf/emoji-world';
 import { type Detection, type Detector, decodeLatents, loadPipeline, tinyPipeline } from '@rldf/models';
 import { free, liveTensors, noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
-import { secondWorld } from '../instruments/configs.js';
 import { findModel } from '../instruments/models.js';
 import { sceneBatch } from '../instruments/scenes.js';
 import { checkRecipe } from '../recipe/load.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';
 import type { Training, TrainingContext } from '../run/training.js';
+import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { createIpRldf, ipRldfArithmetic, ipRldfSteps } from './ip-rldf.js';
-import { labelOf, worldPictures, worldSeed } from './ip-rldf-pictures.js';
+import { controlWorlds, labelOf, worldPictures, worldSeed } from './ip-rldf-pictures.js';
 import type { IpRldfRecipe } from './ip-rldf-schema.js';
 
 setThreads(1);
@@ -295,13 +298,48 @@ test('no detector: own pictures keep their captions, all weigh 1', async () => {
   training.free();
 });
 
+test('the first round may be recalled: it is drawn once for two runs, which learn as without a memory', async () => {
+  const remember = pictureMemory(mkdtempSync(join(tmpdir(), 'rldf-memory-')));
+  let batches = 0;
+  const recall: Recall = (what, draw) =>
+    remember(what, () => {
+      batches++;
+      return draw();
+    });
+  const ends: string[] = [];
+  for (const given of [context, { ...context, recall }, { ...context, recall }]) {
+    const training = createIpRldf(recipeOf(), tinyPipeline(1), given, detector);
+    ends.push((await run(training)).last);
+    training.free();
+  }
+  expect(new Set(ends).size).toBe(1);
+  expect(batches).toBe(4); // 12 pictures in batches of 3; the second round is drawn by other weights
+  const other = createIpRldf(recipeOf({ seed: 4 }), tinyPipeline(1), { ...context, recall }, detector);
+  await run(other);
+  expect(batches).toBe(8);
+  other.free();
+});
+
+test('the oracle learns from pairs of objects with true captions', async () => {
+  const pipeline = loadPipeline(findModel('emoji').path);
+  const recipe = recipeOf({ pictures: 'oracle', relabel: false, rescale: 1, seed: 0 });
+  const drawn = await worldPictures({ ...recipe, pictures: 'oracle' }, pipeline)(0, [0, 1, 2, 3, 4, 5, 6, 7]);
+  const art = await loadArt('noto');
+  const scenes = sceneBatch(art, 'train', worldSeed(recipe.seed), 0, 8, controlWorlds.oracle);
+  expect(scenes.told).toEqual(scenes.scenes);
+  expect(scenes.scenes.every(({ relation }) => relation !== undefined)).toBe(true);
+  expect(drawn.labels).toEqual(scenes.captions.map((caption) => ({ caption, weight: 1 })));
+  free([drawn.latents, scenes.images]);
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+});
+
 test('scenes of the world become latents that decode to them, with their captions', async () => {
   const pipeline = loadPipeline(findModel('emoji').path);
   const recipe = recipeOf({ pictures: 'world', relabel: false, rescale: 1, seed: 0 });
-  const drawn = await worldPictures(recipe, pipeline)(1, [4, 5]);
+  const drawn = await worldPictures({ ...recipe, pictures: 'world' }, pipeline)(1, [4, 5]);
   const art = await loadArt('noto');
-  const scenes = sceneBatch(art, 'train', worldSeed(recipe.seed), 12 + 4, 2, secondWorld);
-  const pretrained = sceneBatch(art, 'train', recipe.seed, 12 + 4, 2, secondWorld); // the base model's own series
+  const scenes = sceneBatch(art, 'train', worldSeed(recipe.seed), 12 + 4, 2, controlWorlds.world);
+  const pretrained = sceneBatch(art, 'train', recipe.seed, 12 + 4, 2, controlWorlds.world); // the base model's own series
   const error = noGrad(() =>
     scope(() => decodeLatents(pipeline, drawn.latents).sub(scenes.images).square().mean().item()),
   );

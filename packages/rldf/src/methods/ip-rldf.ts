@@ -69,8 +69,8 @@ export function createIpRldf(
   const grammar = detector && loadGrammar(recipe.grammar);
   const source =
     recipe.pictures === 'own'
-      ? ownPictures(recipe, pipeline, prompts, grammar, detector, context.signal)
-      : worldPictures(recipe, pipeline);
+      ? ownPictures(recipe, pipeline, prompts, grammar, detector, context)
+      : worldPictures({ ...recipe, pictures: recipe.pictures }, pipeline);
   const learner = new Learner(pipeline, recipe, ipRldfArithmetic(recipe).updates);
   const store = steps.length > 0 ? new PictureStore(pipeline, self + base) : undefined;
 
@@ -231,7 +231,7 @@ function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
 /** @throws UserError when there are too few, or the detector could not tell whether a picture shows what one asks for */
 function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
   const prompts = promptsOf(recipe, given);
-  if (recipe.detector === undefined || recipe.pictures === 'world') return;
+  if (recipe.detector === undefined || recipe.pictures !== 'own') return;
   const grammar = loadGrammar(recipe.grammar);
   for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text);
 }

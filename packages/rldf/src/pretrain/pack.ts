@@ -2,12 +2,13 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
-import type { Parameters } from '@rldf/torch';
+import type { Parameters, Tensor } from '@rldf/torch';
+import { UserError } from '../base/errors.js';
 import { replaceFile } from '../base/files.js';
 import { clipConfig } from '../instruments/configs.js';
 import type { InstrumentCard } from '../instruments/instruments.js';
 import { tokenizerFolder } from '../instruments/models.js';
-import { basisOf, loadAveraged, parametersOf, partsOfStages } from './parts.js';
+import { basisOf, buildClip, loadAveraged, parametersOf, partsOfStages } from './parts.js';
 import { savePatchBasis } from './patch-basis.js';
 
 /** Writes the model folder from the averaged weights of all stages' newest checkpoints, in half precision; the latent basis goes beside it. */
@@ -33,23 +34,36 @@ export async function packModel(folder: string, target: string): Promise<void> {
 }
 
 /**
- * Writes a model folder that differs from `model` in what a further leg trained: averaged weights of U-Net and text
- * encoder, and of the autoencoder's halves where they have a stage of their own.
+ * Writes a model folder that differs from `model` in what was trained since: the averaged weights of the stages that
+ * `folder` holds. The stage unet is the U-Net with its text encoder; clip is the scorers' CLIP, which draws nothing.
+ * @throws UserError when the folder holds no stage of a model
  */
 export function packLeg(folder: string, model: string, target: string): void {
-  const pipeline = loadPipeline(model);
-  const { unet, textEncoder, vae, parameters } = pipeline;
-  const trained = [...parameters.unet.entries.values(), ...parameters.textEncoder.entries.values()];
-  loadAveraged(join(folder, 'unet'), trained, { more: true }); // the auxiliary head stays behind
-  for (const half of ['decoder', 'encoder']) {
-    loadAveraged(join(folder, half), parametersOf(parameters.vae, half), { optional: true });
+  const { unet, textEncoder, vae, tokenizer, parameters } = loadPipeline(model);
+  const { clip, parameters: clipParameters } = buildClip(tokenizer, 0);
+  const has = (stage: string, trained: readonly Tensor[], more = false) =>
+    loadAveraged(join(folder, stage), trained, { optional: true, more });
+  const drawing = [...parameters.unet.entries.values(), ...parameters.textEncoder.entries.values()];
+  const trained = {
+    unet: has('unet', drawing, true), // the auxiliary head stays behind
+    decoder: has('decoder', parametersOf(parameters.vae, 'decoder')),
+    encoder: has('encoder', parametersOf(parameters.vae, 'encoder')),
+    clip: has('clip', [...clipParameters.entries.values()]),
+  };
+  if (!Object.values(trained).includes(true)) {
+    throw new UserError(
+      `${folder}: no checkpoint of ${Object.keys(trained).join(', ')} — there is nothing to pack. Run \`rldf pretrain unet --from ${model} --folder ${folder}\` first`,
+    );
   }
   if (resolve(model) !== resolve(target)) cpSync(model, target, { recursive: true });
   const save = (name: string, file: string, config: object, weights: Parameters) =>
     saveNetwork(join(target, name), file, config, weights, { dtype: 'float16' });
-  save('unet', DIFFUSERS_FILE, unet.config, parameters.unet);
-  save('vae', DIFFUSERS_FILE, vae.config, parameters.vae);
-  save('text_encoder', 'model.safetensors', textEncoder.config, parameters.textEncoder);
+  if (trained.unet) {
+    save('unet', DIFFUSERS_FILE, unet.config, parameters.unet);
+    save('text_encoder', 'model.safetensors', textEncoder.config, parameters.textEncoder);
+  }
+  if (trained.decoder || trained.encoder) save('vae', DIFFUSERS_FILE, vae.config, parameters.vae);
+  if (trained.clip) save('clip', 'model.safetensors', clip.config, clipParameters);
 }
 
 const DIFFUSERS_FILE = 'diffusion_pytorch_model.safetensors';

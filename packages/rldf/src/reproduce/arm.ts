@@ -37,7 +37,8 @@ export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Cap
   const { recipe, runs, signal } = options;
   const name = runName(options);
   const run = new Run(join(runs, name));
-  const more = { root: runs, ...(signal === undefined ? {} : { signal }) };
+  const memory = join(runs, 'untrained'); // the arms of a seed begin with the same pictures
+  const more = { root: runs, memory, ...(signal === undefined ? {} : { signal }) };
   const events = existsSync(run.recipePath) ? resume(name, more) : train(recipe, { ...more, name });
   let adapters: string[] | undefined;
   for await (const event of events) {

@@ -5,6 +5,7 @@ import { momentsOf } from '../base/stats.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
 import type { DrawRequest } from '../sampling/evaluation.js';
+import type { Recall } from '../sampling/picture-memory.js';
 
 export type { DrawRequest };
 
@@ -40,6 +41,8 @@ export interface TrainingContext {
   score(images: Tensor, prompts: readonly Prompt[], purpose?: Purpose): Promise<Scores>;
   /** The reward as a function whose gradient can be followed, if it is one (`Reward.differentiable`). */
   differentiable?: NonNullable<Reward['differentiable']>;
+  /** Through which a method may draw with the untrained weights what other runs draw too. */
+  recall?: Recall;
   /** Aborted on Ctrl-C. Methods need not look at it: the loop simply is not continued. */
   signal?: AbortSignal;
 }

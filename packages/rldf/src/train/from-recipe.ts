@@ -1,10 +1,11 @@
 /** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
 
-import { type CLIPTokenizer, loadPipeline } from '@rldf/models';
-import { type Device, deviceName, setThreads } from '@rldf/torch';
+import { type CLIPTokenizer, loadPipeline, type Pipeline } from '@rldf/models';
+import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
 import { stringify } from 'yaml';
 import { UserError } from '../base/errors.js';
 import { replaceFile } from '../base/files.js';
+import { baseFingerprint } from '../instruments/adapter-base.js';
 import { findModel } from '../instruments/models.js';
 import { methodOf } from '../methods/index.js';
 import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
@@ -16,6 +17,8 @@ import { loadReward } from '../rewards/index.js';
 import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { createRun, openRun, type Run } from '../run/run.js';
+import type { Training } from '../run/training.js';
+import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
 import { describeSeam } from './seam.js';
 import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
@@ -27,6 +30,8 @@ export interface TrainOptions {
   root?: string;
   /** Instead of the recipe's reward, which then only names it. Must be given again to resume. */
   reward?: RewardFunction | Reward | CompositeReward;
+  /** Folder that keeps pictures of the untrained model for other runs that begin with the same ones. Default: none. */
+  memory?: string;
   /** Aborting saves and ends the run at the next place where that is possible. */
   signal?: AbortSignal;
 }
@@ -104,7 +109,10 @@ async function* drive(
 }
 
 /** Loads everything a run needs. Fails before a run folder is made if something is missing. */
-async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 'signal'>): Promise<Prepared> {
+async function prepare(
+  recipe: Recipe,
+  options: Pick<TrainOptions, 'reward' | 'memory' | 'signal'>,
+): Promise<Prepared> {
   const device = recipe.device as Device;
   deviceName(device);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
@@ -126,6 +134,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
   const differentiable =
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
   const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const recall = options.memory === undefined ? undefined : pictureMemory(options.memory);
   try {
     const training = methodOf(recipe).create(recipe, pipeline, {
       prompts,
@@ -136,6 +145,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
           purpose,
         ),
       ...differentiable,
+      ...(recall && { recall }),
       ...signal,
     });
     return {
@@ -147,6 +157,7 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
       ...(needsBasePictures(recipe, reward) && {
         base: () => scoreBasePictures(recipe, pipeline, prompts, reward as CompositeReward),
       }),
+      ...(recall && { drawUntrained: drawUntrained(recipe, pipeline, training, recall) }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
       notices: noticesOf(recipe, pipeline.tokenizer),
@@ -160,6 +171,23 @@ async function prepare(recipe: Recipe, options: Pick<TrainOptions, 'reward' | 's
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();
     throw error;
   }
+}
+
+/** Draws evaluations of before training through a memory. */
+function drawUntrained(
+  { sample, negativePrompt }: Recipe,
+  pipeline: Pipeline,
+  training: Training,
+  recall: Recall,
+): Training['draw'] {
+  const { steps, guidanceScale } = sample;
+  const settings = { base: baseFingerprint(pipeline), steps, guidanceScale, negativePrompt };
+  return async (requests) => {
+    const { images } = await recall({ ...settings, requests }, async () => ({
+      images: await training.draw(requests),
+    }));
+    return images as Tensor;
+  };
 }
 
 /** All that a recipe lets the model read. */

@@ -50,6 +50,8 @@ export interface TrainRunOptions {
   notices?: readonly string[];
   /** Told where a resumed run goes on. */
   seam?: (step: number) => string | undefined;
+  /** Draws for the evaluations before training, instead of the training; see `pictureMemory`. */
+  drawUntrained?: Training['draw'];
   /** Aborting saves at the next place where that is possible and ends the run. */
   signal?: AbortSignal;
 }
@@ -139,8 +141,9 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
 
   try {
     if (saved < 0) {
-      const before = yield* drawAndScore(options, testSet, 'test', signal);
-      const start = before && (yield* drawAndScore(options, validationSet, 'validation', signal));
+      const untrained = { ...options, training: { draw: options.drawUntrained ?? training.draw } };
+      const before = yield* drawAndScore(untrained, testSet, 'test', signal);
+      const start = before && (yield* drawAndScore(untrained, validationSet, 'validation', signal));
       if (start === undefined) {
         yield { kind: 'interrupted', step, steps: training.steps };
         return;
