@@ -11,7 +11,8 @@ const allowed = {
   torch: [],
   'emoji-world': [],
   models: ['@rldf/torch'],
-  rldf: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world'],
+  studio: [],
+  rldf: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world', '@rldf/studio'],
 };
 /**
  * The floors of packages/rldf/src, the lowest first: each room may import those before it, types included, and none behind it.

@@ -60,6 +60,22 @@ function compileTypeScript() {
   );
 }
 
+/** The page of `rldf studio`, which its server reads from dist/app. */
+function buildStudioPage() {
+  const studio = join(root, 'packages', 'studio');
+  const files = readdirSync(join(studio, 'app'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+  const key = hash(...files.map((file) => `${file} ${statSync(file).mtimeMs} ${statSync(file).size}`));
+  const vite = join(root, 'node_modules', 'vite', 'bin', 'vite.js');
+  const config = join(studio, 'app', 'vite.config.ts');
+  stamped(join(studio, 'dist', '.app-stamp'), key, 'building the page of rldf studio', () =>
+    run('vite', process.execPath, [vite, 'build', '--logLevel', 'warn', '--config', config], studio, [
+      'The page does not build: undo local changes in packages/studio/app, or mend what vite names above.',
+    ]),
+  );
+}
+
 const started = Date.now();
 try {
   checkNode();
@@ -67,6 +83,7 @@ try {
   installPackages();
   await buildAddon(libtorch, say);
   compileTypeScript();
+  buildStudioPage();
   if (Date.now() - started > 3000 || process.argv.includes('--verbose'))
     say(`ready (${((Date.now() - started) / 1000).toFixed(1)} s, libtorch at ${libtorch})`);
 } catch (error) {
