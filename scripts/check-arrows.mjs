@@ -32,6 +32,7 @@ const floors = [
     'methods',
   ],
   ...['recipe', 'adapters', 'report', 'train', 'pretrain', 'verify', 'plan', 'eval', 'reproduce', 'search'],
+  'studio',
   ...['cli', 'exports', 'index.ts'],
 ];
 const mostLooseFiles = 5;

@@ -104,7 +104,7 @@ export class Catalogue {
         : undefined;
     const environment = await this.folder.json<{ started?: unknown }>(join(path, files[3] as string));
     const started = typeof environment?.started === 'string' ? Date.parse(environment.started) : Number.NaN;
-    const steps = numberAt(recipe.value, 'epochs') ?? numberAt(recipe.value, 'steps');
+    const steps = recipe.problem === null ? this.services.stepsOf(recipe.value) : null;
     const left = steps === null || tally.pace === null ? null : Math.max(0, steps - tally.step) * tally.pace;
     entry.row = {
       id,
@@ -193,7 +193,10 @@ export class Catalogue {
       step: alarm.step,
       lastCleanStep: alarm.lastCleanStep,
       cleanCheckpoint: kept.filter((step) => step <= alarm.lastCleanStep).at(-1) ?? null,
-      symptoms: alarm.symptoms.map((name) => ({ name, meaning: this.services.symptom(name) })),
+      symptoms: alarm.symptoms.map(({ name, rose }) => ({
+        name,
+        meaning: this.services.symptom(name, rose),
+      })),
     };
   }
 

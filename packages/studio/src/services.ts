@@ -10,8 +10,10 @@ export interface Services {
   /** A recipe's fields with what they mean. @param recipe as in recipe.yaml */
   describeRecipe(recipe: unknown): RecipeField[];
   describeMetric(name: string): MetricInfo;
-  /** What a hack-watch symptom means, by the statistic's name. */
-  symptom(name: string): string;
+  /** Steps of the whole run; null where the recipe does not say. */
+  stepsOf(recipe: unknown): number | null;
+  /** What a hack-watch symptom means, by the statistic's name and whether it rose. */
+  symptom(name: string, rose: boolean): string;
   /** Who works in a folder, as its lock says; undefined when nobody does. */
   holderOf(folder: string): Holder | undefined;
   /** Asks the process that holds the folder to save and end. @throws when there is none, or it cannot be reached from here */
@@ -40,7 +42,7 @@ export interface Holder {
 
 export type FileAt = Omit<AdapterAt, 'file'> & { path: string };
 
-/** What the worker is asked, one JSON object a line on its standard input. */
+/** What the worker is asked, one message each. */
 export interface WorkerRequest {
   id: number;
   /** Of the run whose model and sampling are used. */
@@ -52,7 +54,7 @@ export interface WorkerRequest {
   files: string[][];
 }
 
-/** What it answers, one JSON object a line. */
+/** What it answers. */
 export type WorkerAnswer = { id: number } & (
   | { kind: 'progress'; share: number; phase: string }
   | { kind: 'picture'; point: number; picture: number }

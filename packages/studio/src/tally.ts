@@ -22,11 +22,13 @@ export class Tally {
   step = 0;
   pictures = 0;
   seconds = 0;
-  alarm: { step: number; lastCleanStep: number; symptoms: string[] } | null = null;
+  alarm: { step: number; lastCleanStep: number; symptoms: { name: string; rose: boolean }[] } | null = null;
   #lastSeconds: number[] = [];
   #validation = new Spark();
   #training = new Spark();
   #lastWatched = 0;
+  /** The first row with a validation: what symptoms are measured against. */
+  #first: Row | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(folder: RunsFolder, path: string) {
@@ -83,9 +85,16 @@ export class Tally {
       this.rewardNow = reward;
       if (this.best === null || reward > this.best.value) this.best = { step: row.step, value: reward };
       this.#validation.add({ step: row.step, value: reward });
+      this.#first ??= row;
       const symptoms = row['watch/alarm'];
-      if (Array.isArray(symptoms) && this.alarm === null)
-        this.alarm = { step: row.step, lastCleanStep: this.#lastWatched, symptoms: symptoms.map(String) };
+      if (Array.isArray(symptoms) && this.alarm === null) {
+        const rose = (name: unknown) => Number(row[`watch/${name}`]) > Number(this.#first?.[`watch/${name}`]);
+        this.alarm = {
+          step: row.step,
+          lastCleanStep: this.#lastWatched,
+          symptoms: symptoms.map((name) => ({ name: String(name), rose: rose(name) })),
+        };
+      }
       this.#lastWatched = row.step;
     }
   }
@@ -103,6 +112,7 @@ export class Tally {
     this.#validation = new Spark();
     this.#training = new Spark();
     this.#lastWatched = 0;
+    this.#first = undefined;
   }
 }
 

@@ -41,8 +41,9 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
   const base = commonBase(paths, 'fuse');
   return scope(() => {
     const layers = new Map<string, { path: string; layer: LoraLayer; strength: number }[]>();
-    for (const { path, strength } of adapters) {
+    for (const { path, strength: unet, textEncoder = unet } of adapters) {
       for (const layer of readLora(path)) {
+        const strength = layer.part === 'unet' ? unet : textEncoder;
         const key = `${layer.part} ${layer.path}`;
         layers.set(key, [...(layers.get(key) ?? []), { path, layer, strength }]);
       }
@@ -50,7 +51,13 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
     const fused = [...layers.values()].map(sumOf);
     const metadata = {
       ...(base === undefined ? {} : { [baseKey]: base }),
-      rldf_fused: JSON.stringify(adapters.map(({ path, strength }) => [path, strength])),
+      rldf_fused: JSON.stringify(
+        adapters.map(({ path, strength, textEncoder }) => [
+          path,
+          strength,
+          ...(textEncoder === undefined ? [] : [textEncoder]),
+        ]),
+      ),
     };
     const file = fileOperation('write', output, () => writeLora(output, fused, { metadata }));
     const count = (part: string) => fused.filter((layer) => layer.part === part).length;

@@ -58,6 +58,8 @@ export interface GenerateFilesOptions {
 export interface AdapterFile {
   path: string;
   strength: number;
+  /** Of the text encoder's part, where it differs; for `fuseAdapters`. */
+  textEncoder?: number;
 }
 
 export interface GeneratedFiles {

@@ -17,12 +17,14 @@ import { pretrainCommand } from './pretrain.js';
 import { promptsCommand } from './prompts.js';
 import { quickstartCommand } from './quickstart.js';
 import { recipesCommand } from './recipes.js';
+import { redrawCommand } from './redraw.js';
 import { reportCommand } from './report.js';
 import { reproduceCommand } from './reproduce.js';
 import { resumeCommand } from './resume.js';
 import { rewardsCommand } from './rewards.js';
 import { searchCommand } from './search.js';
 import { setupCommand } from './setup.js';
+import { studioCommand } from './studio.js';
 import { trainCommand } from './train.js';
 import { validateCommand } from './validate.js';
 import { verifyResumeCommand } from './verify-resume.js';
@@ -60,7 +62,9 @@ Each command explains itself: rldf train --help`,
     modelsCommand(),
     rewardsCommand(),
     evalCommand(),
+    studioCommand(),
     reportCommand(),
+    redrawCommand(),
     explainCommand(),
     reproduceCommand(),
     searchCommand(),

@@ -4,7 +4,6 @@ import { NoiseSchedule } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
 import { momentsOf } from '../base/stats.js';
-import type { Prompt } from '../prompts/prompts.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
@@ -143,13 +142,15 @@ async function* finished(
 async function* scored(
   score: TrainingContext['score'],
   images: Tensor,
-  chosen: readonly { prompt: Prompt }[],
+  chosen: readonly EpochPicture[],
 ): AsyncGenerator<ProgressEvent, Scores> {
   try {
     yield progress('scoring', 0, true);
     return await score(
       images,
       chosen.map(({ prompt }) => prompt),
+      'training',
+      chosen.map(({ behaviour }) => behaviour),
     );
   } finally {
     images.free();

@@ -80,6 +80,8 @@ export async function* scoreEpoch(
   return await score(
     images,
     pictures.map(({ prompt }) => prompt),
+    'training',
+    pictures.map(({ behaviour }) => behaviour),
   ).finally(() => images.free());
 }
 

@@ -249,12 +249,12 @@ export class EpochReport {
   readonly #rates: number[] = [];
   /** Of the update at work. */
   #images: Tensor[] = [];
-  #prompts: Prompt[] = [];
+  #pictures: EpochPicture[] = [];
 
   /** Takes a batch's pictures over. */
   add({ pictures }: Batch, { rewards, losses, images }: Judged): void {
     this.#images.push(images);
-    this.#prompts.push(...pictures.map(({ prompt }) => prompt));
+    this.#pictures.push(...pictures);
     this.rewards.push(...rewards);
     this.#losses.push(...losses);
   }
@@ -263,7 +263,9 @@ export class EpochReport {
   async *score({ score }: TrainingContext, at: ProgressEvent): AsyncGenerator<ProgressEvent, void> {
     yield at;
     const all = noGrad(() => cat(this.#images)); // [B, H, W, 3]
-    const { parts } = await score(all, this.#prompts).finally(() => all.free());
+    const prompts = this.#pictures.map(({ prompt }) => prompt);
+    const behaviours = this.#pictures.map(({ behaviour }) => behaviour);
+    const { parts } = await score(all, prompts, 'training', behaviours).finally(() => all.free());
     for (const [name, values] of Object.entries(parts))
       this.#parts[name] = [...(this.#parts[name] ?? []), ...values];
     this.free();
@@ -286,6 +288,6 @@ export class EpochReport {
   free(): void {
     free(this.#images);
     this.#images = [];
-    this.#prompts = [];
+    this.#pictures = [];
   }
 }

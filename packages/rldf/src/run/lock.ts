@@ -78,11 +78,52 @@ export function lockRun(folder: string, self: Holder = describeSelf()): RunLock 
       try {
         if (readTextIfThere(path) === text)
           fileOperation('remove', path, () => rmSync(path, { force: true }));
+        rmSync(join(folder, 'stop-asked.json'), { force: true });
       } catch {
         // The disk is gone. What is left is known to be dead: by the process, or because this one holds it no more.
       }
     },
   };
+}
+
+/** Who works in a folder now, and whether it runs on this machine, where it can be seen and signalled; looks only. */
+export function holderOfFolder(folder: string): { holder: Holder; here: boolean } | undefined {
+  const path = join(folder, lockName);
+  const holder = holderOf(tryTo(() => readTextIfThere(path)) ?? '');
+  if (holder === undefined) return undefined;
+  const self = describeSelf();
+  if (!isAlive(holder, self, Date.now() - mtimeOf(path))) return undefined;
+  return { holder, here: isSeen(holder, self) };
+}
+
+/**
+ * Asks the process that works in a folder to save and end, as Ctrl-C does: that very process, told from a later one of its number by
+ * host, boot, container and start. Once only, since a second signal would end it at once.
+ * @returns its number
+ * @throws UserError when nobody works there, or it cannot be told or reached from here
+ */
+export function askToStop(folder: string): number {
+  const found = holderOfFolder(folder);
+  if (found === undefined)
+    throw new UserError(
+      `${folder}: no process works here — it has ended already. Reload, or go on with \`rldf resume\``,
+    );
+  const { holder, here } = found;
+  const by = `process ${holder.pid} on ${holder.host}`;
+  if (!here)
+    throw new UserError(
+      `${folder}: ${by} works here, which cannot be seen from this machine or container — it is signalled where it runs. Use \`kill -INT ${holder.pid}\` there`,
+    );
+  if (holder.pid === process.pid || holder.started === null || startOf(holder.pid) !== holder.started)
+    throw new UserError(
+      `${folder}: ${by} cannot be told from another process of its number — a wrong one must not be ended. Use Ctrl-C where it runs`,
+    );
+  const asked = join(folder, 'stop-asked.json');
+  if (tryTo(() => (JSON.parse(readFileSync(asked, 'utf8')) as { id?: unknown }).id) === holder.id)
+    return holder.pid;
+  writeFileDurably(asked, `${JSON.stringify({ id: holder.id, at: new Date().toISOString() })}\n`);
+  process.kill(holder.pid, 'SIGINT');
+  return holder.pid;
 }
 
 /** Removes a lock whose process is dead. One contender at a time does, and only the lock that it has judged. */

@@ -1,5 +1,6 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
+import type { Behaviour } from '@rldf/models';
 import type { StateTree, Tensor } from '@rldf/torch';
 import { momentsOf } from '../base/stats.js';
 import type { Prompt } from '../prompts/prompts.js';
@@ -37,8 +38,13 @@ export interface StepEvent {
 /** What a method is given. */
 export interface TrainingContext {
   prompts: readonly Prompt[];
-  /** Scores pictures, uint8 [B, H, W, 3]; every answer is checked. */
-  score(images: Tensor, prompts: readonly Prompt[], purpose?: Purpose): Promise<Scores>;
+  /** Scores pictures, uint8 [B, H, W, 3]; every answer is checked. `behaviours` say how they were drawn, for who looks at them. */
+  score(
+    images: Tensor,
+    prompts: readonly Prompt[],
+    purpose?: Purpose,
+    behaviours?: readonly Behaviour[],
+  ): Promise<Scores>;
   /** The reward as a function whose gradient can be followed, if it is one (`Reward.differentiable`). */
   differentiable?: NonNullable<Reward['differentiable']>;
   /** Through which a method may draw with the untrained weights what other runs draw too. */

@@ -16,6 +16,7 @@ import { gradientMissing } from '../rewards/differentiable.js';
 import { loadReward } from '../rewards/index.js';
 import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { PictureLog } from '../run/picture-log.js';
 import { createRun, openRun, type Run } from '../run/run.js';
 import type { Training } from '../run/training.js';
 import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
@@ -135,15 +136,17 @@ async function prepare(
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
   const signal = options.signal === undefined ? {} : { signal: options.signal };
   const recall = options.memory === undefined ? undefined : pictureMemory(options.memory);
+  const log = new PictureLog();
   try {
     const training = methodOf(recipe).create(recipe, pipeline, {
       prompts,
-      score: (images, drawn, purpose = 'training') =>
-        scorePictures(
-          reward,
-          { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
-          purpose,
-        ),
+      score: async (images, drawn, purpose = 'training', behaviours = []) => {
+        const texts = drawn.map(({ text }) => text);
+        const batch = { images, prompts: texts, meta: drawn.map(({ meta }) => meta) };
+        const scores = await scorePictures(reward, batch, purpose);
+        if (purpose === 'training') log.note(images, texts, scores, behaviours);
+        return scores;
+      },
       ...differentiable,
       ...(recall && { recall }),
       ...signal,
@@ -151,6 +154,7 @@ async function prepare(
     return {
       training,
       reward,
+      drawn: log,
       validation: { ...recipe.evaluate, prompts: validation },
       test: { ...recipe.report, prompts: test },
       checkpoint: recipe.checkpoint,
@@ -191,7 +195,7 @@ function drawUntrained(
 }
 
 /** All that a recipe lets the model read. */
-function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): string[] {
+export function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): string[] {
   const fields = [prompts, evaluate.prompts, report.prompts].filter((field) => field !== undefined);
   return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt];
 }

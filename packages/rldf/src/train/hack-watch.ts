@@ -31,6 +31,11 @@ const meanings: Record<Watched, readonly [down: string, up: string]> = {
   judge: ['a judge that is not trained on finds the pictures worse', ''],
 };
 
+/** What it means that a statistic left its range; '' for names that nothing watches. */
+export function meaningOf(name: string, rose: boolean): string {
+  return Object.hasOwn(meanings, name) ? meanings[name as Watched][rose ? 1 : 0] : '';
+}
+
 export function observe(
   pictures: readonly Picture[],
   prompts: readonly string[],

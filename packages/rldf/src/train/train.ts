@@ -21,6 +21,7 @@ import {
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
 import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '../run/checkpoint.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
+import { keepsPictures, logPictures, type PictureLog, truncatePictureLog } from '../run/picture-log.js';
 import type { Run } from '../run/run.js';
 import { tensorsOf } from '../run/state-tree.js';
 import { TensorBoardWriter } from '../run/tensorboard.js';
@@ -40,6 +41,8 @@ export interface TrainRunOptions {
   watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
   /** Tells the reward where the model is before training, once; yields the pictures drawn for it. None if it need not be told. */
   base?: () => AsyncGenerator<{ done: number; total: number }, void>;
+  /** What the training draws, if it is to be looked at later. */
+  drawn?: PictureLog;
   /** Pictures drawn at once in evaluations. */
   batchSize: number;
   /** Continue from the newest checkpoint, if there is one. */
@@ -111,6 +114,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     if (seam !== undefined) yield { kind: 'notice', text: seam };
   }
   const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
+  truncatePictureLog(run, resumed ? step : -1);
   const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
   let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
   const watch = new HackWatch();
@@ -131,6 +135,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     tensorBoard.write(row.step, values);
     return full;
   };
+  const keeps = (at: number) => keepsPictures(at, training.steps, validation.every);
   const save = (at: number) => {
     run.assertThere(); // or the folder would be made anew, with nothing else in it
     const info = run.saveCheckpoint(at, state(), { keep: options.checkpoint.keep, score });
@@ -156,7 +161,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         }
       }
       keepPictures(run, 'test-before', before!);
-      await writeSheet(run, 0, validationSet, start);
+      await keepValidation(run, 0, validationSet, start, keeps(0));
       score = mean(start.scores);
       const watched = await watchedOf(options, validationSet, start);
       watch.report(0, score, observationOf(watched));
@@ -193,11 +198,13 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
           'time/cpu': cpuSecondsSince(cpu),
         };
         const last = step === training.steps;
+        const validated = last || step % validation.every === 0;
+        await options.drawn?.write(run, step, validated && keeps(step));
         score = null;
         let alarm: Alarm | undefined;
-        if (last || step % validation.every === 0) {
+        if (validated) {
           const result = (yield* drawAndScore(options, validationSet, 'validation'))!;
-          await writeSheet(run, step, validationSet, result);
+          await keepValidation(run, step, validationSet, result, keeps(step));
           score = mean(result.scores);
           row[curveMetrics.validation] = score;
           Object.assign(row, await watchedOf(options, validationSet, result));
@@ -271,6 +278,8 @@ async function* finish(
 export interface DrawnAndScored {
   pictures: Picture[];
   scores: number[];
+  /** Scores of each reward by its name; not of pictures that were kept. */
+  parts?: Record<string, number[]>;
 }
 
 /** Test pictures of two models, paired by prompt and noise. */
@@ -300,7 +309,7 @@ export async function* drawAndScore(
   what: 'validation' | 'test',
   signal?: AbortSignal,
 ): AsyncGenerator<RunEvent, DrawnAndScored | undefined> {
-  const drawn: DrawnAndScored = { pictures: [], scores: [] };
+  const drawn = { pictures: [] as Picture[], scores: [] as number[], parts: {} as Record<string, number[]> };
   for (let start = 0; start < prompts.length; start += batchSize) {
     yield { kind: 'evaluating', done: start, total: prompts.length, what };
     if (signal?.aborted) return undefined;
@@ -309,7 +318,10 @@ export async function* drawAndScore(
     const images = await training.draw(requests); // [B, H, W, 3]
     try {
       const batch = { images, prompts: part.map(({ text }) => text), meta: part.map(({ meta }) => meta) };
-      drawn.scores.push(...(await scorePictures(reward, batch, 'evaluation' satisfies Purpose)).total);
+      const { total, parts } = await scorePictures(reward, batch, 'evaluation' satisfies Purpose);
+      drawn.scores.push(...total);
+      for (const [name, values] of Object.entries(parts))
+        drawn.parts[name] = [...(drawn.parts[name] ?? []), ...values];
       drawn.pictures.push(...picturesOf(images));
     } finally {
       images.free();
@@ -346,11 +358,13 @@ async function scoresOf(
   }
 }
 
-async function writeSheet(
+/** A sheet of the first validation pictures, and what is known of each. */
+async function keepValidation(
   run: Run,
   step: number,
   prompts: readonly Prompt[],
-  { pictures, scores }: DrawnAndScored,
+  { pictures, scores, parts = {} }: DrawnAndScored,
+  keep: boolean,
 ): Promise<void> {
   const cells = pictures.slice(0, 16).map((picture, index) => ({
     pictures: [picture],
@@ -359,6 +373,14 @@ async function writeSheet(
   }));
   const sheet = await contactSheet(cells, { title: `${run.name}, step ${step}` });
   replaceFile(join(run.samplesFolder, `step-${String(step).padStart(5, '0')}.png`), sheet);
+  const texts = prompts.map(({ text }) => text);
+  const seeds = prompts.map((_, index) => firstSeed.validation + index);
+  await logPictures(
+    run,
+    { step, kind: 'validation', prompts: texts, rewards: scores, parts, seeds },
+    pictures,
+    keep,
+  );
 }
 
 interface StoredPictures {

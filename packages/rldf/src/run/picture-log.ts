@@ -1,0 +1,164 @@
+/**
+ * The pictures of a run with their numbers, for whoever looks at it: one line of `samples/pictures.jsonl` a step and kind, and the
+ * first of them as `samples/step-NNNNN/KIND-NNN.png`. Nothing of the training reads them.
+ */
+
+import { closeSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Behaviour } from '@rldf/models';
+import type { Seed, Tensor } from '@rldf/torch';
+import { append, fileOperation, makeFolder, openForAppend } from '../base/files.js';
+import { type Picture, picturesOf } from '../base/picture.js';
+import { encodePng, settingsTexts } from '../drawing/png.js';
+import type { Scores } from '../rewards/reward.js';
+import { truncateMetrics } from './metrics.js';
+import type { Run } from './run.js';
+
+export type LoggedKind = 'rollout' | 'validation';
+
+/** Pictures of a step that are kept as files; half as many of large ones. */
+const mostKept = 16;
+const largePixels = 256 * 256;
+/** Steps whose pictures are kept as files, spread evenly over a run. */
+const mostSteps = 100;
+
+/** A line of the log: columns, one entry a picture. */
+export interface PictureLine {
+  step: number;
+  kind: LoggedKind;
+  width: number;
+  height: number;
+  /** The first so many are kept as files. */
+  kept: number;
+  prompts: string[];
+  rewards: number[];
+  parts: Record<string, number[]>;
+  /** Of pictures drawn deterministically. */
+  seeds?: Seed[];
+  /** Of rollouts: seed of the run, and identity of each picture's noise under it (`Behaviour.path`). */
+  seed?: Seed;
+  paths?: number[][];
+  /** Guidance of each denoising step; one list where it is the same for all pictures. */
+  guidance?: number[] | number[][];
+  /** Weighted words, by the picture's place. */
+  words?: Record<number, { word: number; weight: number }[]>;
+}
+
+/** Pictures that belong to one line. */
+interface Noted {
+  pictures: Picture[];
+  prompts: string[];
+  total: number[];
+  parts: Record<string, number[]>;
+  behaviours: Behaviour[];
+}
+
+/** What a training draws, until its step is over. */
+export class PictureLog {
+  #noted: Noted | undefined;
+
+  /**
+   * Pictures were drawn for training and scored. Several batches of a step are put together.
+   * @param images uint8 [B, H, W, 3], the caller's
+   * @param behaviours how each was drawn, where the method knows
+   */
+  note(
+    images: Tensor,
+    prompts: readonly string[],
+    { total, parts }: Scores,
+    behaviours: readonly Behaviour[] = [],
+  ): void {
+    this.#noted ??= { pictures: [], prompts: [], total: [], parts: {}, behaviours: [] };
+    const noted = this.#noted;
+    const wanted = Math.min(mostKept - noted.pictures.length, prompts.length);
+    if (wanted > 0) {
+      const first = images.narrow(0, 0, wanted); // [b, H, W, 3]
+      noted.pictures.push(...picturesOf(first));
+      first.free();
+    }
+    noted.prompts.push(...prompts);
+    noted.total.push(...total);
+    for (const [name, values] of Object.entries(parts))
+      noted.parts[name] = [...(noted.parts[name] ?? []), ...values];
+    noted.behaviours.push(...behaviours);
+  }
+
+  /** The step is over: writes what was noted. @param keep whether as files too */
+  async write(run: Run, step: number, keep: boolean): Promise<void> {
+    const noted = this.#noted;
+    this.#noted = undefined;
+    if (noted === undefined) return;
+    const { pictures, prompts, total: rewards, parts, behaviours } = noted;
+    const known = behaviours.length === prompts.length ? behavioursOf(behaviours) : {};
+    await logPictures(run, { step, kind: 'rollout', prompts, rewards, parts, ...known }, pictures, keep);
+  }
+}
+
+/** Whether the pictures of a validated step are kept as files: all, or every so many of a long run. */
+export function keepsPictures(step: number, steps: number, every: number): boolean {
+  const stride = Math.max(1, Math.ceil(steps / every / mostSteps));
+  return step === steps || Math.floor(step / every) % stride === 0;
+}
+
+/** Writes a line and its files. @param pictures the first ones of the line's, at least those that are kept */
+export async function logPictures(
+  run: Run,
+  line: Omit<PictureLine, 'width' | 'height' | 'kept'>,
+  pictures: readonly Picture[],
+  keep: boolean,
+): Promise<void> {
+  const { width = 0, height = 0 } = pictures[0] ?? {};
+  const kept = keep ? Math.min(pictures.length, width * height > largePixels ? mostKept / 2 : mostKept) : 0;
+  if (kept > 0) makeFolder(join(pictureFile(run, line.kind, line.step, 0), '..'));
+  for (const [index, picture] of pictures.slice(0, kept).entries()) {
+    const { step, kind } = line;
+    const seed = line.seeds?.[index] ?? `${line.seed}:${line.paths?.[index]?.join('.') ?? ''}`;
+    const texts = settingsTexts({ prompt: line.prompts[index], seed, run: run.name, step, kind });
+    const png = await encodePng(picture, texts);
+    const path = pictureFile(run, kind, step, index);
+    fileOperation('write', path, () => writeFileSync(path, png)); // drawn again where a kill tears it
+  }
+  const path = pictureLogPath(run);
+  const descriptor = openForAppend(path);
+  try {
+    append(descriptor, path, `${JSON.stringify({ ...line, width, height, kept }, rounded)}\n`);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** What a resumed run has not drawn yet goes. */
+export function truncatePictureLog(run: Run, step: number): void {
+  truncateMetrics(pictureLogPath(run), step);
+}
+
+export const pictureLogPath = (run: Run) => join(run.samplesFolder, 'pictures.jsonl');
+
+export const pictureFile = (run: Run, kind: LoggedKind, step: number, index: number) =>
+  join(
+    run.samplesFolder,
+    `step-${String(step).padStart(5, '0')}`,
+    `${kind}-${String(index).padStart(3, '0')}.png`,
+  );
+
+function behavioursOf(
+  behaviours: readonly Behaviour[],
+): Pick<PictureLine, 'seed' | 'paths' | 'guidance' | 'words'> {
+  const [{ seed, guidance }] = behaviours as [Behaviour];
+  const same = behaviours.every((one) => one.guidance.every((scale, step) => scale === guidance[step]));
+  const words = behaviours.flatMap(({ wordWeights }, i) =>
+    wordWeights === undefined ? [] : [[i, wordWeights]],
+  );
+  return {
+    seed,
+    paths: behaviours.map(({ path }) => path),
+    guidance: same ? guidance : behaviours.map((one) => one.guidance),
+    ...(words.length === 0 ? {} : { words: Object.fromEntries(words) }),
+  };
+}
+
+/** Six digits are enough to look at; seeds may be larger than numbers are exact. */
+function rounded(_key: string, value: unknown): unknown {
+  if (typeof value === 'bigint') return `${value}`;
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
+}
