@@ -35,13 +35,13 @@ export const worldPromptsSchema = z.strictObject({
   split: z
     .enum(splits)
     .default('train')
-    .describe('which of the disjoint prompt sets; those of kind single are shared'),
-  kind: z.enum(sceneKinds).default('single').describe('kind of scene'),
+    .describe('Which of the disjoint prompt sets. All three share the prompts of kind `single`.'),
+  kind: z.enum(sceneKinds).default('single').describe('Kind of scene.'),
   nouns: z
     .array(z.enum(nouns.map(({ name }) => name)))
     .min(1)
     .optional()
-    .describe('only scenes of nothing but these nouns; default: all'),
+    .describe('Only scenes that contain no other nouns than these. By default, all nouns.'),
 });
 
 /** A frozen set of the built-in world, named after its paper. */
@@ -55,7 +55,7 @@ export const promptSetSchema = z.strictObject({
       },
     })
     .meta({ enum: promptSetNames, description: 'one of `rldf prompts`' }),
-  group: z.string().min(1).optional().describe('only this group of the set; default: all'),
+  group: z.string().min(1).optional().describe('Only this group of the set. By default, the whole set.'),
 });
 
 export const promptsSchema = z
@@ -64,7 +64,8 @@ export const promptsSchema = z
       'expected the path of a prompt file, a list of prompts, a named set such as { set: diffexp-animals }, or prompts of the world such as { split: train, kind: single }',
   })
   .describe(
-    'a prompt file (.txt, .jsonl, .csv, .tsv), a list of prompts, a named set (`rldf prompts`), or prompts of the built-in world by kind',
+    'A prompt file (.txt, .jsonl, .csv or .tsv), a list of prompts, a named set (`rldf ' +
+      'prompts` lists them), or prompts of the built-in world by kind.',
   );
 export type PromptsField = z.output<typeof promptsSchema>;
 
@@ -90,29 +91,39 @@ export const weightedRewardSchema = z.strictObject({
   weight: z
     .number()
     .optional()
-    .describe('factor in the sum; may be negative. Default: 1, or 0 for a reward with a floor'),
+    .describe(
+      'Factor of this reward in the sum; it may be negative. By default 1, or 0 for a reward ' +
+        'with a floor.',
+    ),
   cap: z
     .number()
     .optional()
     .describe(
-      'a score above this counts as this: min(r, cap), in the reward’s own unit, before it is normalised',
+      'Scores above the cap count as the cap: min(r, cap), in the reward’s own unit, before ' +
+        'normalising.',
     ),
   floor: z
     .union([z.number(), z.literal('base')], { error: 'expected a number, or base' })
     .optional()
     .describe(
-      'raise the others while the mean of this one stays at least here, in its own unit; base: where the model was before training, drawn without exploring. Its weight becomes a Lagrange multiplier (docs/guide-rewards.md)',
+      'Makes the reward a constraint: the other rewards are raised while the mean of this ' +
+        'one stays at or above the floor, in its own unit. `base` stands for the mean of the ' +
+        'model before training, sampled without exploring. The weight of this reward becomes a ' +
+        'Lagrange multiplier (docs/guide-rewards.md).',
     ),
   floorRate: positive
     .optional()
     .describe(
-      'how fast the multiplier follows a shortfall: what it rises by after an epoch that is one standard deviation short. Default: 0.5',
+      'How fast the multiplier follows a shortfall: how much it rises after an epoch whose ' +
+        'mean is one standard deviation below the floor. By default 0.5.',
     ),
   normalise: z
     .enum(['none', 'batch', 'running'])
     .default('running')
     .describe(
-      'none: as it is; batch: to mean 0 and spread 1 within an epoch; running: the same over the whole run',
+      'How scores are normalised before they are added. `none` leaves them as they are, ' +
+        '`batch` brings them to mean 0 and standard deviation 1 within an epoch, `running` ' +
+        'does so over the whole run.',
     ),
 });
 
@@ -141,78 +152,104 @@ export const rewardSchema = z
     error:
       'expected a reward name, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list of { reward, weight, normalise, cap, floor }',
   })
-  .describe('what is rewarded; `rldf rewards` lists the built-in ones');
+  .describe(
+    'The reward to raise: the name of a built-in reward (`rldf rewards` lists them), a ' +
+      'module of your own, ratings, or a list of weighted rewards.',
+  );
 export type RewardField = z.output<typeof rewardSchema>;
 
 /** Fields of every method. */
 export const commonFields = {
-  version: z.literal(recipeVersion).default(recipeVersion).describe('schema version of this file'),
-  name: z.string().min(1).optional().describe('name of the run folder; default: file name and a number'),
-  model: z.string().min(1).default('emoji').describe('shipped model, folder in diffusers layout, or hub id'),
+  version: z.literal(recipeVersion).default(recipeVersion).describe('Schema version of this file.'),
+  name: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Name of the run folder. By default, the name of the recipe file and a number.'),
+  model: z
+    .string()
+    .min(1)
+    .default('emoji')
+    .describe('Name of a shipped model, or a folder in diffusers layout.'),
   device: z
     .string()
     .regex(/^(cpu|cuda(:\d+)?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu')
-    .describe('where to compute: cpu, cuda or cuda:N'),
+    .describe('Where to compute: `cpu`, `cuda` or `cuda:N`.'),
   threads: count
     .max(1024)
     .optional()
-    .describe('CPU threads; default: all cores. Part of what must stay equal to resume bit for bit'),
-  seed: seedSchema.default(0).describe('seed of everything random, 0 to 2^64 - 1'),
+    .describe(
+      'Number of CPU threads. By default, all cores. A resumed run is identical bit for bit ' +
+        'only with the same number of threads.',
+    ),
+  seed: seedSchema.default(0).describe('Seed of everything that is random, from 0 to 2^64 - 1.'),
   prompts: promptsSchema,
   reward: rewardSchema,
   longPrompts: z
     .enum(['cut', 'chunks'])
     .optional()
     .describe(
-      'prompts beyond the text encoder’s length: cut (default), or read in pieces of it, as AUTOMATIC1111 does',
+      'What happens to prompts that are longer than the text encoder accepts. `cut` (the ' +
+        'default) cuts them off; `chunks` encodes them in pieces, as AUTOMATIC1111 does.',
     ),
-  negativePrompt: z.string().default('').describe('prompt of the unguided half; empty as in the paper'),
+  negativePrompt: z
+    .string()
+    .default('')
+    .describe('Negative prompt: the prompt of the unguided prediction. DDPO’s paper leaves it empty.'),
   report: z
     .strictObject({
       prompts: promptsSchema
         .optional()
-        .describe('prompts of the final comparison; default: those of evaluate'),
+        .describe('Prompts of the final comparison. By default, those of `evaluate`.'),
       picturesPerPrompt: count
         .max(1000)
         .default(1)
-        .describe('pictures of each, with the same noise before and after'),
-      maxPrompts: count.default(32).describe('at most this many prompts'),
+        .describe('Images for each prompt, sampled from the same noise before and after training.'),
+      maxPrompts: count.default(32).describe('Largest number of prompts to use.'),
     })
     .prefault({})
     .describe(
-      'the final comparison of before and after; use prompts that nothing was chosen by (split: test)',
+      'The final comparison of the model before and after training. Use prompts that nothing ' +
+        'was chosen by, such as `split: test`.',
     ),
   evaluate: z
     .strictObject({
-      every: count.default(5).describe('epochs between evaluations'),
-      prompts: promptsSchema.optional().describe('validation prompts; default: the prompts trained on'),
+      every: count.default(5).describe('Number of epochs between two evaluations.'),
+      prompts: promptsSchema.optional().describe('Validation prompts. By default, the training prompts.'),
       picturesPerPrompt: count
         .max(1000)
         .default(1)
-        .describe('pictures of each prompt, with the same seeds every time'),
-      maxPrompts: count.default(32).describe('at most this many prompts'),
+        .describe('Images for each prompt, with the same seeds at every evaluation.'),
+      maxPrompts: count.default(32).describe('Largest number of prompts to use.'),
     })
     .prefault({})
-    .describe('validation with fixed seeds; chooses the best checkpoint'),
+    .describe('Validation with fixed seeds. It chooses the best checkpoint.'),
   watch: z
     .strictObject({
       mode: z
         .enum(['off', 'log', 'stop'])
         .default('log')
         .describe(
-          'log: an alarm when statistics of the validation pictures part from the reward; stop: end there and keep the best clean checkpoint',
+          'What to do when the statistics of the validation images diverge from the reward. ' +
+            '`off` does not look, `log` raises an alarm, `stop` ends the training and keeps ' +
+            'the best checkpoint before the alarm.',
         ),
-      judge: singleRewardSchema.optional().describe('a reward that nothing is trained on, watched besides'),
+      judge: singleRewardSchema
+        .optional()
+        .describe('A further reward to watch. It must not be one that is trained on.'),
     })
     .prefault({})
-    .describe('looks for reward hacking at every validation'),
+    .describe('Detects reward hacking at every validation.'),
   checkpoint: z
     .strictObject({
-      every: count.default(5).describe('epochs between checkpoints'),
+      every: count.default(5).describe('Number of epochs between two checkpoints.'),
       keep: count
         .default(2)
-        .describe('how many of the newest are kept; the best by validation is kept besides'),
+        .describe(
+          'How many of the newest checkpoints are kept. The best one by validation is always ' +
+            'kept as well.',
+        ),
     })
     .prefault({}),
 };

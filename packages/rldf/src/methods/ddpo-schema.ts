@@ -13,12 +13,15 @@ import {
 } from './online-fields.js';
 
 export const ddpoSchema = z.strictObject({
-  method: z.literal('ddpo').describe('DDPO (Black et al. 2023, arXiv 2305.13301)'),
+  method: z.literal('ddpo').describe('DDPO (Black et al. 2023, arXiv 2305.13301).'),
   ...commonFields,
   ...exploreFields,
   epochs: count
     .default(15)
-    .describe('epochs; in each, pictures are drawn, scored and learned from. Paper: 50-200'),
+    .describe(
+      'Number of epochs. Each epoch samples images, scores them and learns from them. The ' +
+        'paper uses 50 to 200.',
+    ),
   sample: z
     .strictObject({
       ...sampleFields,
@@ -35,24 +38,34 @@ export const ddpoSchema = z.strictObject({
         .min(0)
         .default(0)
         .describe(
-          'how strongly the policy is kept near the one training began from: weight of their KL at each step, in nats per latent element, in the loss. 0: not at all, as in the paper; costs one more pass without gradient',
+          'Weight of the KL divergence from the policy before training, which is added to ' +
+            'the loss at each step, in nats per latent element. 0, as in the paper, turns it ' +
+            'off. Otherwise it costs one more pass without gradient.',
         ),
       estimator: z
         .enum(['is', 'sf'])
         .default('is')
-        .describe('is: importance sampling with a clip; sf: REINFORCE'),
+        .describe(
+          'The gradient estimator. `is` is importance sampling with a clip, `sf` is the ' +
+            'score function (REINFORCE).',
+        ),
       promptStatistics: z
         .strictObject({
-          bufferSize: count.default(32).describe('rewards remembered for each prompt. Paper: 16-32'),
+          bufferSize: count
+            .default(32)
+            .describe('Number of rewards to remember for each prompt. The paper uses 16 to 32.'),
           minimumCount: count
             .default(16)
-            .describe('fewer than this, and the prompt is judged by the whole batch. Paper: 16'),
+            .describe(
+              'A prompt with fewer rewards than this is compared with the whole batch. The ' +
+                'paper uses 16.',
+            ),
         })
         .prefault({})
-        .describe('what a picture is compared with: the last rewards of its own prompt'),
+        .describe('What an image is compared with: the last rewards of its own prompt.'),
       advantageClip: positive
         .default(5)
-        .describe('advantages are cut at this many standard deviations. Paper: 5'),
+        .describe('Advantages are cut off at this many standard deviations. The paper uses 5.'),
     })
     .prefault({}),
 });

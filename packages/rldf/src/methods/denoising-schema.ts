@@ -13,11 +13,12 @@ export const denoisingFields = {
   ...optimiser,
   updatesPerEpoch: updatesPerEpoch
     .default(4)
-    .describe('optimiser steps in one pass over what is learned from'),
+    .describe('Number of optimiser steps in one pass over the images that are learned from.'),
   innerEpochs: count
     .default(4)
     .describe(
-      'passes over an epoch’s pictures, each with timesteps and noise of its own. Paper of DDPO: 5 for RWR, 50 for sparse RWR',
+      'Number of passes over the images of an epoch, each with its own timesteps and noise. ' +
+        'DDPO’s paper uses 5 for RWR and 50 for sparse RWR.',
     ),
   captionDropout: z
     .number()
@@ -25,7 +26,8 @@ export const denoisingFields = {
     .max(1)
     .default(0.1)
     .describe(
-      'share of captions replaced by the empty one, which keeps guidance alive, 0-1. Pre-training: 0.1',
+      'Fraction of captions, 0 to 1, that are replaced by the empty caption, which keeps ' +
+        'classifier-free guidance working. Pre-training used 0.1.',
     ),
   lossGuidanceScale: z
     .number()
@@ -33,7 +35,11 @@ export const denoisingFields = {
     .max(100)
     .default(1)
     .describe(
-      'guidance inside the loss, 1 = off: whether it is the error of the network’s own answer, or of the guided one. Own pictures are drawn with guidance; a loss without it adds guidance to guidance in each round, one with all of it smooths (docs/methods/rwr.md). Code of DDPO’s paper: 5, as it draws',
+      'Guidance scale inside the loss; 1 turns it off. It decides whether the loss is the ' +
+        'error of the network’s own prediction or that of the guided prediction. Images are ' +
+        'sampled with guidance: a loss without guidance makes the guidance stronger in each ' +
+        'round, and a loss with all of it makes images smoother (docs/methods/rwr.md). The ' +
+        'code of DDPO’s paper uses 5, as it does for sampling.',
     ),
 };
 
@@ -42,14 +48,17 @@ const ownPictures = {
   ...exploreFields,
   epochs: count
     .default(15)
-    .describe('epochs; in each, pictures are drawn, scored and learned from. Paper of DDPO: 10'),
+    .describe(
+      'Number of epochs. Each epoch samples images, scores them and learns from them. DDPO’s ' +
+        'paper uses 10.',
+    ),
   sample: z.strictObject({ ...sampleFields, eta: policyEta }).prefault({}),
 };
 
 export const rwrSchema = z.strictObject({
   method: z
     .literal('rwr')
-    .describe('reward-weighted regression (Lee et al. 2023, arXiv 2302.12192; as in DDPO’s paper)'),
+    .describe('Reward-weighted regression (Lee et al. 2023, arXiv 2302.12192), as in DDPO’s paper.'),
   ...ownPictures,
   train: z
     .strictObject({
@@ -58,29 +67,41 @@ export const rwrSchema = z.strictObject({
         .enum(['exponential', 'sparse'])
         .default('exponential')
         .describe(
-          'exponential: exp(r / temperature), of mean 1; sparse: 1 for the best pictures, 0 for the others',
+          'How rewards become weights. `exponential` is exp(r / temperature), with mean 1. ' +
+            '`sparse` is 1 for the best images and 0 for the others.',
         ),
       over: z
         .enum(['epoch', 'prompt'])
         .default('epoch')
-        .describe('what a picture is compared with: all of the epoch (paper), or those of its own prompt'),
+        .describe(
+          'What an image is compared with: all images of the epoch (as in the paper), or ' +
+            'those of its own prompt.',
+        ),
       temperature: positive
         .default(0.2)
         .describe(
-          'of exponential weights, in the unit of what is compared: lower trusts the reward more. Paper: 5 (its β = 0.2 multiplies)',
+          'Temperature of exponential weights, in the unit of what is compared. A lower ' +
+            'value follows the reward more strongly. The paper’s value is 5 (its β = 0.2 ' +
+            'multiplies the reward).',
         ),
       standardise: z
         .boolean()
         .default(true)
         .describe(
-          'before weighing, rewards are brought to mean 0 and spread 1 among what they are compared with, so that one temperature fits all rewards. Paper: false',
+          'Whether rewards are brought to mean 0 and standard deviation 1 among those they ' +
+            'are compared with, so that one temperature fits all rewards. The paper does not ' +
+            'do this.',
         ),
       topFraction: fraction
         .optional()
         .describe(
-          'of sparse weights: the share that is kept, above 0 up to 1; ties are kept too. Paper: 0.1',
+          'For sparse weights: the fraction of images that is kept, above 0 and at most 1. ' +
+            'Ties are kept too. The paper uses 0.1.',
         ),
-      threshold: z.number().optional().describe('of sparse weights, instead: the least reward that is kept'),
+      threshold: z
+        .number()
+        .optional()
+        .describe('For sparse weights, instead of `topFraction`: the smallest reward that is kept.'),
     })
     .prefault({}),
 });
@@ -88,14 +109,17 @@ export const rwrSchema = z.strictObject({
 export const raftSchema = z.strictObject({
   method: z
     .literal('raft')
-    .describe('RAFT (Dong et al. 2023, arXiv 2304.06767): the best of each prompt’s pictures'),
+    .describe('RAFT (Dong et al. 2023, arXiv 2304.06767): training on the best images.'),
   ...ownPictures,
   train: z
     .strictObject({
       ...denoisingFields,
       best: count
         .default(1)
-        .describe('pictures of each prompt that are learned from, of sample.picturesPerPrompt. Paper: 1'),
+        .describe(
+          'How many images of each prompt are learned from, out of ' +
+            '`sample.picturesPerPrompt`. The paper uses 1.',
+        ),
     })
     .prefault({}),
 });

@@ -11,29 +11,41 @@ const guidanceSchema = z.strictObject({
     .min(0)
     .max(100)
     .default(1)
-    .describe('guidance of the first steps, below sample.guidanceScale. Paper: "extremely low"; 1 is ours'),
+    .describe(
+      'Guidance scale of the first steps; it must be below `sample.guidanceScale`. The paper ' +
+        'says “extremely low”; the value 1 is ours.',
+    ),
   steps: count
     .max(1000)
     .optional()
-    .describe('how many of the first denoising steps are drawn at low guidance'),
+    .describe('How many of the first denoising steps are sampled with low guidance.'),
   fraction: z
     .number()
     .gt(0)
     .lt(1)
     .optional()
     .describe(
-      'the same as a share of the steps, rounded to whole ones. Default, and ours: 0.1 (timesteps above 900)',
+      'The same as a fraction of all steps, rounded to whole steps. By default 0.1 ' +
+        '(timesteps above 900), which is our choice.',
     ),
 });
 
 const wordsSchema = z.strictObject({
-  minimum: z.number().min(0).max(10).default(1).describe('least weight of the chosen word. Default is ours'),
+  minimum: z
+    .number()
+    .min(0)
+    .max(10)
+    .default(1)
+    .describe('Smallest weight of the chosen word. The default is our choice.'),
   maximum: z
     .number()
     .min(0)
     .max(10)
     .default(1.5)
-    .describe('greatest weight; each picture draws its own, evenly between the two. Default is ours'),
+    .describe(
+      'Largest weight of the chosen word. Each image draws its own weight uniformly between ' +
+        'the two. The default is our choice.',
+    ),
 });
 
 export const exploreSchema = z
@@ -41,19 +53,22 @@ export const exploreSchema = z
     guidance: guidanceSchema
       .nullish()
       .describe(
-        'low guidance in the first denoising steps, then sample.guidanceScale: more diverse pictures',
+        'Low guidance in the first denoising steps, then `sample.guidanceScale`. This makes ' +
+          'images more diverse.',
       ),
     words: wordsSchema
       .nullish()
       .describe(
-        'one word of the prompt, another for each picture, counts more: z′ = z∅ + a (z − z∅) at its tokens',
+        'One word of the prompt, a different one for each image, is weighted: z′ = z∅ + a (z ' +
+          '− z∅) at its tokens.',
       ),
     share: fraction
       .default(0.75)
-      .describe('share of the epochs, from the first one on, that explore. Paper: three quarters'),
+      .describe('Fraction of the epochs that explore, from the first on. The paper uses 0.75.'),
   })
   .describe(
-    'DiffExp: explores while drawing training pictures, never in evaluation. `{ guidance: {}, words: {} }` is both parts',
+    'DiffExp: explores while training images are sampled, and never in evaluation. `{ ' +
+      'guidance: {}, words: {} }` turns on both parts.',
   );
 
 export type Explore = z.output<typeof exploreSchema>;

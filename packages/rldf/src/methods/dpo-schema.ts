@@ -9,13 +9,14 @@ import { exploreFields, policyEta, sampleFields } from './online-fields.js';
 export const dpoSchema = z.strictObject({
   method: z
     .literal('dpo')
-    .describe('Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908) on the reward’s ranking'),
+    .describe('Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908), with pairs ranked by the ' + 'reward.'),
   ...commonFields,
   ...exploreFields,
   epochs: count
     .default(15)
     .describe(
-      'epochs; in each, pictures are drawn, ranked and learned from. Paper: one fixed set of ranked pairs',
+      'Number of epochs. Each epoch samples images, ranks them and learns from them. The ' +
+        'paper uses one fixed set of ranked pairs.',
     ),
   sample: z.strictObject({ ...sampleFields, eta: policyEta }).prefault({}),
   train: z
@@ -23,17 +24,23 @@ export const dpoSchema = z.strictObject({
       ...denoisingFields,
       captionDropout: denoisingFields.captionDropout
         .default(0)
-        .describe('share of captions replaced by the empty one, 0-1. Paper’s code: 0'),
+        .describe(
+          'Fraction of captions, 0 to 1, that are replaced by the empty caption. The paper’s ' +
+            'code uses 0.',
+        ),
       beta: positive
         .default(2000)
         .describe(
-          'how dear it is to leave the base model: factor on differences of mean squared errors. Paper: 2000 (SD 1.5), 5000 (SDXL)',
+          'β, how strongly the model is kept near the reference: a factor of differences of ' +
+            'mean squared errors. The paper uses 2000 for Stable Diffusion 1.5 and 5000 for ' +
+            'SDXL.',
         ),
       pairs: z
         .enum(['extremes', 'all'])
         .default('extremes')
         .describe(
-          'of each prompt’s pictures: extremes: the best and the worst; all: every two of different reward',
+          'Which pairs are made of each prompt’s images. `extremes` pairs the best with the ' +
+            'worst, `all` makes every pair of different rewards.',
         ),
     })
     .prefault({}),

@@ -14,10 +14,12 @@ import {
 } from './online-fields.js';
 
 export const dpokSchema = z.strictObject({
-  method: z.literal('dpok').describe('DPOK (Fan et al. 2023, arXiv 2305.16381)'),
+  method: z.literal('dpok').describe('DPOK (Fan et al. 2023, arXiv 2305.16381).'),
   ...commonFields,
   ...exploreFields,
-  epochs: count.default(15).describe('epochs; in each, pictures are drawn, scored and learned from'),
+  epochs: count
+    .default(15)
+    .describe('Number of epochs. Each epoch samples images, scores them and learns from them.'),
   sample: z.strictObject({ ...sampleFields, eta: policyEta }).prefault({}),
   train: z
     .strictObject({
@@ -28,32 +30,49 @@ export const dpokSchema = z.strictObject({
         .enum(['paper', 'publicCode'])
         .default('paper')
         .describe(
-          'paper: the exact KL, and a clip that is one-sided as PPO’s; publicCode: the squared difference of the predicted noise in its place, and a ratio that is only cut off',
+          'Which loss is used. `paper` has the exact KL divergence and the one-sided clip of ' +
+            'PPO. `publicCode` has the squared difference of the predicted noise in place of ' +
+            'the KL divergence, and a ratio that is clamped on both sides.',
         ),
       klWeight: z
         .number()
         .min(0)
         .default(0.01)
         .describe(
-          'beta: weight of the KL from the policy that training began from, at each step. Public code: 0.01 (one prompt), 0.1 (several)',
+          'β, the weight of the KL divergence from the policy before training, at each step. ' +
+            'The public code uses 0.01 for one prompt and 0.1 for several.',
         ),
       rewardWeight: positive
         .default(10)
         .describe(
-          'alpha: factor on r - V in the policy’s loss; rewards in units of the first epoch’s spread, as ImageReward’s is about 1. Public code: 10 (one prompt), 1000 (several)',
+          'α, the factor of r - V in the loss of the policy. Rewards are measured in units ' +
+            'of the first epoch’s standard deviation; that of ImageReward is about 1. The ' +
+            'public code uses 10 for one prompt and 1000 for several.',
         ),
       value: z
         .strictObject({
-          learningRate: positive.max(1).default(1e-4).describe('AdamW step size. Public code: 1e-4'),
+          learningRate: positive
+            .max(1)
+            .default(1e-4)
+            .describe('Learning rate of AdamW for the value function. The public code uses 1e-4.'),
           updates: count
             .default(10)
-            .describe('optimiser steps of V after each drawing. Public code: 1 of 5 batches'),
-          batchSize: count.default(256).describe('transitions behind one of them. Public code: 256'),
-          width: count.max(8192).default(256).describe('hidden units of its three layers. Public code: 256'),
+            .describe(
+              'Number of optimiser steps of the value function after each sampling. The ' +
+                'public code makes 1, of 5 batches.',
+            ),
+          batchSize: count
+            .default(256)
+            .describe('Number of transitions in one of these steps. The public code uses 256.'),
+          width: count
+            .max(8192)
+            .default(256)
+            .describe('Number of hidden units in each of its three layers. The public code uses 256.'),
         })
         .prefault({})
         .describe(
-          'V(x_t, prompt, t), a network of its own that expects the reward and is subtracted from it',
+          'The value function V(x_t, prompt, t): a network of its own that predicts the ' +
+            'reward. Its prediction is subtracted from the reward.',
         ),
     })
     .prefault({}),

@@ -13,7 +13,7 @@ const { innerEpochs: _, ...denoising } = denoisingFields;
 export const ipRldfSchema = z.strictObject({
   method: z
     .literal('ip-rldf')
-    .describe('IP-RLDF (Ge et al. 2023, arXiv 2312.16204): iterative prompt relabelling'),
+    .describe('IP-RLDF (Ge et al. 2023, arXiv 2312.16204): iterative prompt relabelling.'),
   ...commonFields,
   rounds: z
     .int()
@@ -21,9 +21,10 @@ export const ipRldfSchema = z.strictObject({
     .max(1000)
     .default(2)
     .describe(
-      'each draws the self-training pictures anew and trains; 0 trains nothing (the paper’s Direct). Paper: 1 or 2',
+      'Number of rounds. Each round samples the self-training images anew and trains. 0 ' +
+        'trains nothing (the paper’s arm Direct). The paper uses 1 or 2.',
     ),
-  epochs: count.default(3).describe('passes over all pictures in each round. Paper: 3'),
+  epochs: count.default(3).describe('Number of passes over all images in each round. The paper uses 3.'),
   detector: z
     .string()
     .refine((name) => detectorProblem(name) === undefined, {
@@ -31,50 +32,61 @@ export const ipRldfSchema = z.strictObject({
     })
     .optional()
     .describe(
-      'the instrument that looks at the pictures; needed to relabel and to rescale. Pictures in which it finds nothing are dropped',
+      'The detector that examines the images. It is needed to relabel and to rescale. Images ' +
+        'in which it finds nothing are dropped.',
     ),
   grammar: z
     .string()
     .min(1)
     .default('spatial')
-    .describe('in which words boxes are told: a file, or one of recipes/relabel'),
+    .describe('The grammar in which detected boxes are described: a file, or one of recipes/relabel.'),
   relabel: z
     .boolean()
     .default(true)
     .describe(
-      'whether pictures that do not show what their prompt asks for get a caption that is true of them (the paper’s P)',
+      'Whether images that do not show what their prompt asks for get a caption that is true ' +
+        'of them (the paper’s P).',
     ),
   rescale: fraction
     .default(0.5)
     .describe(
-      'weight of pictures that do not show what their original prompt asks for, also when relabelled; 1: as all others. Paper: 0.5',
+      'Weight of images that do not show what their original prompt asks for, also when they ' +
+        'are relabelled. 1 weights them like all others. The paper uses 0.5.',
     ),
   base: z
     .strictObject({
       prompts: promptsSchema,
-      ratio: count.default(20).describe('base prompts for each self-training prompt. Paper: 20'),
+      ratio: count
+        .default(20)
+        .describe('Number of base prompts for each self-training prompt. The paper uses 20.'),
     })
     .optional()
     .describe(
-      'the anchor: pictures of other prompts, made once by the model as it was and trained on in every round',
+      'The anchor: images of other prompts, sampled once by the model before training and ' +
+        'trained on in every round.',
     ),
   pictures: z
     .enum(['own', 'world', 'oracle'])
     .default('own')
     .describe(
-      'own: drawn by the model. Two controls learn from as many rendered scenes of the built-in world instead: world from its mix with the careless captions of the pre-training, oracle from pairs of objects with true captions, the most that feedback could teach',
+      'Where the images come from. `own`: the model samples them. Two controls use as many ' +
+        'rendered scenes of the built-in world instead. `world` has its mix of scenes, with ' +
+        'the inaccurate captions of pre-training. `oracle` has pairs of objects with true ' +
+        'captions, the most that feedback could teach.',
     ),
   sample: z
     .strictObject({
       ...sampleFields,
       promptsPerEpoch: count
         .default(100)
-        .describe('self-training prompts N, the first of `prompts`. Paper: 100'),
-      picturesPerPrompt: count.default(4).describe('pictures of each prompt in a round. Paper’s code: 4'),
+        .describe('Number N of self-training prompts, the first of `prompts`. The paper uses 100.'),
+      picturesPerPrompt: count
+        .default(4)
+        .describe('Images of each prompt in a round. The paper’s code uses 4.'),
       picturesPerStep: count
         .default(256)
-        .describe('pictures drawn in one step of the run: it can be saved between two'),
-      eta: z.number().min(0).max(1).default(0).describe('noise of the sampler; 0: as in evaluations'),
+        .describe('Images sampled in one step of the run, which can be saved between two steps.'),
+      eta: z.number().min(0).max(1).default(0).describe('Noise of the sampler. 0 samples as evaluations do.'),
     })
     .prefault({}),
   train: z
@@ -83,13 +95,15 @@ export const ipRldfSchema = z.strictObject({
       updatesPerEpoch: count
         .default(84)
         .describe(
-          'optimiser steps in one pass over all pictures of a round. Paper’s code: 8 pictures each, 1,050',
+          'Number of optimiser steps in one pass over all images of a round. The paper’s ' +
+            'code makes 1,050, of 8 images each.',
         ),
-      updatesPerStep: count.default(10).describe('optimiser steps in one step of the run'),
+      updatesPerStep: count.default(10).describe('Number of optimiser steps in one step of the run.'),
       roundDecay: fraction
         .default(0.5)
         .describe(
-          'learning rate of a round relative to the round before, above 0 up to 1. Paper: falls, no number given',
+          'Learning rate of a round relative to the round before, above 0 and at most 1. The ' +
+            'paper lets it fall but gives no number.',
         ),
     })
     .prefault({}),

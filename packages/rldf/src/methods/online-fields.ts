@@ -12,16 +12,23 @@ export const trained = z.enum(['none', 'lora', 'full']);
 
 /** Of `sample`: how pictures are drawn. */
 export const sampleFields = {
-  steps: z.int().min(2).max(1000).default(10).describe('denoising steps a picture, 2-1000. Paper: 50'),
+  steps: z
+    .int()
+    .min(2)
+    .max(1000)
+    .default(10)
+    .describe('Number of denoising steps for each image, 2 to 1000. DDPO’s paper uses 50.'),
   guidanceScale: z
     .number()
     .min(0)
     .max(100)
     .default(4)
-    .describe('classifier-free guidance, 1 = off. Paper: 5'),
-  promptsPerEpoch: count.default(16).describe('different prompts an epoch'),
-  picturesPerPrompt: count.default(4).describe('pictures of each prompt an epoch'),
-  batchSize: count.default(64).describe('pictures drawn at once; changes memory and speed, not the result'),
+    .describe('Scale of classifier-free guidance; 1 turns it off. DDPO’s paper uses 5.'),
+  promptsPerEpoch: count.default(16).describe('Number of different prompts in an epoch.'),
+  picturesPerPrompt: count.default(4).describe('Images of each prompt in an epoch.'),
+  batchSize: count
+    .default(64)
+    .describe('How many images are sampled at once. This changes memory and speed, not the result.'),
 };
 
 /** Of `sample`, for policy gradients. */
@@ -33,67 +40,110 @@ export const policyEta = z
       'must be above 0: at eta 0 DDIM is deterministic, so there is no probability whose gradient could be followed. Use 1 (paper)',
   })
   .default(1)
-  .describe('noise of the DDIM policy, above 0 up to 1. Paper: 1');
+  .describe('Noise of the DDIM policy, above 0 and at most 1. DDPO’s paper uses 1.');
 
 /** Of `train`: what learns. */
 export const networkFields = {
-  unet: trained.default('lora').describe('what of the U-Net learns'),
-  textEncoder: trained.default('none').describe('what of the text encoder learns (TexForce: lora)'),
-  rank: z.int().min(1).max(1024).default(8).describe('LoRA rank, 1-1024. Paper: 4'),
-  alpha: positive.optional().describe('LoRA alpha; the update is scaled by alpha / rank. Default: the rank'),
+  unet: trained
+    .default('lora')
+    .describe('What is trained in the U-Net: nothing, a LoRA adapter, or all weights.'),
+  textEncoder: trained
+    .default('none')
+    .describe('What is trained in the text encoder: nothing, a LoRA adapter (TexForce), or all weights.'),
+  rank: z
+    .int()
+    .min(1)
+    .max(1024)
+    .default(8)
+    .describe('Rank of the LoRA adapter, 1 to 1024. DDPO’s public code uses 4.'),
+  alpha: positive
+    .optional()
+    .describe('LoRA alpha: the update is scaled by alpha / rank. By default, the rank.'),
   targets: z
     .array(z.string().min(1))
     .min(1)
     .optional()
-    .describe('ends of the U-Net layers that get LoRA, such as to_q; default: the attention projections'),
+    .describe(
+      'Which U-Net layers get LoRA, by the ends of their names, such as `to_q`. By default, ' +
+        'the attention projections.',
+    ),
 };
 
 /** Of `train`: how it learns. */
 export const optimiserFields = {
-  learningRate: positive.max(1).default(1e-3).describe('AdamW step size. Paper: 3e-4 (LoRA), 1e-5 (full)'),
+  learningRate: positive
+    .max(1)
+    .default(1e-3)
+    .describe('Learning rate of AdamW. DDPO uses 3e-4 for LoRA and 1e-5 for all weights.'),
   schedule: z
     .enum(['constant', 'linear', 'cosine'])
     .default('constant')
     .describe(
-      'constant, or from the full learning rate down to 0 at the last update of `epochs`: along a line, or half a cosine',
+      'How the learning rate changes: it stays constant, or falls to 0 at the last update of ' +
+        '`epochs`, along a line or half a cosine.',
     ),
   warmup: z
     .int()
     .min(0)
     .default(0)
-    .describe('updates in which the learning rate rises from 0, whatever the schedule'),
-  weightDecay: z.number().min(0).max(1).default(1e-4).describe('AdamW weight decay. Paper: 1e-4'),
-  maxGradNorm: positive.default(1).describe('gradients are scaled down to this norm. Paper: 1'),
+    .describe('Number of updates during which the learning rate rises from 0, with any schedule.'),
+  weightDecay: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(1e-4)
+    .describe('Weight decay of AdamW. DDPO’s paper uses 1e-4.'),
+  maxGradNorm: positive
+    .default(1)
+    .describe('Gradients with a larger norm are scaled down to this norm. DDPO’s paper uses 1.'),
   updatesPerEpoch: count
     .default(2)
-    .describe('optimiser steps in one pass over an epoch’s pictures. Paper: 1-4'),
-  batchSize: count.default(32).describe('pictures whose gradient is computed at once; not the result'),
+    .describe('Optimiser steps in one pass over an epoch’s images. DDPO’s paper uses 1 to 4.'),
+  batchSize: count
+    .default(32)
+    .describe(
+      'How many images the gradient is computed for at once. This changes memory and speed, ' +
+        'not the result.',
+    ),
 };
 
 /** Of `train`, for policy gradients. */
 export const policyFields = {
-  innerEpochs: count.default(1).describe('passes over an epoch’s pictures. Paper: 1'),
+  innerEpochs: count
+    .default(1)
+    .describe('Number of passes over the images of an epoch. DDPO’s paper uses 1.'),
   timestepFraction: fraction
     .default(1)
     .describe(
-      'share of the denoising steps learned from, drawn anew for each picture and pass, above 0 up to 1',
+      'Fraction of the denoising steps to learn from, above 0 and at most 1, chosen anew for ' +
+        'each image and pass.',
     ),
   reuse: z
     .boolean()
     .default(true)
     .describe(
-      'computes the text’s keys and values once for all steps, with the U-Net’s LoRA merged into its weights: faster, the same up to rounding. false: everything in every pass, to compare',
+      'Whether the keys and values of the text are computed once for all steps, with the ' +
+        'U-Net’s LoRA adapter merged into its weights. This is faster and gives the same ' +
+        'result up to rounding. `false` computes everything in every pass, for comparison.',
     ),
   stepWeights: z
     .enum(['none', 'balanced'])
     .default('none')
     .describe(
-      'none: as in the paper; balanced: the same change of the network’s answer counts the same at every step, where otherwise the last steps, which hardly show, outweigh all others',
+      'How the denoising steps are weighted. `none` is as in the paper. `balanced` gives the ' +
+        'same change of the network’s prediction the same effect at every step; otherwise the ' +
+        'last steps, which hardly change the image, outweigh all others.',
     ),
   clipNats: positive
     .optional()
-    .describe('clip of the log-ratio of a whole picture, in nats (1.64 on SD 1.x)'),
+    .describe(
+      'Clip of the log-ratio of one denoising step of a whole image, in nats. 1.64 on Stable ' +
+        'Diffusion 1.x equals the clip of DDPO’s public code.',
+    ),
   clipMeanLogProb: positive
     .optional()
-    .describe('the same per latent element, as in the paper’s code: 1e-4, which depends on the latent size'),
+    .describe(
+      'The same clip for each latent element, as in DDPO’s public code, which uses 1e-4. Its ' +
+        'effect depends on the latent size; `clipNats` does not.',
+    ),
 };

@@ -5,13 +5,16 @@ import { type ArithmeticProblem, batchProblems } from '../config/batch-arithmeti
 import { commonFields, count, positive } from '../config/fields.js';
 import { exploreFields, networkFields, optimiserFields, sampleFields } from './online-fields.js';
 
-const batchSize = count.default(64).describe('pictures drawn at once in evaluations');
+const batchSize = count.default(64).describe('How many images are sampled at once in evaluations.');
 
 const eta = z.number().min(0).max(1);
 
 const epochs = count
   .default(15)
-  .describe('epochs; each draws `promptsPerEpoch` x `picturesPerPrompt` pictures and learns from them');
+  .describe(
+    'Number of epochs. Each epoch samples `promptsPerEpoch` x `picturesPerPrompt` images and ' +
+      'learns from them.',
+  );
 
 /** Of `train`, for all four: pictures are drawn by the weights they improve, so nothing is learned from twice. */
 const trainFields = {
@@ -19,14 +22,20 @@ const trainFields = {
   ...optimiserFields,
   updatesPerEpoch: count
     .default(2)
-    .describe('optimiser steps an epoch, each with pictures of its own. Papers: 1, with a new batch each'),
+    .describe(
+      'Number of optimiser steps in an epoch, each with images of its own. The papers use 1, ' +
+        'with a new batch for each.',
+    ),
   batchSize: count
     .default(16)
-    .describe('pictures drawn and followed at once; changes memory and speed, not the result'),
+    .describe(
+      'How many images are sampled and differentiated at once. This changes memory and ' +
+        'speed, not the result.',
+    ),
 };
 
 const learningRate = (paper: string) =>
-  optimiserFields.learningRate.describe(`AdamW step size. Paper: ${paper}`);
+  optimiserFields.learningRate.describe(`Learning rate of AdamW. The paper uses ${paper}.`);
 
 const alignPropWindow = z
   .strictObject({
@@ -34,18 +43,24 @@ const alignPropWindow = z
       .enum(['uniform', 'gaussian', 'fixed', 'trl-per-step'])
       .default('uniform')
       .describe(
-        'uniform: any length as likely (the paper); gaussian: around `steps` (its code: 8 of 50, spread 5); fixed: always `steps`; trl-per-step: not AlignProp but TRL’s port, where each step is followed or not by itself, later ones more often',
+        'How the length is chosen. `uniform`: every length is equally likely (the paper). ' +
+          '`gaussian`: around `steps` (the paper’s code: 8 of 50, with spread 5). `fixed`: ' +
+          'always `steps`. `trl-per-step`: not AlignProp but TRL’s port of it, in which each ' +
+          'step is included or not by itself, later ones more often.',
       ),
     steps: count
       .optional()
-      .describe('length of the window in denoising steps: its mean (gaussian), or exactly (fixed)'),
-    spread: positive.max(1000).default(1).describe('gaussian: standard deviation in steps'),
+      .describe('Length of the window in denoising steps: the mean (gaussian) or exact (fixed).'),
+    spread: positive
+      .max(1000)
+      .default(1)
+      .describe('For `gaussian`: standard deviation of the length, in steps.'),
   })
   .prefault({})
-  .describe('the last denoising steps that the gradient flows through, drawn anew for each picture');
+  .describe('The last denoising steps that the gradient flows through, chosen anew for each image.');
 
 export const alignPropSchema = z.strictObject({
-  method: z.literal('alignprop').describe('AlignProp (Prabhudesai et al. 2023, arXiv 2310.03739)'),
+  method: z.literal('alignprop').describe('AlignProp (Prabhudesai et al. 2023, arXiv 2310.03739).'),
   ...commonFields,
   ...exploreFields,
   epochs,
@@ -53,7 +68,7 @@ export const alignPropSchema = z.strictObject({
     .strictObject({
       ...sampleFields,
       batchSize,
-      eta: eta.default(1).describe('noise of DDIM while training, 0 to 1. Paper’s code: 1'),
+      eta: eta.default(1).describe('Noise of DDIM during training, 0 to 1. The paper’s code uses 1.'),
     })
     .prefault({}),
   train: z
@@ -64,16 +79,18 @@ export const alignPropSchema = z.strictObject({
 const draftSample = z
   .strictObject({
     ...sampleFields,
-    guidanceScale: sampleFields.guidanceScale.describe('classifier-free guidance, 1 = off. Paper: 7.5'),
+    guidanceScale: sampleFields.guidanceScale.describe(
+      'Scale of classifier-free guidance; 1 turns it off. The paper uses 7.5.',
+    ),
     batchSize,
-    eta: eta.default(0).describe('noise of DDIM while training, 0 to 1. Paper: 0'),
+    eta: eta.default(0).describe('Noise of DDIM during training, 0 to 1. The paper uses 0.'),
   })
   .prefault({});
 
 const draftLearningRate = learningRate('4e-4 (aesthetic), 2e-4 (preferences)');
 
 export const draftKSchema = z.strictObject({
-  method: z.literal('draft-k').describe('DRaFT and DRaFT-K (Clark et al. 2024, arXiv 2309.17400)'),
+  method: z.literal('draft-k').describe('DRaFT and DRaFT-K (Clark et al. 2024, arXiv 2309.17400).'),
   ...commonFields,
   ...exploreFields,
   epochs,
@@ -84,13 +101,16 @@ export const draftKSchema = z.strictObject({
       learningRate: draftLearningRate,
       gradientSteps: count
         .default(1)
-        .describe('K, the last denoising steps that the gradient flows through. Paper: 1; all steps: DRaFT'),
+        .describe(
+          'K, the number of last denoising steps that the gradient flows through. The ' +
+            'paper’s DRaFT-K uses 1; DRaFT uses all steps.',
+        ),
     })
     .prefault({}),
 });
 
 export const draftLvSchema = z.strictObject({
-  method: z.literal('draft-lv').describe('DRaFT-LV (Clark et al. 2024, arXiv 2309.17400)'),
+  method: z.literal('draft-lv').describe('DRaFT-LV (Clark et al. 2024, arXiv 2309.17400).'),
   ...commonFields,
   ...exploreFields,
   epochs,
@@ -102,27 +122,30 @@ export const draftLvSchema = z.strictObject({
       noisings: count
         .max(100)
         .default(2)
-        .describe('n, how often each finished picture is noised and its last step learned from. Paper: 2'),
+        .describe('How often (n) each finished image is noised and learned from. The paper uses 2.'),
     })
     .prefault({}),
 });
 
 export const reflSchema = z.strictObject({
-  method: z.literal('refl').describe('ReFL (Xu et al. 2023, arXiv 2304.05977)'),
+  method: z.literal('refl').describe('ReFL (Xu et al. 2023, arXiv 2304.05977).'),
   ...commonFields,
   ...exploreFields,
   epochs,
   sample: z
     .strictObject({
       ...sampleFields,
-      steps: sampleFields.steps.describe('denoising steps a picture, 2-1000. Paper: 40'),
+      steps: sampleFields.steps.describe(
+        'Number of denoising steps for each image, 2 to 1000. The paper uses 40.',
+      ),
       guidanceScale: sampleFields.guidanceScale.describe(
-        'classifier-free guidance, 1 = off. Paper: 7.5 to draw, none to train (`train.guided: false`)',
+        'Scale of classifier-free guidance; 1 turns it off. The paper samples with 7.5 and ' +
+          'trains without guidance (`train.guided: false`).',
       ),
       batchSize,
       eta: eta
         .default(1)
-        .describe('noise of DDIM while training, 0 to 1. Paper’s code: ancestral sampling, which is 1'),
+        .describe('Noise of DDIM during training, 0 to 1. The paper’s code samples as with 1.'),
     })
     .prefault({}),
   train: z
@@ -132,28 +155,35 @@ export const reflSchema = z.strictObject({
       lateSteps: count
         .default(3)
         .describe(
-          'the step whose predicted picture is judged is one of this many last ones, each as likely. Paper: 10 of 40',
+          'The step whose predicted image is scored is one of this many last steps, each ' +
+            'equally likely. The paper uses 10 of 40.',
         ),
       guided: z
         .boolean()
         .default(true)
         .describe(
-          'true: trains as pictures are drawn; false: without guidance, as the public code, though pictures are drawn with it',
+          'Whether to train with guidance, as images are sampled. `false` trains without ' +
+            'guidance, as the public code does, although images are sampled with it.',
         ),
       rewardMap: z
         .enum(['relu', 'linear'])
         .default('relu')
-        .describe('loss of a reward r: relu: max(0, rewardTarget - r), the public code; linear: -r'),
+        .describe(
+          'The loss of a reward r. `relu` is max(0, rewardTarget - r), as in the public ' +
+            'code; `linear` is -r.',
+        ),
       rewardTarget: z
         .number()
         .default(2)
         .describe(
-          'relu: pictures above this reward teach nothing more. In the reward’s unit. Public code: 2',
+          'For `relu`: images above this reward, in the reward’s own unit, are not improved ' +
+            'further. The public code uses 2.',
         ),
       rewardScale: positive
         .default(1)
         .describe(
-          'λ, factor of the reward’s loss; without `pretraining` AdamW hides it but for the clipping. Paper: 1e-3',
+          'λ, the factor of the reward’s loss. Without `pretraining`, AdamW cancels it ' +
+            'except for the effect of gradient clipping. The paper uses 1e-3.',
         ),
       pretraining: z
         .strictObject({
@@ -161,14 +191,14 @@ export const reflSchema = z.strictObject({
             .number()
             .min(0)
             .default(0)
-            .describe('weight of the denoising loss. 0: off, the public code; 1: the paper'),
+            .describe('Weight of the denoising loss. 0 (the public code) is off; the paper uses 1.'),
           pictures: count
             .max(100_000)
             .default(64)
-            .describe('pictures that the model draws of the training prompts before training, to denoise'),
+            .describe('Images for this loss, sampled for the training prompts before training.'),
         })
         .prefault({})
-        .describe('the paper’s pre-training loss, which holds the model near what it drew before'),
+        .describe('The paper’s pre-training loss. It keeps the model near what it sampled before.'),
     })
     .prefault({}),
 });

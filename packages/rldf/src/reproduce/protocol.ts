@@ -19,31 +19,38 @@ const overridesSchema = z.record(z.string(), z.unknown());
 
 export const protocolSchema = z.strictObject({
   version: z.literal(1),
-  question: z.string().min(1).describe('what the table answers'),
-  paper: z.string().min(1).describe('what the paper reports, with source: printed beside our numbers'),
+  question: z.string().min(1).describe('The question that the table answers.'),
+  paper: z
+    .string()
+    .min(1)
+    .describe('What the paper reports, with its source. It is printed beside our numbers.'),
   recipe: z
     .string()
     .min(1)
-    .describe('the recipe that all arms share: a shipped name, or a file beside this one'),
+    .describe('The recipe that all arms share: a shipped recipe’s name, or a file beside this one.'),
   arms: z
     .record(
       z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'arms are named in lower case, digits and "-"'),
       overridesSchema,
     )
     .describe(
-      'each arm: what it changes in the recipe; `recipe` names one of its own instead; `fuse` alone: the sum of other arms',
+      'What each arm changes in the recipe. With `recipe`, an arm names a recipe of its own. ' +
+        'With `fuse` alone, it is the sum of other arms.',
     ),
-  reference: z.string().optional().describe('the arm that all others are compared with'),
-  seeds: z.array(z.int().min(0)).min(1).describe('training seeds; none of them is dropped'),
+  reference: z.string().optional().describe('The arm with which all others are compared.'),
+  seeds: z.array(z.int().min(0)).min(1).describe('Training seeds. None of them is left out of the table.'),
   judges: z
     .array(z.string().min(1))
     .default([])
-    .describe('rewards that nothing was trained on, for the same test pictures'),
-  unequalPictures: z.string().optional().describe('why arms may draw unequal numbers of training pictures'),
+    .describe('Rewards that nothing was trained on, which score the same test images.'),
+  unequalPictures: z
+    .string()
+    .optional()
+    .describe('The reason why arms may sample unequal numbers of training images.'),
   budget: z.strictObject({
-    full: overridesSchema.describe('fields of all arms in the table itself'),
+    full: overridesSchema.describe('Recipe fields of all arms in the full table.'),
     smoke: overridesSchema.describe(
-      'fields of a run that only shows that everything works: one seed, minutes',
+      'Fields of a short run, of one seed and some minutes, that shows that all works.',
     ),
   }),
 });

@@ -34,8 +34,8 @@ export type Setting = z.output<typeof settingSchema>;
 export const searchProtocolSchema = z.strictObject({
   version: z.literal(1),
   kind: z.literal('search'),
-  question: z.string().min(1).describe('what the table answers'),
-  paper: z.string().min(1).describe('what the paper reports, with source'),
+  question: z.string().min(1).describe('The question that the table answers.'),
+  paper: z.string().min(1).describe('What the paper reports, with its source.'),
   pictures: z
     .strictObject({
       model: z.string().min(1),
@@ -43,14 +43,14 @@ export const searchProtocolSchema = z.strictObject({
       guidanceScale: z.number(),
       seeds: z.array(seed).min(1),
     })
-    .describe('how the states are drawn; each seed is another picture of every state'),
+    .describe('How the states are sampled. Each seed gives another image of every state.'),
   worlds: z
     .record(z.string(), z.string().min(1))
-    .describe('grammars by name, the largest one last; it holds the others'),
+    .describe('Grammars by name. The largest one comes last and contains the others.'),
   order: z.enum(axisOrders),
   windows: z
     .record(z.string(), z.string())
-    .describe('by axis: the first value of the largest world’s window'),
+    .describe('For each axis, the first value of the largest world’s window.'),
   inputs: z.strictObject({ art: z.string(), seed, scenes: z.array(z.string().min(1)).min(1) }),
   agents: z.array(z.enum(tabularAgents)).min(1),
   rewards: z.array(z.enum(rewardNames)).min(1),
@@ -66,7 +66,7 @@ export const searchProtocolSchema = z.strictObject({
     randomStarts: z.boolean(),
   }),
   statistic: z.string().min(1),
-  tuning: z.string().min(1).describe('what was tried before, on what'),
+  tuning: z.string().min(1).describe('What was tried before, and on what.'),
 });
 
 export type SearchProtocol = z.output<typeof searchProtocolSchema> & Omit<ProtocolFile, 'values' | 'kind'>;
