@@ -9,7 +9,7 @@ export default defineConfig({
   resolve: { conditions: ['rldf-source'] },
   ssr: { resolve: { conditions: ['rldf-source'] } },
   test: {
-    include: ['packages/*/{src,parity}/**/*.test.ts', 'test/**/*.test.ts'],
+    include: ['packages/*/{src,parity,app}/**/*.test.ts', 'test/**/*.test.ts'],
     setupFiles: ['test/without-collection.setup.ts', 'test/closeness.setup.ts'],
     pool: 'forks',
     maxWorkers: Math.min(4, availableParallelism()),

@@ -1,3 +1,8 @@
 import { render } from 'preact';
+import './styles/tokens.css';
+import './styles/base.css';
+import './styles/parts.css';
+import './styles/views.css';
+import { App } from './app.js';
 
-render(<h1>rldf studio</h1>, document.getElementById('app')!);
+render(<App />, document.getElementById('app')!);
