@@ -18,6 +18,13 @@ export const measures = {
   area: ([x0, y0, x1, y1]: BoxEdges) => (x1 - x0) * (y1 - y0),
 } as const;
 
+/** The extent of a box that a difference of each measure is large or small against. */
+export const extents = {
+  ...measures,
+  x: measures.width,
+  y: measures.height,
+} as const;
+
 const containing = (...slots: string[]) =>
   z.string().refine((text) => slots.every((slot) => text.split(`{${slot}}`).length === 2), {
     error: `must contain ${slots.map((slot) => `{${slot}}`).join(' and ')} once`,
@@ -40,6 +47,8 @@ const grammarSchema = z.strictObject({
     between: z.string().min(1),
   }),
   relations: z.record(z.string().min(1), relationSchema).default({}),
+  /** How far two boxes must be apart for a relation to hold, as a share of the sum of what `measure` has of their sizes. */
+  margin: z.number().min(0).max(10).default(0),
 });
 
 export type RelabelGrammar = z.output<typeof grammarSchema>;

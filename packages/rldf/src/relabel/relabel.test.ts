@@ -61,6 +61,17 @@ describe('by hand', () => {
     expect(told(prompt, ...detections)).toEqual({ matches, caption });
   });
 
+  test.each([
+    ['a cat above a dog', at('cat', 10, 30), at('dog', 40, 33), false, 'a cat to the left of a dog'], // 3 px of 10 + 10
+    ['a cat above a dog', at('cat', 10, 30), at('dog', 40, 35), true, 'a cat above a dog'],
+    ['a cat above a dog', at('cat', 10, 30), at('dog', 40, 25), false, 'a cat below a dog'],
+    ['a cat above a dog', at('cat', 10, 30), at('dog', 12, 33), false, 'a cat and a dog'],
+  ])('with a margin: %s, of %o and %o', (prompt, cat, dog, matches, caption) => {
+    const grammar = loadGrammar('spatial-plain');
+    expect(grammar).toEqual({ ...spatial, margin: 0.2 });
+    expect(judge(grammar, askedOf(grammar, prompt), [cat, dog])).toEqual({ matches, caption });
+  });
+
   test('nothing found is nothing to tell', () => {
     expect(told('a cat to the left of a dog')).toBeUndefined();
   });
@@ -198,7 +209,7 @@ relations:
 });
 
 test('every shipped grammar is good; mistakes in one are all named', () => {
-  expect(grammarNames()).toEqual(['counts', 'spatial']);
+  expect(grammarNames()).toEqual(['counts', 'spatial', 'spatial-plain']);
   for (const name of grammarNames()) expect(loadGrammar(name).version).toBe(1);
   expect(() => loadGrammar('spatail')).toThrow(/there are counts, spatial.*spatial/);
   const broken =

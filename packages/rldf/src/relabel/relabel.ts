@@ -2,7 +2,7 @@
 import { nounOf, nouns, parseCaption } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
 import { UserError } from '../base/errors.js';
-import { measures, type RelabelGrammar, type RelationRule } from './grammar.js';
+import { extents, measures, type RelabelGrammar, type RelationRule } from './grammar.js';
 
 /** What a prompt asks for. */
 export interface Asked {
@@ -97,15 +97,19 @@ function relationThatHolds(
     name === asked.relation ? 0 : ruleOf(grammar, name).measure === own.measure ? 1 : 2;
   return Object.keys(grammar.relations)
     .toSorted((one, other) => rank(one) - rank(other))
-    .find((name) => holds(ruleOf(grammar, name), a as Detection, b as Detection));
+    .find((name) => holds(ruleOf(grammar, name), a as Detection, b as Detection, grammar.margin));
 }
 
 const ruleOf = (grammar: RelabelGrammar, name: string) => grammar.relations[name] as RelationRule;
 
-/** Strictly, as in the paper's code. */
-export function holds({ measure, order }: RelationRule, a: Detection, b: Detection): boolean {
+/**
+ * Strictly, as in the paper's code, or by a margin, as in GenEval (Ghosh et al. 2023, arXiv 2310.11513: 0.1): of two
+ * objects side by side one is always a pixel higher, and told as "above", that pixel teaches chance.
+ */
+export function holds({ measure, order }: RelationRule, a: Detection, b: Detection, margin = 0): boolean {
   const difference = measures[measure](a.box) - measures[measure](b.box);
-  return order === 'less' ? difference < 0 : difference > 0;
+  const least = margin * (extents[measure](a.box) + extents[measure](b.box));
+  return order === 'less' ? difference < -least : difference > least;
 }
 
 /** "an apple", "two apples", "many apples". */
