@@ -207,6 +207,12 @@ export const commonFields = {
         .default(1)
         .describe('Images for each prompt, sampled from the same noise before and after training.'),
       maxPrompts: count.default(32).describe('Largest number of prompts to use.'),
+      checkpoint: z
+        .enum(['best', 'last'])
+        .default('best')
+        .describe(
+          'Which checkpoint is compared and exported: the best by validation, or the last. The best of many noisy validations is never worse than the start, so a table that compares methods should use the last.',
+        ),
     })
     .prefault({})
     .describe(

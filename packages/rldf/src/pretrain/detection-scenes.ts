@@ -18,16 +18,16 @@ import { type PatchBasis, project, reconstruct } from './patch-basis.js';
 /** Every kind of scene, half of them on a background, a fifth off the grid. */
 export const detectionWorld: SampleOptions = {
   kinds: {
-    single: 0.16,
-    colour: 0.12,
+    single: 0.12,
+    colour: 0.24,
     background: 0.1,
-    count: 0.16,
-    relation: 0.2,
+    count: 0.14,
+    relation: 0.18,
     and: 0.06,
     activity: 0.05,
     people: 0.04,
     style: 0.05,
-    long: 0.06,
+    long: 0.02,
   },
   plainShare: 0.5,
   places: { centre: 0.5, grid: 0.3, free: 0.2 },

@@ -3,7 +3,7 @@
 import { judgeOnly } from '../eval/judges.js';
 import { loadDetector } from '../instruments/instruments.js';
 import { clipScore } from '../rewards/clip-score.js';
-import { spatial } from '../rewards/detection.js';
+import { count, presence, spatial } from '../rewards/detection.js';
 import { loadReward } from '../rewards/index.js';
 import type { Reward } from '../rewards/reward.js';
 import { loadPreference, loadWorldClip } from '../rewards/scorers.js';
@@ -11,6 +11,8 @@ import { loadPreference, loadWorldClip } from '../rewards/scorers.js';
 /** By name in a protocol. No recipe can take one of them as its reward. */
 const independent: Record<string, () => Reward> = {
   'judge-spatial': () => spatial(loadDetector(judgeOnly('judge-detector'))),
+  'judge-presence': () => presence(loadDetector(judgeOnly('judge-detector'))),
+  'judge-count': () => count(loadDetector(judgeOnly('judge-detector'))),
   'judge-clip': () => clipScore(loadWorldClip(judgeOnly('clip-2'))),
   'judge-preference': () => loadPreference(judgeOnly('judge-preference')),
 };

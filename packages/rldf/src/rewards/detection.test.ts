@@ -1,7 +1,7 @@
 import type { Detection, Detector } from '@rldf/models';
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { count, detectorConfidence, spatial } from './detection.js';
+import { count, detectorConfidence, presence, spatial } from './detection.js';
 
 const at = (label: string, x: number, y: number, score = 0.9): Detection => ({
   label,
@@ -39,6 +39,12 @@ test('count: minus the objects too many or too few', async () => {
   const reward = count(detecting(two, two, two, two));
   const prompts = ['two cats', 'four cats on the grass', 'a cat and a dog', 'a photo of a cow'];
   expect(await reward.score(batch(...prompts))).toEqual([0, -2, -1, -1]);
+});
+
+test('presence: every noun is found, however often and wherever', async () => {
+  const found = [at('cat', 0, 0), at('cat', 30, 0), at('dog', 0, 30)];
+  const reward = presence(detecting(found, found, found));
+  expect(await reward.score(batch('a cat above a dog', 'a cow', 'a cat and a cow'))).toEqual([1, 0, 0]);
 });
 
 test('confidence: the best score of each noun, also of faint detections', async () => {

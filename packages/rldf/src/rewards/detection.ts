@@ -34,6 +34,13 @@ export function count(detector: Detector): Reward {
   );
 }
 
+/** 1 if the detector finds every noun that the prompt names, however often and wherever; else 0. */
+export function presence(detector: Detector): Reward {
+  return reward('presence', '', detector, undefined, (detections, plan) =>
+    Number(askedOf(plan).every(([noun]) => detections.some(({ label }) => label === noun))),
+  );
+}
+
 /** Mean over the nouns that the prompt names of the best score with which the detector finds each; 0 where it does not. */
 export function detectorConfidence(detector: Detector): Reward {
   return reward('detector-confidence', '', detector, FAINTEST, (detections, plan) => {

@@ -49,6 +49,23 @@ test('a run ends with metrics, validation, checkpoints, samples and a report', a
   expect(fingerprint(run).report.difference).toBeGreaterThan(0.1);
 });
 
+test('the last checkpoint is compared where it is asked for, though validation liked an earlier one more', async () => {
+  const bestStep = async (checkpoint: 'best' | 'last') => {
+    const run = newRun();
+    const options = toyOptions(run.folder);
+    const worse = {
+      ...options.reward,
+      score: (batch: Parameters<typeof options.reward.score>[0]) =>
+        (options.reward.score(batch) as number[]).map((value) => -value),
+    };
+    const events = await drive({ ...options, reward: worse, test: { ...options.test, checkpoint } });
+    const last = events.at(-1)!;
+    return last.kind === 'finished' ? [last.bestStep, Math.sign(last.report.reward.difference)] : last.kind;
+  };
+  expect(await bestStep('best')).toEqual([0, 0]);
+  expect(await bestStep('last')).toEqual([6, -1]);
+});
+
 test('aborting saves at the next interruptible place, and resuming ends the same', async () => {
   const { run } = await reference();
   const interrupted = newRun();

@@ -34,8 +34,13 @@ export interface TrainRunOptions {
   reward: Reward | CompositeReward;
   /** Prompts of the validation, which chooses the best checkpoint. */
   validation: { prompts: readonly Prompt[]; every: number; picturesPerPrompt: number; maxPrompts: number };
-  /** Prompts of the final comparison; nothing is chosen by them. */
-  test: { prompts: readonly Prompt[]; picturesPerPrompt: number; maxPrompts: number };
+  /** Prompts of the final comparison, and whose weights they compare; nothing is chosen by them. */
+  test: {
+    prompts: readonly Prompt[];
+    picturesPerPrompt: number;
+    maxPrompts: number;
+    checkpoint?: 'best' | 'last';
+  };
   checkpoint: { every: number; keep: number };
   /** What to do when statistics of the validation pictures part from the reward; `judge` is a reward nothing is trained on. */
   watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
@@ -146,7 +151,8 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
 
   try {
     if (saved < 0) {
-      const untrained = { ...options, training: { draw: options.drawUntrained ?? training.draw } };
+      const { drawUntrained: draw } = options;
+      const untrained = draw === undefined ? options : { ...options, training: { draw } };
       const before = yield* drawAndScore(untrained, testSet, 'test', signal);
       const start = before && (yield* drawAndScore(untrained, validationSet, 'validation', signal));
       if (start === undefined) {
@@ -243,7 +249,7 @@ const cpuSecondsSince = (start: NodeJS.CpuUsage) => {
   return (user + system) / 1e6;
 };
 
-/** Final comparison with the best checkpoint's weights, and its export. */
+/** Final comparison with the chosen checkpoint's weights, and their export. */
 async function* finish(
   options: TrainRunOptions,
   testSet: readonly Prompt[],
@@ -251,9 +257,9 @@ async function* finish(
 ): AsyncGenerator<RunEvent> {
   const { run, training, signal } = options;
   run.assertThere();
-  const best = bestLoaded(options);
-  loadWholeState(options, best.state);
-  freeTensors(best.state);
+  const chosen = chosenCheckpoint(options);
+  loadWholeState(options, chosen.state);
+  freeTensors(chosen.state);
   const after = yield* drawAndScore(options, testSet, 'test', signal);
   if (after === undefined) {
     yield { kind: 'interrupted', step: training.steps, steps: training.steps };
@@ -272,7 +278,7 @@ async function* finish(
   };
   const adapters = await training.exportTo(run.adaptersFolder);
   const report = await writeReport(run, evaluation);
-  yield { kind: 'finished', report, bestStep: best.step, adapters };
+  yield { kind: 'finished', report, bestStep: chosen.step, adapters };
 }
 
 export interface DrawnAndScored {
@@ -425,9 +431,11 @@ function keptPictures(run: Run, name: string, prompts: readonly Prompt[]): Drawn
   return { pictures, scores };
 }
 
-function bestLoaded(options: TrainRunOptions): LoadedCheckpoint {
-  const { step } = bestCheckpoint(options.run.checkpointsFolder)!; // the first one has a score
-  return options.run.loadCheckpoint({ step, like: wholeState(options) });
+function chosenCheckpoint(options: TrainRunOptions): LoadedCheckpoint {
+  const { run, test } = options;
+  const { step } =
+    test.checkpoint === 'last' ? run.checkpoints().at(-1)! : bestCheckpoint(run.checkpointsFolder)!; // the first one has a score
+  return run.loadCheckpoint({ step, like: wholeState(options) });
 }
 
 function wholeState({ training, reward }: TrainRunOptions): StateTree {
