@@ -9,9 +9,15 @@ const root = resolve(import.meta.dirname, '..');
 const columns = 100;
 const opening = ['What it does', 'When to use it', 'How to run it'];
 const methods = readdirSync(join(root, 'docs', 'methods')).map((name) => `docs/methods/${name}`);
-const guides = ['recipes', 'guide-rewards', 'guide-runs', 'guide-interop', 'memory', 'evaluation'].map(
-  (name) => `docs/${name}.md`,
-);
+const guides = [
+  'recipes',
+  'guide-rewards',
+  'guide-runs',
+  'guide-interop',
+  'memory',
+  'evaluation',
+  'coming-from',
+].map((name) => `docs/${name}.md`);
 const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', ...guides, ...methods];
 /** Pages about all methods, or several. */
 const shared = ['README.md', 'invariants.md', 'reward-gradients.md'].map((name) => `docs/methods/${name}`);
