@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-// Checks the form of the documentation (part of `npm run check`): prose stays within 100 columns, every page of a method
-// begins with what it does, when to use it and how to run it, links to headings lead to one, and the description of every
-// recipe field is whole sentences. Tables, code blocks, images and the targets of links may be longer.
+// Checks the form of README, ARCHITECTURE, CONTRIBUTING and docs (part of `npm run check`): prose stays within 100 columns,
+// every page of a method begins with what it does, when to use it and how to run it, links to headings lead to one, and
+// the description of every recipe field is whole sentences. Tables, code blocks, images and the targets of links may be
+// longer.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 
@@ -9,15 +10,10 @@ const root = resolve(import.meta.dirname, '..');
 const columns = 100;
 const opening = ['What it does', 'When to use it', 'How to run it'];
 const methods = readdirSync(join(root, 'docs', 'methods')).map((name) => `docs/methods/${name}`);
-const guides = [
-  'recipes',
-  'guide-rewards',
-  'guide-runs',
-  'guide-interop',
-  'memory',
-  'evaluation',
-  'coming-from',
-].map((name) => `docs/${name}.md`);
+/** docs/performance.md is written by benchmarks. */
+const guides = readdirSync(join(root, 'docs'))
+  .filter((name) => name.endsWith('.md') && name !== 'performance.md')
+  .map((name) => `docs/${name}`);
 const pages = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', ...guides, ...methods];
 /** Pages about all methods, or several. */
 const shared = ['README.md', 'invariants.md', 'reward-gradients.md'].map((name) => `docs/methods/${name}`);
