@@ -17,6 +17,14 @@ export type Budget = (typeof budgets)[number];
 /** Dotted recipe fields and their values, as after `--set`. */
 const overridesSchema = z.record(z.string(), z.unknown());
 
+const claimSchema = z.strictObject({
+  says: z.string().min(1).describe('The claim in words.'),
+  arm: z.string().min(1).describe('The arm that the claim is about.'),
+  against: z.string().min(1).describe('The arm that it is compared with, paired by seed and prompt.'),
+  judge: z.string().min(1).describe('The judge whose scores are compared.'),
+  least: z.number().min(0).default(0).describe('The smallest mean difference that counts as shown.'),
+});
+
 export const protocolSchema = z.strictObject({
   version: z.literal(1),
   question: z.string().min(1).describe('The question that the table answers.'),
@@ -43,6 +51,13 @@ export const protocolSchema = z.strictObject({
     .array(z.string().min(1))
     .default([])
     .describe('Rewards that nothing was trained on, which score the same test images.'),
+  claims: z
+    .record(
+      z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'claims are named in lower case, digits and "-"'),
+      claimSchema,
+    )
+    .default({})
+    .describe('What the paper says of these arms, and which difference would show it here.'),
   unequalPictures: z
     .string()
     .optional()
@@ -117,6 +132,13 @@ export function loadProtocol(nameOrFolder: string, tables: string, names: readon
   if (protocol.reference !== undefined && !(protocol.reference in protocol.arms)) {
     throw new UserError(
       `${file}  reference: "${protocol.reference}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,
+    );
+  }
+  for (const [name, { arm, against }] of Object.entries(protocol.claims)) {
+    const unknown = [arm, against].find((one) => !(one in protocol.arms));
+    if (unknown === undefined) continue;
+    throw new UserError(
+      `${file}  claims.${name}: "${unknown}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,
     );
   }
   return protocol;

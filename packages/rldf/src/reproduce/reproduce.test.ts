@@ -23,7 +23,7 @@ import {
   recipeOf,
 } from './protocol.js';
 import { type ReproduceEvent, type ReproduceOptions, reproduce } from './reproduce.js';
-import { tableMarkdown, tableNumbers } from './table.js';
+import { tableMarkdown, tableNumbers, verdictOf } from './table.js';
 
 const RECIPE = `method: ddpo
 model: ./model
@@ -269,6 +269,10 @@ test('the numbers of a table, by hand', () => {
     arms: { a: {}, b: {} },
     reference: 'a',
     seeds: [1, 2],
+    claims: {
+      better: { says: 'b is better', arm: 'b', against: 'a', judge: 'reward', least: 0 },
+      unknown: { says: 'c is better', arm: 'c', against: 'a', judge: 'reward', least: 0 },
+    },
     hash: 'h',
     question: '',
     paper: '',
@@ -294,9 +298,25 @@ test('the numbers of a table, by hand', () => {
   expect(numbers.arms.a?.reward?.ci95?.[0]).toBeCloseTo(3 - 12.7062, 3);
   // paired differences 1 and 3
   expect(numbers.againstReference.b?.reward?.mean).toBe(2);
+  // the same differences, and t again: 2 +- 12.7062
+  expect(numbers.summary.claims).toEqual({
+    better: expect.objectContaining({ value: 2, seeds: 2, verdict: 'not shown' }),
+  });
   expect(numbers.cost.a?.cpuHours).toBe(1);
   expect(tableNumbers(protocol, capsules.slice(0, 3)).missing).toEqual(['b-seed2']);
-  expect(tableMarkdown(numbers, 'command')).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
+  const page = tableMarkdown(numbers, 'command');
+  expect(page).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
+  expect(page).toContain('| b is better | b − a, reward | +2.00 [-10.7, +14.7] | above 0 | **not shown** |');
+});
+
+test.each([
+  [0.2, [0.1, 0.3], 0.15, 'shown'],
+  [0.2, [0.1, 0.3], 0.25, 'not shown'],
+  [0.2, [-0.1, 0.5], 0, 'not shown'],
+  [-0.2, [-0.3, -0.1], 0, 'opposite'],
+  [0.2, null, 0, 'not shown'],
+] as const)('a claim of %d in %o, at least %d: %s', (value, ci95, least, verdict) => {
+  expect(verdictOf(value, ci95 && [...ci95], least)).toBe(verdict);
 });
 
 test('equal cost, by hand: what each arm had gained when it had spent what the cheaper one spends in all', () => {

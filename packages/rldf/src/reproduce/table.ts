@@ -14,6 +14,22 @@ export interface Estimate {
   seeds: number;
 }
 
+/** What became of a claim. `not shown`: the interval holds 0, or the difference is smaller than was asked for. */
+export type Verdict = 'shown' | 'not shown' | 'opposite';
+
+export interface ClaimResult {
+  says: string;
+  arm: string;
+  against: string;
+  judge: string;
+  least: number;
+  /** Difference of the final scores, paired by seed and prompt. */
+  value: number;
+  ci95: Estimate['ci95'];
+  seeds: number;
+  verdict: Verdict;
+}
+
 export interface TableNumbers {
   table: string;
   question: string;
@@ -30,6 +46,7 @@ export interface TableNumbers {
   equalCost: Partial<Record<Currency, EqualCost>>;
   /** Runs that the protocol asks for and that are not here yet. */
   missing: string[];
+  summary: { claims: Record<string, ClaimResult> };
 }
 
 export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): TableNumbers {
@@ -89,7 +106,31 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
     cost,
     equalCost: Object.fromEntries(atEqualCost),
     missing: wanted.filter((name) => !done.has(name)),
+    summary: { claims: claimsOf(protocol, of) },
   };
+}
+
+/** The claims whose arms have run with common seeds. */
+function claimsOf(
+  { claims }: Protocol,
+  of: (arm: string) => readonly Capsule[],
+): Record<string, ClaimResult> {
+  const results = Object.entries(claims).flatMap(([name, claim]) => {
+    const rows = of(claim.arm).flatMap((ours) => {
+      const other = of(claim.against).find(({ seed }) => seed === ours.seed);
+      const [after, against] = [ours, other].map((capsule) => capsule?.scores[claim.judge]?.after);
+      return after === undefined || against === undefined ? [] : [differences(against, after)];
+    });
+    if (rows.length === 0) return [];
+    const { mean: value, ci95, seeds } = estimate(rows, `claim ${name}`);
+    return [[name, { ...claim, value, ci95, seeds, verdict: verdictOf(value, ci95, claim.least) }] as const];
+  });
+  return Object.fromEntries(results);
+}
+
+export function verdictOf(value: number, ci95: Estimate['ci95'], least: number): Verdict {
+  if (ci95 !== null && ci95[1] < 0) return 'opposite';
+  return ci95 !== null && ci95[0] > 0 && value >= least ? 'shown' : 'not shown';
 }
 
 /** @param rows one a seed, one entry a prompt */
@@ -153,6 +194,7 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
           '',
           ...rows('arm', againstReference),
         ]),
+    ...claimLines(numbers, shown),
     ...(curve === undefined ? [] : [`![Reward by training pictures](${curve})`, '']),
     '| arm | pictures | U-Net forwards | seconds | CPU hours, all seeds |',
     '|---|---|---|---|---|',
@@ -163,6 +205,26 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
     '',
     ...equalCostMarkdown(numbers, shown),
   ].join('\n');
+}
+
+/** Each claim with its difference and its verdict. */
+function claimLines(
+  { summary: { claims } }: TableNumbers,
+  shown: (value: Estimate | undefined) => string,
+): string[] {
+  const lines = Object.values(claims).map(
+    ({ says, arm, against, judge, least, value, ci95, seeds, verdict }) =>
+      `| ${says} | ${arm} − ${against}, ${judge} | ${shown({ mean: value, ci95, seeds })} | ${least === 0 ? 'above 0' : `at least ${least}, above 0`} | **${verdict}** |`,
+  );
+  if (lines.length === 0) return [];
+  return [
+    'Claims, as the protocol fixed them: shown if the interval lies above 0 and the mean reaches what was asked for; opposite if it lies below 0.',
+    '',
+    '| claim | difference | value | asked for | verdict |',
+    '|---|---|---|---|---|',
+    ...lines,
+    '',
+  ];
 }
 
 function equalCostMarkdown(
