@@ -156,6 +156,18 @@ test('timestep and noise of a picture are its own: the batch does not change the
   expect(Math.max(...drawn)).toBeLessThan(1000);
 });
 
+test('timesteps are drawn evenly from the part of the schedule that is asked for', () => {
+  const schedule = new NoiseSchedule(config);
+  const latents = random('l', [1], 1);
+  const timestep = (i: number, range?: [number, number]) =>
+    drawNoising(schedule, latents, 7, [[i]], range).timesteps[0] as number;
+  const drawn = Array.from({ length: 2000 }, (_, i) => timestep(i, [0.5, 0.75]));
+  expect(Math.min(...drawn)).toBe(500);
+  expect(Math.max(...drawn)).toBe(749);
+  expect(drawn.reduce((sum, t) => sum + t, 0) / drawn.length).toBeCloseTo(624.5, -0.9);
+  expect(timestep(3, [0, 1])).toBe(timestep(3));
+});
+
 test('captions are dropped in the share asked for, by their own path', () => {
   const captions = Array.from({ length: 2000 }, (_, i) => dropped('a cat', 3, [i], 0.25));
   expect(captions.filter((caption) => caption === '').length / 2000).toBeCloseTo(0.25, 1);

@@ -19,6 +19,9 @@ export interface Noising {
 /** What a picture's timestep, noise and dropped caption belong to, such as (epoch, prompt, picture, pass). */
 export type NoisingPath = readonly number[];
 
+/** Shares of the noise schedule between which timesteps are drawn, evenly: [0, 1] is all of it, 1 pure noise. */
+export type TimestepRange = readonly [from: number, to: number];
+
 /**
  * Draws a timestep, each as likely, and noise for every picture. They depend on seed and path alone, so neither batch sizes nor
  * interruptions change them; equal paths get the same.
@@ -29,11 +32,14 @@ export function drawNoising(
   latents: Tensor,
   seed: Seed,
   paths: readonly NoisingPath[],
+  [from, to]: TimestepRange = [0, 1],
 ): Noising {
   const { dtype, device, shape } = latents;
+  const first = Math.round(from * schedule.trainSteps);
+  const count = Math.max(1, Math.round(to * schedule.trainSteps) - first);
   return {
-    timesteps: paths.map((path) =>
-      new Random(noiseKey(seed, 'denoising timestep', ...path)).integer(schedule.trainSteps),
+    timesteps: paths.map(
+      (path) => first + new Random(noiseKey(seed, 'denoising timestep', ...path)).integer(count),
     ),
     noise: normal(
       paths.map((path): NoiseKey => noiseKey(seed, 'denoising noise', ...path)),

@@ -29,6 +29,15 @@ export const denoisingFields = {
       'Fraction of captions, 0 to 1, that are replaced by the empty caption, which keeps ' +
         'classifier-free guidance working. Pre-training used 0.1.',
     ),
+  timestepRange: z
+    .tuple([z.number().min(0).max(1), z.number().min(0).max(1)])
+    .refine(([from, to]) => from < to, { error: 'must rise: the first number lies below the second' })
+    .default([0, 1])
+    .describe(
+      'Part of the noise schedule from which timesteps are drawn evenly, as two fractions: 0 is a clean ' +
+        'image, 1 is pure noise. Layout is decided at high noise, so [0.5, 1] learns relations from ' +
+        'fewer updates. Pre-training and the papers: [0, 1].',
+    ),
   lossGuidanceScale: z
     .number()
     .min(1)

@@ -6,7 +6,13 @@ import { mapYields } from '../base/generators.js';
 import { momentsOf } from '../base/stats.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
-import { denoisingErrors, drawNoising, dropped, type NoisingPath } from './denoising-loss.js';
+import {
+  denoisingErrors,
+  drawNoising,
+  dropped,
+  type NoisingPath,
+  type TimestepRange,
+} from './denoising-loss.js';
 import type { EpochPicture } from './diffexp.js';
 import { type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
@@ -20,6 +26,7 @@ export interface DenoisingRecipe extends LearnerRecipe {
     batchSize: number;
     updatesPerEpoch: number;
     captionDropout: number;
+    timestepRange: TimestepRange;
     /** Of the prediction whose error is learned from; 1: the network's own. */
     lossGuidanceScale: number;
   };
@@ -271,7 +278,7 @@ function errorsOfBatch({ pipeline }: Learner, recipe: DenoisingRecipe): ErrorsOf
     const captions = pictures.map((picture) => captionOf(recipe, picture));
     const latents = cat(pictures.map((of) => of.latents.narrow(0, of.row, 1))).to('float32'); // [k B, C, h, w]
     const paths = pictures.map(({ path }) => path);
-    const noising = drawNoising(schedule, latents, seed, paths);
+    const noising = drawNoising(schedule, latents, seed, paths, train.timestepRange);
     const conditioning = guidanceScale !== 1 ? text.guided(negativePrompt, captions) : text.of(captions);
     const errors = denoisingErrors(pipeline.unet, schedule, latents, noising, conditioning, guidanceScale);
     return places.map((place) => errors.narrow(0, place * batch.length, batch.length));
