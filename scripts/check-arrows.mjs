@@ -1,40 +1,38 @@
 #!/usr/bin/env node
-// Refuses imports against the arrows of ARCHITECTURE.md and the floors of rldf, imports past the packages' entry points, files that grew past 500 lines, more than
-// 1,200 lines of C++, and C++ that clang-format (where it is installed) would lay out otherwise.
+// Refuses imports against the arrows of ARCHITECTURE.md, between packages and between the floors inside them, imports past the
+// packages' entry points, packages of unequal versions, files that grew past 500 lines, more than 1,200 lines of C++, and C++
+// that clang-format (where it is installed) would lay out otherwise.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+/** What each package may import of the others: those that its package.json names. */
 const allowed = {
   torch: [],
   'emoji-world': [],
   models: ['@rldf/torch'],
   studio: [],
-  rldf: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world', '@rldf/studio'],
+  common: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world'],
+  search: ['@rldf/torch', '@rldf/models', '@rldf/emoji-world', '@rldf/common'],
+  rldf: [
+    ...['@rldf/torch', '@rldf/models', '@rldf/emoji-world', '@rldf/common', '@rldf/search', '@rldf/studio'],
+  ],
 };
 /**
- * The floors of packages/rldf/src, the lowest first: each room may import those before it, types included, and none behind it.
+ * The floors of a package's src, the lowest first: each room may import those before it, types included, and none behind it.
  * What lives where stands in each room's README.md; index.ts alone stands on the roof.
  */
-const floors = [
-  ...[
-    'base',
-    'drawing',
-    'config',
-    'prompts',
-    'instruments',
-    'rewards',
-    'relabel',
-    'sampling',
-    'run',
-    'methods',
+const floors = {
+  common: ['base', 'drawing', 'storage', 'instruments'],
+  search: ['world', 'agents', 'pictures', 'search', 'clone', 'table', 'index.ts'],
+  rldf: [
+    ...['base', 'config', 'prompts', 'rewards', 'relabel', 'sampling', 'run', 'methods'],
+    ...['recipe', 'adapters', 'report', 'train', 'pretrain', 'verify', 'plan', 'eval', 'reproduce'],
+    ...['studio', 'cli', 'exports', 'index.ts'],
   ],
-  ...['recipe', 'adapters', 'report', 'train', 'pretrain', 'verify', 'plan', 'eval', 'reproduce', 'search'],
-  'studio',
-  ...['cli', 'exports', 'index.ts'],
-];
+};
 const mostLooseFiles = 5;
 const maximumLines = 500;
 const maximumCppLines = 1200; // all of it together, blank lines and comments included
@@ -64,22 +62,30 @@ function visit(folder, name) {
   }
 }
 
-for (const name of Object.keys(allowed)) visit(join(root, 'packages', name, 'src'), name);
-
-const rldf = join(root, 'packages/rldf/src');
-const roomOf = (path) => relative(rldf, path).split('/')[0];
+const manifestOf = (name) => JSON.parse(readFileSync(join(root, 'packages', name, 'package.json'), 'utf8'));
+const { version } = manifestOf('rldf');
+for (const name of Object.keys(allowed)) {
+  visit(join(root, 'packages', name, 'src'), name);
+  const manifest = manifestOf(name);
+  const needed = Object.entries(manifest.dependencies).filter(([one]) => /^(rldf|@rldf\/.*)$/.test(one));
+  if (manifest.version !== version || needed.some(([, wanted]) => wanted !== version))
+    problems.push(`packages/${name}/package.json: another version than ${version} — all packages have one`);
+  for (const [one] of needed.filter(([one]) => !allowed[name].includes(one)))
+    problems.push(`packages/${name}/package.json: ${name} may not depend on ${one}`);
+}
 
 /** Imports of a room that go up, or sideways into a circle. Tests may look at anything. */
-function visitRooms(folder) {
+function visitRooms(name, folder, source = folder) {
+  const roomOf = (path) => relative(source, path).split('/')[0];
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) visitRooms(path);
+    if (entry.isDirectory()) visitRooms(name, path, source);
     else if (path.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(path)) {
       const code = readFileSync(path, 'utf8').replace(/^\s*(\*|\/\/).*$/gm, '');
       const own = roomOf(path);
       for (const [, target] of code.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
         const other = roomOf(resolve(dirname(path), target)).replace(/\.js$/, '.ts');
-        if (own !== other && floors.indexOf(other) >= floors.indexOf(own))
+        if (own !== other && floors[name].indexOf(other) >= floors[name].indexOf(own))
           problems.push(
             `${relative(root, path)}: ${own} may not import ${target} — ${other} is on a higher floor`,
           );
@@ -87,20 +93,23 @@ function visitRooms(folder) {
     }
   }
 }
-visitRooms(rldf);
 
-const loose = readdirSync(rldf, { withFileTypes: true });
-for (const { name } of loose.filter((entry) => entry.isDirectory())) {
-  if (!floors.includes(name))
-    problems.push(`packages/rldf/src/${name}: a room without a floor — name it in floors`);
-  if (!existsSync(join(rldf, name, 'README.md')))
-    problems.push(`packages/rldf/src/${name}: no README.md — say in a few lines what lives there`);
+for (const [name, rooms] of Object.entries(floors)) {
+  const source = join(root, 'packages', name, 'src');
+  const where = relative(root, source);
+  visitRooms(name, source);
+  const loose = readdirSync(source, { withFileTypes: true });
+  for (const { name: room } of loose.filter((entry) => entry.isDirectory())) {
+    if (!rooms.includes(room)) problems.push(`${where}/${room}: a room without a floor — name it in floors`);
+    if (!existsSync(join(source, room, 'README.md')))
+      problems.push(`${where}/${room}: no README.md — say in a few lines what lives there`);
+  }
+  const looseFiles = loose.filter((entry) => entry.isFile()).length;
+  if (looseFiles > mostLooseFiles)
+    problems.push(
+      `${where}: ${looseFiles} loose files; ${mostLooseFiles} is the limit — each belongs to a room`,
+    );
 }
-const looseFiles = loose.filter((entry) => entry.isFile()).length;
-if (looseFiles > mostLooseFiles)
-  problems.push(
-    `packages/rldf/src: ${looseFiles} loose files; ${mostLooseFiles} is the limit — each belongs to a room`,
-  );
 
 /** Benchmarks, examples and tests over packages use what anybody can import: the exports of the packages. */
 function visitOutside(folder) {
@@ -109,6 +118,10 @@ function visitOutside(folder) {
     if (entry.isDirectory()) visitOutside(path);
     else if (/\.[cm]?[jt]s$/.test(path)) {
       const code = readFileSync(path, 'utf8').replace(/^\s*(\*|\/\/).*$/gm, '');
+      if (code.includes("'@rldf/common/"))
+        problems.push(
+          `${relative(root, path)}: imports @rldf/common — that is for packages; take it from an entry of 'rldf'`,
+        );
       for (const [, target] of code.matchAll(/(?:from|import|require)\s*\(?\s*'(\.[^']+)'/g)) {
         const file = resolve(dirname(path), target);
         if (file.startsWith(join(root, 'packages/')) && !file.endsWith('.node'))

@@ -34,7 +34,7 @@ const settings = options.every
 
 /** A test file is numeric if it holds a check against a small bound and computes with libtorch. */
 const holdsBound = /toBeCloseTo|closeTo\(|toBeLessThan(OrEqual)?\((0\.0|[\d.]+e-|\w*([bB]ound|[tT]olerance))/;
-const computes = /from '(@rldf\/(torch|models)|rldf)'|packages\/torch\/|packages\/models\//;
+const computes = /from '(@rldf\/(torch|models|common|search)|rldf)'|packages\/torch\/|packages\/models\//;
 const testFiles = (folder) =>
   readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
     if (entry.isDirectory()) return entry.name === 'node_modules' ? [] : testFiles(join(folder, entry.name));

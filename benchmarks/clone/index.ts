@@ -5,23 +5,21 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hashString, nouns } from '@rldf/emoji-world';
-import { type Device, UserError } from '@rldf/torch';
-import { featureNetworks, readGrammar } from 'rldf';
-import { grammarPath, Progress, progressWords } from 'rldf/cli';
-import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
+import { defaultLearner, openRecogniser, openSource } from '@rldf/search';
 import {
   armNames,
   type ClonedClass,
   type ClonedPicture,
   type CloneEvaluation,
   cloneDataset,
-  defaultLearner,
   defaultRecipe,
   evaluateAndWrite,
-  openRecogniser,
-  openSource,
   worldSets,
-} from 'rldf/search';
+} from '@rldf/search/clone';
+import { type Device, UserError } from '@rldf/torch';
+import { featureNetworks, readGrammar } from 'rldf';
+import { grammarPath, Progress, progressWords } from 'rldf/cli';
+import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
 import { device, flag, type OptionsOf, range, whole } from '../shared/options.js';
 import { provenance } from '../shared/page.js';
 import type { Result } from '../shared/rows.js';

@@ -4,11 +4,11 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { backgrounds } from '@rldf/emoji-world';
+import { openRecogniser, openSource } from '@rldf/search';
 import { threads, UserError } from '@rldf/torch';
 import { readGrammar } from 'rldf';
 import { grammarPath } from 'rldf/cli';
 import { replaceFile } from 'rldf/run';
-import { openRecogniser, openSource } from 'rldf/search';
 import { flag, type OptionsOf, range, whole } from '../shared/options.js';
 import type { Result } from '../shared/rows.js';
 import { heldOutInputs, kindOf, manyInputs } from './inputs.js';

@@ -1,7 +1,5 @@
 // Semantic locality: how much neighbours on an axis look alike in each order, and what that is worth to a search.
 import { join } from 'node:path';
-import { type Embedder, type FollowOptions, featureNetworks } from 'rldf';
-import { readTextIfThere, replaceFile, tensorOfPictures } from 'rldf/run';
 import {
   type AxisOrder,
   axisOrders,
@@ -15,7 +13,9 @@ import {
   plainRequests,
   prepareWorld,
   rewardedWorld,
-} from 'rldf/search';
+} from '@rldf/search';
+import { type Embedder, type FollowOptions, featureNetworks } from 'rldf';
+import { readTextIfThere, replaceFile, tensorOfPictures } from 'rldf/run';
 import type { Input } from './inputs.js';
 import type { Tools } from './searched.js';
 

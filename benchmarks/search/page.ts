@@ -1,7 +1,8 @@
 // Numbers over inputs and seeds with their intervals, and the page that tells them.
+
+import { type AxisOrder, axisOrders } from '@rldf/search';
 import { noiseKey, Random } from '@rldf/torch';
 import { bootstrapMean, bootstrapSeedsAndPrompts, type Grammar, mean, quantile } from 'rldf';
-import { type AxisOrder, axisOrders } from 'rldf/search';
 import { markdownTable, provenance } from '../shared/page.js';
 import { type Input, kindOf } from './inputs.js';
 import {

@@ -3,16 +3,16 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Grammar, ImageSource, Recogniser, SearchReport } from 'rldf';
-import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
 import {
-  type DrawRequest,
   diverseRequests,
   Encoding,
   PictureMemory,
+  type PictureRequest,
   plainRequests,
   slide,
-} from 'rldf/search';
+} from '@rldf/search';
+import type { Grammar, ImageSource, Recogniser, SearchReport } from 'rldf';
+import { encodePng, readTextIfThere, replaceFile } from 'rldf/run';
 import type { Input } from './inputs.js';
 import type { openReader, Reading } from './reader.js';
 
@@ -84,7 +84,7 @@ export async function searched(
   const report = JSON.parse(readTextIfThere(join(folder, 'search.json'))!) as SearchReport;
 
   const memory = new PictureMemory(join(folder, 'memory'), source, recogniser);
-  const readings = async (requests: readonly DrawRequest[]) => {
+  const readings = async (requests: readonly PictureRequest[]) => {
     for (let start = 0; start < requests.length; start += source.batchSize)
       await memory.draw(requests.slice(start, start + source.batchSize));
     return read(await Promise.all(requests.map((request) => memory.picture(request))));

@@ -1,11 +1,11 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { baseKey, baseOf, commonBase } from '@rldf/common/instruments/adapter-base';
 import { LoraAdapter, saveLora, TEXT_ATTENTION, tinyPipeline, UNET_ATTENTION } from '@rldf/models';
 import { liveTensors, noGrad, readSafetensors } from '@rldf/torch';
 import { expect, test, vi } from 'vitest';
 import { runCommandLine } from '../cli/program.js';
-import { baseKey, baseOf, commonBase } from '../instruments/adapter-base.js';
 import { exportAdapterFiles } from './export-files.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'rldf-export-'));

@@ -1,11 +1,11 @@
 /** Rewriting adapter files in the layouts of other tools. */
 
+import { fileOperation } from '@rldf/common/base/files';
+import { baseKey, commonBase } from '@rldf/common/instruments/adapter-base';
 import { type LoraFormat, readLora, writeLora } from '@rldf/models';
 import { scope } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { fileOperation } from '../base/files.js';
+import { UserError } from '@rldf/torch/errors';
 import { refuseOverwriting } from '../base/outputs.js';
-import { baseKey, commonBase } from '../instruments/adapter-base.js';
 
 export interface ExportedAdapters {
   file: string;

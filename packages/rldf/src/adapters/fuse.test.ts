@@ -2,6 +2,12 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
+  baseFingerprint,
+  baseKey,
+  checkBase,
+  storedFingerprint,
+} from '@rldf/common/instruments/adapter-base';
+import {
   generate,
   LoraAdapter,
   loadLora,
@@ -17,7 +23,6 @@ import { free, liveTensors, noGrad, noiseKey, normal, scope, setThreads, type Te
 import { afterAll, expect, test, vi } from 'vitest';
 import { rldf } from '../cli/command-line.fixture.js';
 import { runCommandLine } from '../cli/program.js';
-import { baseFingerprint, baseKey, checkBase, storedFingerprint } from '../instruments/adapter-base.js';
 import { fuseAdapters } from './fuse.js';
 
 setThreads(1);

@@ -3,14 +3,14 @@
  * U-Net, and of several tasks, sum of alpha_i theta_i.
  */
 
+import { fileOperation } from '@rldf/common/base/files';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { bootstrapMean, type Interval } from '@rldf/common/base/stats';
+import { baseKey, checkBase, commonBase } from '@rldf/common/instruments/adapter-base';
 import { type LoraLayer, loadLora, type Pipeline, readLora, writeLora } from '@rldf/models';
 import { cat, noiseKey, Random, type Seed, scope, seedAfter, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { fileOperation } from '../base/files.js';
+import { UserError } from '@rldf/torch/errors';
 import { refuseOverwriting } from '../base/outputs.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { bootstrapMean, type Interval } from '../base/stats.js';
-import { baseKey, checkBase, commonBase } from '../instruments/adapter-base.js';
 import type { Prompt } from '../prompts/prompts.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';

@@ -1,6 +1,12 @@
 /** Drawing pictures into files: PNGs with their settings inside, a contact sheet, and the noise as safetensors. */
 
 import { basename, join, resolve } from 'node:path';
+import { fileOperation, makeFolder, replaceFile } from '@rldf/common/base/files';
+import { picturesOf } from '@rldf/common/base/picture';
+import { version } from '@rldf/common/base/version';
+import { contactSheet, type GridCell } from '@rldf/common/drawing/grid';
+import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
+import { checkBase } from '@rldf/common/instruments/adapter-base';
 import {
   generate,
   initialNoiseKeys,
@@ -20,14 +26,8 @@ import {
   type Tensor,
   writeSafetensors,
 } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { fileOperation, makeFolder, replaceFile } from '../base/files.js';
+import { UserError } from '@rldf/torch/errors';
 import { byteWords, machineMemory } from '../base/machine.js';
-import { picturesOf } from '../base/picture.js';
-import { version } from '../base/version.js';
-import { contactSheet, type GridCell } from '../drawing/grid.js';
-import { encodePng, settingsTexts } from '../drawing/png.js';
-import { checkBase } from '../instruments/adapter-base.js';
 
 export interface GenerateFilesOptions {
   /** Name of the model, as it is written into the pictures. */

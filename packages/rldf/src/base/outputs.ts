@@ -2,7 +2,7 @@
 
 import { realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { UserError } from './errors.js';
+import { UserError } from '@rldf/torch/errors';
 
 /** What an adapter is called in its folder, which may be a link. */
 const adapterNames = ['pytorch_lora_weights.safetensors', 'adapter_model.safetensors'];

@@ -1,6 +1,6 @@
 /** Whether a training loss rises: a training that falls apart need not diverge, and nobody looks at a noisy curve for long. */
 
-import { quantile } from './stats.js';
+import { quantile } from '@rldf/common/base/stats';
 
 const BLOCKS = 8;
 /** Pairs of blocks in order less those out of order, of 28: a list in random order has as many once in 1,100 times (Kendall 1955). */

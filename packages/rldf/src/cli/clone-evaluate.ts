@@ -67,13 +67,11 @@ Examples:
 Calling again goes on where it was stopped. docs/methods/rldf.md`,
     )
     .action(async (clone: string, options: Options) => {
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const { deviceName, setThreads } = await import('@rldf/torch');
-      const { featureNetworks } = await import('../eval/judges.js');
-      const { openSource } = await import('../search/open.js');
-      const { armNames } = await import('../search/evaluate/arms.js');
-      const { defaultRecipe } = await import('../search/evaluate/classifier.js');
-      const { evaluateAndWrite } = await import('../search/evaluate/evaluate.js');
+      const { featureNetworks } = await import('@rldf/common/instruments/feature-networks');
+      const { openSource } = await import('@rldf/search');
+      const { armNames, defaultRecipe, evaluateAndWrite } = await import('@rldf/search/clone');
       const number = (name: string, text: string | undefined, least = 1, whole = true) =>
         numberOption(name, text, { least, whole });
       const arms = options.arms.split(',');
@@ -142,7 +140,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
     });
 }
 
-type Event = import('../search/evaluate/evaluate.js').EvaluationProgress;
+type Event = import('@rldf/search/clone').EvaluationProgress;
 
 /** One line for each kind of progress. */
 export function progressWords(event: Event): string {

@@ -1,5 +1,5 @@
+import { defaultLearner } from '@rldf/search/default-learner';
 import { Command, Option } from 'commander';
-import { defaultLearner } from '../search/default-learner.js';
 import { cloneEvaluateCommand } from './clone-evaluate.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
@@ -97,11 +97,9 @@ Examples:
 Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
     )
     .action(async (options: Options) => {
-      const { UserError } = await import('../base/errors.js');
-      const { readGrammar } = await import('../search/grammar.js');
-      const { cloneDataset } = await import('../search/clone.js');
-      const { exploration } = await import('../search/schedules.js');
-      const { openRecogniser, openSource } = await import('../search/open.js');
+      const { UserError } = await import('@rldf/torch/errors');
+      const { exploration, openRecogniser, openSource, readGrammar } = await import('@rldf/search');
+      const { cloneDataset } = await import('@rldf/search/clone');
       const { images, out } = options;
       if (images === undefined || out === undefined)
         throw new UserError(

@@ -78,7 +78,7 @@ async function examine(): Promise<Finding[]> {
   await add('devices', async () => (await import('@rldf/torch')).availableDevices().join(', '));
   await add('threads', async () => String((await import('@rldf/torch')).threads()));
   await add('models', async () => {
-    const { listModels } = await import('../instruments/models.js');
+    const { listModels } = await import('@rldf/common/instruments/models');
     const models = listModels();
     if (!models.some(({ kind }) => kind === 'text-to-image'))
       throw new Error(

@@ -1,10 +1,10 @@
 /** What a recipe would do: its arithmetic, and a time estimated from a short try of the model on this machine. */
 
 import { join } from 'node:path';
+import { findModel } from '@rldf/common/instruments/models';
 import { CLIPTokenizer, generate, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
-import { findModel } from '../instruments/models.js';
 import { methodOf } from '../methods/index.js';
 import { checkPolicy } from '../plan/policy-check.js';
 import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';

@@ -80,7 +80,7 @@ Examples:
 What each suite measures, and how intervals are made: docs/evaluation.md`,
     )
     .action(async (model: string, options: Options) => {
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const number = (name: string, text: string | undefined, least: number, whole = true) => {
         const value = numberOption(name, text, { least, whole });
         const key = name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
@@ -182,7 +182,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
 }
 
 /** Numbers of the pictures of each prompt. */
-function pictureNumbers(UserError: typeof import('../base/errors.js').UserError, text: string): number[] {
+function pictureNumbers(UserError: typeof import('@rldf/torch/errors').UserError, text: string): number[] {
   const seeds = parseSeeds(text, 1, '--seeds');
   return Array.from({ length: seeds.length }, (_, index) => {
     const number = seeds.at(index);
@@ -197,7 +197,7 @@ type Arm = { model: string; adapters: readonly { path: string; strength: number 
 
 /** One pair of arms a training seed, or nothing where none are given. */
 function pairsOfSeeds(
-  UserError: typeof import('../base/errors.js').UserError,
+  UserError: typeof import('@rldf/torch/errors').UserError,
   { adapterSeeds, againstSeeds }: Options,
   arm: Arm,
   against: Arm,

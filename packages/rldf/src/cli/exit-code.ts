@@ -1,6 +1,6 @@
+import { explained } from '@rldf/common/base/files';
+import { UserError } from '@rldf/torch/errors';
 import { CommanderError } from 'commander';
-import { UserError } from '../base/errors.js';
-import { explained } from '../base/files.js';
 
 /** Exit codes: a mistake of the user's or an interruption, and a fault of ours. */
 const exitCodes = { user: 2, ours: 1 } as const;

@@ -89,7 +89,7 @@ Examples:
 async function grid(adapters: readonly AdapterFile[], folder: string, strengths: number[], options: Options) {
   const { loadPipeline } = await import('@rldf/models');
   const { checkGrid, fuseAdapters, strengthSurface } = await import('../adapters/fuse.js');
-  const { findModel } = await import('../instruments/models.js');
+  const { findModel } = await import('@rldf/common/instruments/models');
   const { loadPrompts } = await import('../prompts/prompts.js');
   const { readPromptFile } = await import('../prompts/prompt-files.js');
   const { loadReward } = await import('../rewards/index.js');

@@ -89,10 +89,10 @@ Examples:
   $ rldf generate "a dog" --latents noise.safetensors`,
     )
     .action(async (prompts: string[], options: Options) => {
-      const { checkBase } = await import('../instruments/adapter-base.js');
-      const { UserError } = await import('../base/errors.js');
+      const { checkBase } = await import('@rldf/common/instruments/adapter-base');
+      const { UserError } = await import('@rldf/torch/errors');
       const { namedSet, readPromptFile } = await import('../prompts/prompts.js');
-      const { findModel } = await import('../instruments/models.js');
+      const { findModel } = await import('@rldf/common/instruments/models');
       const { generateFiles, parseAdapter } = await import('../adapters/generate-files.js');
       const { refuseOverwriting } = await import('../base/outputs.js');
       const { loadPipeline } = await import('@rldf/models');
@@ -150,7 +150,7 @@ Examples:
       const model = findModel(options.model);
       for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
-      const { describePromptNotices, promptNotices } = await import('../prompts/prompt-notices.js');
+      const { describePromptNotices, promptNotices } = await import('@rldf/common/base/prompt-notices');
       const read = [...texts, options.negative ?? ''];
       const notices = promptNotices(pipeline.tokenizer, read, options.longPrompts === 'chunks');
       for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) progress.print(line);

@@ -1,7 +1,7 @@
 /** Ends, or does not, in each of the ways that the guard knows; this file plays a module of the user's. */
 
 import { fileURLToPath } from 'node:url';
-import { beginRun, noteCheckpoint } from '../base/underway.js';
+import { beginRun, noteCheckpoint } from '@rldf/common/base/underway';
 import { noteUserModule } from '../base/user-modules.js';
 import { exitCodeOf } from './exit-code.js';
 import { guarded } from './guard.js';

@@ -4,8 +4,8 @@
  */
 
 import { fileURLToPath } from 'node:url';
-import { InternalError, UserError } from '../base/errors.js';
-import { howToContinue } from '../base/underway.js';
+import { howToContinue } from '@rldf/common/base/underway';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import { beforeUserModules, placeInUserModules, userModules } from '../base/user-modules.js';
 import { claimOutput, moveOutput } from './output.js';
 
@@ -75,6 +75,16 @@ export async function guarded(
 function isTheirs(error: unknown): boolean {
   if (userModules().length === 0) return false;
   if (!(error instanceof Error)) return true;
-  const here = fileURLToPath(new URL('..', import.meta.url));
-  return placeInUserModules(error.stack) !== undefined || !error.stack?.includes(here);
+  const { stack = '' } = error;
+  return placeInUserModules(stack) !== undefined || !ourSources().some((folder) => stack.includes(folder));
+}
+
+/** Of this package and of those that were rooms of it. */
+function ourSources(): string[] {
+  const urls = [
+    new URL('..', import.meta.url),
+    new URL('.', import.meta.resolve('@rldf/search')),
+    new URL('..', import.meta.resolve('@rldf/common/base/files')),
+  ];
+  return urls.map((url) => fileURLToPath(url));
 }

@@ -23,7 +23,7 @@ Examples:
         print(`${table(rows.map((row) => [row.name, row.unit, row.description]))}\n`);
         return;
       }
-      const { listModels } = await import('../instruments/models.js');
+      const { listModels } = await import('@rldf/common/instruments/models');
       const models = listModels();
       if (options.json) return printJson(models);
       const rows = models.map(({ name, kind, licence, bytes, path }) => [

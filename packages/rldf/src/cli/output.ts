@@ -4,7 +4,7 @@
  */
 
 import { writeSync } from 'node:fs';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 
 /** Where `print` writes; undefined while nothing is claimed. */
 let descriptor: number | undefined;

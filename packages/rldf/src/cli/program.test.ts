@@ -12,10 +12,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { readTexts } from '@rldf/common/drawing/png';
 import { savePipeline, tinyPipeline } from '@rldf/models';
 import { liveTensors, readSafetensors, setThreads } from '@rldf/torch';
 import { afterEach, expect, test, vi } from 'vitest';
-import { readTexts } from '../drawing/png.js';
 import { openRun } from '../run/run.js';
 import { rldf } from './command-line.fixture.js';
 import { exitCodeOf } from './exit-code.js';

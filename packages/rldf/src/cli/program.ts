@@ -1,7 +1,7 @@
 /** The commands of `rldf`. Each is one file; what it computes with is loaded only when it runs. */
 
+import { version } from '@rldf/common/base/version';
 import { Command } from 'commander';
-import { version } from '../base/version.js';
 import { cloneCommand } from './clone.js';
 import { doctorCommand } from './doctor.js';
 import { evalCommand } from './eval.js';

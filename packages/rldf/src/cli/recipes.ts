@@ -39,8 +39,8 @@ Examples:
         print(listing(rows));
         return;
       }
-      const { UserError } = await import('../base/errors.js');
-      const { didYouMean } = await import('../base/suggest.js');
+      const { UserError } = await import('@rldf/torch/errors');
+      const { didYouMean } = await import('@rldf/common/base/suggest');
       const path = recipePath(name as string);
       if (!existsSync(path)) {
         throw new UserError(
@@ -51,7 +51,7 @@ Examples:
         print(readFileSync(path, 'utf8'));
         return;
       }
-      const { makeFolder, replaceFile } = await import('../base/files.js');
+      const { makeFolder, replaceFile } = await import('@rldf/common/base/files');
       const copies = [{ from: path, to: options.copy }, ...(await filesOf(path, options.copy))];
       const taken = copies.find(
         ({ from, to }, i) => existsSync(to) && (i === 0 || !readFileSync(to).equals(readFileSync(from))),

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
+import type { ProtocolFile } from '@rldf/common/base/protocol-file';
 import { Command, Option } from 'commander';
-import type { ProtocolFile } from '../reproduce/protocol.js';
 import { print } from './output.js';
 import { bar, Progress } from './progress.js';
 import { interruption, printJson, recipePath, recipesFolder, tableNames } from './shared.js';
@@ -52,9 +52,10 @@ Examples:
         print(`${tableNames().join('\n')}\n`);
         return;
       }
-      const { loadProtocol, readProtocol } = await import('../reproduce/protocol.js');
+      const { readProtocol } = await import('@rldf/common/base/protocol-file');
       const read = readProtocol(table, tables, tableNames());
       if (read.kind === 'search') return reproduceSearches(read, options);
+      const { loadProtocol } = await import('../reproduce/protocol.js');
       const protocol = loadProtocol(table, tables, tableNames());
       const { reproduce } = await import('../reproduce/reproduce.js');
       const progress = new Progress();
@@ -92,10 +93,8 @@ Examples:
 
 /** A table of searches: nothing is trained, its pictures are drawn once and looked at by all agents. */
 async function reproduceSearches(read: ProtocolFile, options: Options): Promise<void> {
-  const { searchProtocol } = await import('../search/table/protocol.js');
-  const { searchTable } = await import('../search/table/table.js');
-  const { openTableInstruments } = await import('../search/table/recording.js');
-  const protocol = searchProtocol(read);
+  const { openTableInstruments, searchProtocol, searchTable } = await import('@rldf/search/table');
+  const protocol = searchProtocol(read, join(recipesFolder, 'search'));
   const progress = new Progress();
   const { signal, release } = await interruption(() =>
     progress.print('stopping: what was drawn is kept; Ctrl-C again ends at once'),

@@ -28,7 +28,7 @@ Examples:
     )
     .action(async (run: string | undefined, options: Options) => {
       const { loadRecipe } = await import('../recipe/load.js');
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const { listRuns, openRun } = await import('../run/run.js');
       const { resume } = await import('../train/from-recipe.js');
       const opened = run === undefined ? listRuns(options.runs)[0] : openRun(run, options.runs);

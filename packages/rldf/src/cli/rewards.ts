@@ -51,14 +51,14 @@ function tortureCommand(): Command {
     .option('--pictures <n>', 'how many', '48')
     .option('--json', 'print as JSON: { reward, tortures: [{ name, verdict, difference, ci95, ... }] }')
     .action(async (name: string, options: { model: string; pictures: string; json?: boolean }) => {
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const count = Number(options.pictures);
       if (!Number.isSafeInteger(count) || count < 8)
         throw new UserError(`--pictures ${options.pictures}: expected a whole number from 8`);
       const { loadReward } = await import('../rewards/index.js');
       const { drawGoodPictures, tortureReward } = await import('../rewards/torture.js');
-      const { loadDetector, listInstruments } = await import('../instruments/instruments.js');
-      const { findModel } = await import('../instruments/models.js');
+      const { loadDetector, listInstruments } = await import('@rldf/common/instruments/instruments');
+      const { findModel } = await import('@rldf/common/instruments/models');
       const { loadPipeline } = await import('@rldf/models');
       const field = /\.[cm]?[jt]s$/.test(name) ? { module: name } : await rewardName(name);
       const reward = await loadReward(field);
@@ -79,8 +79,8 @@ async function rewardName(typed: string): Promise<string> {
   if (names.includes(typed)) return typed;
   const [first, ...others] = names.filter((name) => name.startsWith(typed));
   if (first !== undefined && others.length === 0) return first;
-  const { UserError } = await import('../base/errors.js');
-  const { didYouMean } = await import('../base/suggest.js');
+  const { UserError } = await import('@rldf/torch/errors');
+  const { didYouMean } = await import('@rldf/common/base/suggest');
   throw new UserError(
     first === undefined
       ? `reward ${typed}: no built-in reward of this name — there are ${names.join(', ')}${didYouMean(typed, names)}`

@@ -4,9 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadArt, renderScene } from '@rldf/emoji-world';
+import type { SearchReport } from '@rldf/search';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { SearchReport } from '../search/search-report.js';
 import { rldf } from './command-line.fixture.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'rldf-cli-endpoint-'));

@@ -2,13 +2,10 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadArt, renderScene } from '@rldf/emoji-world';
+import type { SearchReport } from '@rldf/search';
+import { agentNames, axisOrders, initialQs, rewardNames, tableKinds } from '@rldf/search';
 import sharp from 'sharp';
 import { beforeAll, expect, test } from 'vitest';
-import { tableKinds } from '../search/agents/tabular.js';
-import { agentNames, initialQs } from '../search/follow.js';
-import { axisOrders } from '../search/locality.js';
-import { rewardNames } from '../search/rewards.js';
-import type { SearchReport } from '../search/search-report.js';
 import { rldf } from './command-line.fixture.js';
 import { searchCommand } from './search.js';
 

@@ -1,6 +1,6 @@
 import { basename, join } from 'node:path';
+import { defaultLearner } from '@rldf/search/default-learner';
 import { Command, Option } from 'commander';
-import { defaultLearner } from '../search/default-learner.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { collect, grammarPath, interruption, numberOption, printJson } from './shared.js';
@@ -50,7 +50,7 @@ interface Options {
   json?: boolean;
 }
 
-/** As in search/: repeated here, so that --help loads nothing. */
+/** As in @rldf/search: repeated here, so that --help loads nothing. */
 const agents = ['q', 'sarsa', 'random', 'enumeration', 'hill-climber', 'gradient', 'gradient-spsa'];
 const rewards = ['multi', 'partial', 'clip'];
 const tableKinds = ['actions', 'afterstates'];
@@ -135,21 +135,27 @@ The paper's Algorithm 1 to the letter: --table actions --initial-q random --alph
 Grammars, agents and rewards: docs/methods/rldf.md`,
     )
     .action(async (options: Options) => {
-      const { readPicture } = await import('../search/image-source.js');
-      const { readGrammar } = await import('../search/grammar.js');
-      const { Encoding } = await import('../search/encoding.js');
-      const { search } = await import('../search/search.js');
-      const { openSource, worldJudge, openRecogniser } = await import('../search/open.js');
+      const {
+        describeSearch,
+        Encoding,
+        exploration,
+        openRecogniser,
+        openSource,
+        readGrammar,
+        readPicture,
+        search,
+        stepSize,
+        worldJudge,
+      } = await import('@rldf/search');
       const { deviceName } = await import('@rldf/torch');
       const { refuseOverwriting } = await import('../base/outputs.js');
       const number = (name: string, text: string | undefined, least = 0, whole = false) =>
         numberOption(name, text, { least, whole });
-      const { exploration, stepSize } = await import('../search/schedules.js');
       exploration(options.epsilon);
       stepSize(options.alpha);
       const gamma = number('gamma', options.gamma)!;
       if (gamma >= 1) {
-        const { UserError } = await import('../base/errors.js');
+        const { UserError } = await import('@rldf/torch/errors');
         throw new UserError(`--gamma ${options.gamma}: at least 0 and below 1`);
       }
       const output = options.output ?? join('searches', basename(options.image).replace(/\.[^.]*$/, ''));
@@ -226,7 +232,6 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         });
         progress.clear();
         if (options.json) return printJson(result);
-        const { describeSearch } = await import('../search/describe.js');
         print(describeSearch(result));
       } finally {
         progress.clear();

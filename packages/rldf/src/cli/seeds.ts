@@ -1,7 +1,7 @@
 /** The seeds of a command line: never a list in memory, so that a million pictures need no more of it than one. */
 
+import { UserError } from '@rldf/torch/errors';
 import { largestSeed, type Seed, seedOf } from '@rldf/torch/seeds';
-import { UserError } from '../base/errors.js';
 
 /** Pictures that one command draws at most. */
 export const mostPictures = 1_000_000;

@@ -2,8 +2,8 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { UserError } from '../base/errors.js';
-import { jsonText } from '../base/exact.js';
+import { jsonText } from '@rldf/common/base/exact';
+import { UserError } from '@rldf/torch/errors';
 import { byteWords } from '../base/machine.js';
 import { recipesFolder } from '../base/recipes-folder.js';
 import { print } from './output.js';

@@ -37,7 +37,7 @@ Examples:
     )
     .action(async (runs: string, options: Options) => {
       const port = numberOption('port', options.port) as number;
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       if (port > 65535)
         throw new UserError(`--port ${port}: ports end at 65535. Choose a lower one, or 0 for a free one`);
       const { startStudio } = await import('@rldf/studio');

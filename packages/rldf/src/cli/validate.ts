@@ -25,7 +25,7 @@ Examples:
         const { recipeJsonSchema } = await import('../recipe/recipe.js');
         return printJson(recipeJsonSchema());
       }
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       if (recipes.length === 0)
         throw new UserError('validate: no recipe given — name a file, such as `rldf validate quickstart`');
       const { loadPrompts } = await import('../prompts/prompts.js');
@@ -52,7 +52,7 @@ Examples:
 /** What the model would not see of the prompts; of the model only the tokenizer is read, if it is here. */
 async function noticesWithoutModel(recipe: Recipe): Promise<string[]> {
   const { noticesOf } = await import('../train/from-recipe.js');
-  const { findModel } = await import('../instruments/models.js');
+  const { findModel } = await import('@rldf/common/instruments/models');
   const { CLIPTokenizer } = await import('@rldf/models');
   let folder: string;
   try {

@@ -34,7 +34,7 @@ Examples:
     )
     .action(async (recipe: string | undefined, options: Options) => {
       const { loadRecipe } = await import('../recipe/load.js');
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const { verifyResume } = await import('../verify/resume.js');
       const steps = Number(options.steps);
       const at = Number(options.at ?? Math.floor(steps / 2));

@@ -37,8 +37,8 @@ Examples:
   $ rldf verify-seed --device cuda --json`,
     )
     .action(async (name: string, options: Options) => {
-      const { UserError } = await import('../base/errors.js');
-      const { findModel } = await import('../instruments/models.js');
+      const { UserError } = await import('@rldf/torch/errors');
+      const { findModel } = await import('@rldf/common/instruments/models');
       const { verifySeed } = await import('../verify/seed.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');

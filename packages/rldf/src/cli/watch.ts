@@ -33,7 +33,7 @@ export async function watch(
   progress: Progress,
   options: WatchOptions,
 ): Promise<ReportNumbers | undefined> {
-  const { UserError } = await import('../base/errors.js');
+  const { UserError } = await import('@rldf/torch/errors');
   const { describeAlarm } = await import('../train/hack-watch.js');
   const estimate = new Estimate();
   let report: ReportNumbers | undefined;

@@ -28,7 +28,7 @@ Examples:
   $ rldf world --prompts relation --split validation`,
     )
     .action(async (options: Options) => {
-      const { UserError } = await import('../base/errors.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const world = await import('@rldf/emoji-world');
       const split = oneOf(UserError, '--split', options.split, world.splits);
       if (options.prompts !== undefined) {
@@ -39,7 +39,7 @@ Examples:
       if (options.grid === undefined)
         throw new UserError('world: nothing to do — give --grid FILE or --prompts KIND');
       const { default: sharp } = await import('sharp');
-      const { replaceFile } = await import('../base/files.js');
+      const { replaceFile } = await import('@rldf/common/base/files');
       const number = (name: string, text: string, least: number) => {
         const value = Number(text);
         if (!Number.isSafeInteger(value) || value < least)

@@ -1,9 +1,9 @@
 /** Pieces of recipe schemas that methods share. Every field says its unit, range and, where there is one, the paper's value. */
 
+import { nearest } from '@rldf/common/base/suggest';
 import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
 import { largestSeed, type Seed } from '@rldf/torch/seeds';
 import { z } from 'zod';
-import { nearest } from '../base/suggest.js';
 
 /** A whole number from 1; beyond a million it is a slip of the pen that would fill the memory. */
 export const count = z.int().min(1).max(1_000_000);

@@ -1,7 +1,7 @@
 /** Detections drawn into a picture, for contact sheets. */
 
+import type { Picture } from '@rldf/common/base/picture';
 import type { Detection } from '@rldf/models';
-import type { Picture } from '../base/picture.js';
 
 const PALETTE = [
   [220, 38, 38],

@@ -1,9 +1,9 @@
 /** A noun in a colour: does the object have it? The detector finds the object, its pixels tell the colour. */
 
+import type { Picture } from '@rldf/common/base/picture';
+import { quantile } from '@rldf/common/base/stats';
 import { type Colour, colours, colourTones, type Rgb } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
-import type { Picture } from '../base/picture.js';
-import { quantile } from '../base/stats.js';
 import { type Measure, meanOf } from './measures.js';
 import { type JudgedPrompt, share, suite } from './suite.js';
 

@@ -1,12 +1,12 @@
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { baseKey } from '@rldf/common/instruments/adapter-base';
 import { nouns } from '@rldf/emoji-world';
 import { LoraAdapter, saveLora, savePipeline, tinyPipeline, UNET_ATTENTION } from '@rldf/models';
 import { liveTensors, scope, setThreads, type Tensor } from '@rldf/torch';
 import { beforeAll, expect, test } from 'vitest';
-import { contactSheet } from '../drawing/grid.js';
-import { baseKey } from '../instruments/adapter-base.js';
 import { withBoxes } from './boxes.js';
 import { type EvaluateOptions, evaluate } from './evaluate.js';
 import type { Judges, LoadedJudges } from './judges.js';

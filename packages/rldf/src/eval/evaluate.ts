@@ -1,5 +1,9 @@
 /** Draws every prompt of the suites with each arm, on the same noise, and has the judges look. */
 
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
+import { checkBase } from '@rldf/common/instruments/adapter-base';
+import { findModel } from '@rldf/common/instruments/models';
 import { promptSet, type SetPrompt } from '@rldf/emoji-world';
 import {
   type Detection,
@@ -10,12 +14,8 @@ import {
   type Pipeline,
 } from '@rldf/models';
 import { type Device, free, noiseKey, Random } from '@rldf/torch';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import type { AdapterFile } from '../adapters/generate-files.js';
-import { InternalError, UserError } from '../base/errors.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { checkBase } from '../instruments/adapter-base.js';
-import { findModel } from '../instruments/models.js';
-import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';

@@ -1,8 +1,8 @@
 /** How far drawn pictures lie from rendered ones of the same prompts, in the judges' feature network: FID and KID. */
 
+import { featureStatistics, frechetDistance, kernelDistance } from '@rldf/common/base/frechet';
 import { HashRandom, loadArt, placePlan, planOf, renderScene, type SetPrompt } from '@rldf/emoji-world';
 import { free, type Tensor, tensor } from '@rldf/torch';
-import { featureStatistics, frechetDistance, kernelDistance } from './frechet.js';
 import type { Measure } from './measures.js';
 import { pictureSeed } from './seeds.js';
 import { type JudgedPrompt, suite } from './suite.js';

@@ -1,16 +1,16 @@
 /** Those who judge: instruments for evaluation only, which share no weights, seed or training scenes with what trains. */
 
+import { featureNetworks } from '@rldf/common/instruments/feature-networks';
+import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { instrumentFile, judgeOnly, loadDetector } from '@rldf/common/instruments/instruments';
+import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
 import type { SetPrompt } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
-import { noGrad, scope, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { instrumentCard, instrumentFile, loadDetector } from '../instruments/instruments.js';
-import { NounClassifier } from '../instruments/noun-classifier.js';
-import { SceneClassifier } from '../instruments/scene-classifier.js';
+import type { Tensor } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
 import { clipScore } from '../rewards/clip-score.js';
-import { pixelsOf } from '../rewards/frozen-clip.js';
 import type { Reward } from '../rewards/reward.js';
-import { loadPreference, loadWorldClip } from '../rewards/scorers.js';
+import { loadPreference } from '../rewards/scorers.js';
 
 export interface Judges {
   /** The noun of each picture, among all nouns of the world. @param images uint8 [B, H, W, 3] */
@@ -31,7 +31,7 @@ const loaders = {
     const classifier = NounClassifier.load(instrumentFile(judgeOnly('judge')));
     return {
       by: 'judge',
-      judges: { classify: (images: Tensor) => scope(() => classifier.classify(minusOneToOne(images))) },
+      judges: { classify: (images: Tensor) => classifier.nounsOf(images) },
     };
   },
   detector: async () => {
@@ -51,35 +51,6 @@ const loaders = {
   string,
   (options: Required<JudgeOptions>) => Promise<{ by: string; judges: Partial<Judges> }>
 >;
-
-/** Embeddings of pictures, uint8 [B, H, W, 3]: one row a picture. */
-export type FeatureNetwork = (images: Tensor) => number[][];
-
-/** What `features` (diversity, FID, KID) can be computed with, by name; add your own. Loaded when asked for. */
-export const featureNetworks: Record<string, () => FeatureNetwork> = {
-  style: () => {
-    const network = SceneClassifier.load(instrumentFile(judgeOnly('style')));
-    return (images) => network.featuresOf(images);
-  },
-  'clip-2': () => {
-    const frozen = loadWorldClip(judgeOnly('clip-2'));
-    return (images) => {
-      const embed = () => {
-        const images01 = images.permute([0, 3, 1, 2]).to('float32').div(255);
-        return frozen.clip.encodeImage(pixelsOf(frozen, images01)); // [B, D]
-      };
-      const { values, width } = noGrad(() =>
-        scope(() => {
-          const embedded = embed();
-          return { values: embedded.toNumbers(), width: embedded.shape[1] as number };
-        }),
-      );
-      return Array.from({ length: values.length / width }, (_, i) =>
-        values.slice(i * width, (i + 1) * width),
-      );
-    };
-  },
-};
 
 export interface JudgeOptions {
   /** One of `featureNetworks`. */
@@ -123,23 +94,9 @@ export async function loadJudges(
   return loaded;
 }
 
-/** @throws UserError when the instrument may also train */
-export function judgeOnly<Name extends string>(name: Name): Name {
-  const { role } = instrumentCard(name);
-  if (role === 'judge') return name;
-  throw new UserError(
-    `instrument ${name}: its role is ${role} — only a judge, which trains nothing, may evaluate. Restore its card`,
-  );
-}
-
 const scoring = (reward: Reward) => async (images: Tensor, prompts: readonly SetPrompt[]) =>
   reward.score({
     images,
     prompts: prompts.map(({ prompt }) => prompt),
     meta: prompts.map(({ scene }) => scene),
   });
-
-/** uint8 [B, H, W, 3] -> [B, 3, H, W] in [-1, 1] */
-function minusOneToOne(images: Tensor): Tensor {
-  return scope(() => images.permute([0, 3, 1, 2]).to('float32').div(127.5).sub(1).contiguous());
-}

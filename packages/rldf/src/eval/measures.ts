@@ -1,7 +1,7 @@
 /** From verdicts on pictures to numbers with intervals. Pure; randomness is handed in. */
 
-import { InternalError } from '../base/errors.js';
-import { type IntegerSource, mean, quantile } from '../base/stats.js';
+import { type IntegerSource, mean, quantile } from '@rldf/common/base/stats';
+import { InternalError } from '@rldf/torch/errors';
 
 /**
  * What is measured: one row a prompt, one value a picture; null where a picture does not count, such as the relation of

@@ -1,10 +1,10 @@
 /** Two arms, each trained with several seeds: evaluated pair by pair, their differences pooled. */
 
 import { join } from 'node:path';
+import { replaceFile } from '@rldf/common/base/files';
+import { tInterval } from '@rldf/common/base/stats';
 import { noiseKey, Random } from '@rldf/torch';
-import { InternalError, UserError } from '../base/errors.js';
-import { replaceFile } from '../base/files.js';
-import { tInterval } from '../base/stats.js';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import { type Arm, type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js';
 import { armsDifference, type MeanMeasure, type MetricDifference } from './measures.js';
 import { writeEvaluation } from './page.js';

@@ -1,11 +1,11 @@
 /** An evaluation as files: `eval.json`, `pictures.jsonl` (one line a picture), a contact sheet a suite, one HTML page. */
 
 import { basename, join } from 'node:path';
-import { makeFolder, replaceFile } from '../base/files.js';
-import { version } from '../base/version.js';
-import { contactSheet } from '../drawing/grid.js';
-import { htmlFigures, htmlPage, htmlTable } from '../drawing/html.js';
-import { escapeXml } from '../drawing/svg.js';
+import { makeFolder, replaceFile } from '@rldf/common/base/files';
+import { version } from '@rldf/common/base/version';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { htmlFigures, htmlPage, htmlTable } from '@rldf/common/drawing/html';
+import { escapeXml } from '@rldf/common/drawing/svg';
 import { withBoxes } from './boxes.js';
 import type { Arm, Evaluation, SuiteResult } from './evaluate.js';
 import { suites } from './index.js';

@@ -1,9 +1,9 @@
 /** What a suite is: prompts, a judge that looks at their pictures, and pure functions from its verdicts to measures. */
 
+import type { Picture } from '@rldf/common/base/picture';
 import type { SetPrompt } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
 import type { Tensor } from '@rldf/torch';
-import type { Picture } from '../base/picture.js';
 import type { JudgeName, Judges } from './judges.js';
 import type { Measure } from './measures.js';
 

@@ -1,3 +1,5 @@
+import { meanPairwiseDistance } from '@rldf/common/base/pairwise-distance';
+import type { Picture } from '@rldf/common/base/picture';
 import {
   boxesOf,
   colours,
@@ -10,10 +12,9 @@ import {
 import type { Detection } from '@rldf/models';
 import { noiseKey, Random } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import type { Picture } from '../base/picture.js';
 import { colourMeasures, colourOf } from './colour.js';
 import { countMeasures } from './count.js';
-import { diversityMeasures, meanPairwiseDistance } from './diversity.js';
+import { diversityMeasures } from './diversity.js';
 import { fidMeasures } from './fid.js';
 import { suites } from './index.js';
 import { type Measure, metricOf } from './measures.js';

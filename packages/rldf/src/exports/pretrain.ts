@@ -1,8 +1,8 @@
 /** `rldf/pretrain`: the stages by which the shipped model and its instruments came to be, and how these are measured. For benchmarks and tests; it may change with any version. */
 
-export { baseNouns, LATENT_CHANNELS, unetConfig } from '../instruments/configs.js';
-export { NounClassifier } from '../instruments/noun-classifier.js';
-export { imagesOf, quantise, writeSheet } from '../instruments/scenes.js';
+export { baseNouns, LATENT_CHANNELS, unetConfig } from '@rldf/common/instruments/configs';
+export { NounClassifier } from '@rldf/common/instruments/noun-classifier';
+export { imagesOf, quantise, writeSheet } from '@rldf/common/instruments/scenes';
 export { measureClassifier } from '../pretrain/classifier.js';
 export { tokenTensor } from '../pretrain/clip.js';
 export {

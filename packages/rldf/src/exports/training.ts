@@ -1,8 +1,10 @@
 /** `rldf/training`: loops, losses and batches of all that is trained, for the comparison with PyTorch. For benchmarks and tests; it may change with any version. */
 
-export { clipConfig, schedulerConfig, unetConfig, vaeConfig } from '../instruments/configs.js';
-export { tokenizerFolder } from '../instruments/models.js';
-export { imagesOf, sceneBatch } from '../instruments/scenes.js';
+export { clipConfig, schedulerConfig, unetConfig, vaeConfig } from '@rldf/common/instruments/configs';
+export { tokenizerFolder } from '@rldf/common/instruments/models';
+export { imagesOf, sceneBatch } from '@rldf/common/instruments/scenes';
+export { loadCheckpoint } from '@rldf/common/storage/checkpoint';
+export { crops, trainClassifier } from '@rldf/search/clone';
 export { followedSteps } from '../methods/alignprop.js';
 export { denoisingErrors, drawNoising, dropped } from '../methods/denoising-loss.js';
 export { behavioursOf } from '../methods/diffexp.js';
@@ -25,6 +27,4 @@ export { promptsOfEpoch } from '../prompts/prompts.js';
 export { checkRecipe } from '../recipe/load.js';
 export { loadGrammar } from '../relabel/grammar.js';
 export { askedOf } from '../relabel/relabel.js';
-export { loadCheckpoint } from '../run/checkpoint.js';
 export type { Training, TrainingContext } from '../run/training.js';
-export { crops, trainClassifier } from '../search/evaluate/classifier.js';

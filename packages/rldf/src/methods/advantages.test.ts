@@ -1,5 +1,5 @@
+import { momentsOf } from '@rldf/common/base/stats';
 import { expect, test } from 'vitest';
-import { momentsOf } from '../base/stats.js';
 import { PromptStatistics } from './ddpo.js';
 
 test('moments by hand', () => {

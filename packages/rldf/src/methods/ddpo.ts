@@ -5,11 +5,12 @@
 //   ∇J = E[ Σ_t ∇ log p_θ(x_{t-1} | x_t, c) r(x_0, c) ]
 //
 // An epoch draws by the policy, scores, turns rewards into advantages, and takes some optimiser steps on what was drawn.
+
+import { momentsOf } from '@rldf/common/base/stats';
 import type { Pipeline } from '@rldf/models';
 import { free, type StateTree, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
-import { momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { type DdpoRecipe, ddpoProblems, ddpoSchema } from './ddpo-schema.js';

@@ -1,9 +1,9 @@
 // What RWR, RAFT, DPO and IP-RLDF share: an epoch's own pictures, and the gradient of a loss of their denoising errors.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { momentsOf } from '@rldf/common/base/stats';
 import { NoiseSchedule } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
-import { momentsOf } from '../base/stats.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {

@@ -9,7 +9,7 @@
 // picture carries its `Behaviour`, which the policy (sampling/rollout.ts) and the text (texforce.ts) are replayed by.
 import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from '@rldf/models';
 import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
 import type { Explore, ExploredSampling } from './diffexp-schema.js';
 

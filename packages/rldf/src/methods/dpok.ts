@@ -7,6 +7,7 @@
 // V is learned beside it and never shown a reward before it is subtracted from it. Rewards are taken in units of the first
 // epoch's spread, from its mean.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type Moments, mean, momentsOf } from '@rldf/common/base/stats';
 import { CLIPTextModel, type DDIMScheduler, latentShape, type Pipeline } from '@rldf/models';
 import {
   AdamW,
@@ -27,7 +28,6 @@ import {
   tensor,
 } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
-import { type Moments, mean, momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import { importanceSamplingLoss } from './ddpo.js';

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
+import { fileOperation, makeFolder } from '@rldf/common/base/files';
+import { baseFingerprint, baseKey } from '@rldf/common/instruments/adapter-base';
 import { generate, type LoraAdapter, loadLora, type Pipeline, saveLora, savePipeline } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
-import { InternalError } from '../base/errors.js';
-import { fileOperation, makeFolder } from '../base/files.js';
-import { baseFingerprint, baseKey } from '../instruments/adapter-base.js';
+import { InternalError } from '@rldf/torch/errors';
 
 /** What is asked of a learner. */
 export interface Learned {

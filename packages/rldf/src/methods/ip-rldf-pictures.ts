@@ -1,4 +1,8 @@
 // The pictures of IP-RLDF: drawn, looked at, and kept as latents with a caption and a weight.
+
+import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
+import { baseModelWorld } from '@rldf/common/instruments/configs';
+import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import {
   AutoencoderTiny,
@@ -19,10 +23,7 @@ import {
   type Tensor,
   zeros,
 } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { baseFingerprint } from '../instruments/adapter-base.js';
-import { baseModelWorld } from '../instruments/configs.js';
-import { sceneBatch } from '../instruments/scenes.js';
+import { UserError } from '@rldf/torch/errors';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';

@@ -1,10 +1,10 @@
 /** IP-RLDF's part of the recipe. */
 
+import { instrumentCard, isDetector } from '@rldf/common/instruments/instruments';
+import { UserError } from '@rldf/torch/errors';
 import { z } from 'zod';
-import { UserError } from '../base/errors.js';
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
 import { commonFields, count, fraction, promptsSchema } from '../config/fields.js';
-import { instrumentCard, isDetector } from '../instruments/instruments.js';
 import { denoisingFields } from './denoising-schema.js';
 import { sampleFields } from './online-fields.js';
 

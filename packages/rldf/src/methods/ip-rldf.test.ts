@@ -1,12 +1,12 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findModel } from '@rldf/common/instruments/models';
+import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { loadArt } from '@rldf/emoji-world';
 import { type Detection, type Detector, decodeLatents, loadPipeline, tinyPipeline } from '@rldf/models';
 import { free, liveTensors, noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { describe, expect, test } from 'vitest';
-import { findModel } from '../instruments/models.js';
-import { sceneBatch } from '../instruments/scenes.js';
 import { checkRecipe } from '../recipe/load.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';

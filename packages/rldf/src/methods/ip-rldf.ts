@@ -7,13 +7,14 @@
  * updates. The pictures drawn so far are part of the state, since the weights that drew them are gone when they are
  * learned from; which of them an update sees is a function of seed, round and epoch.
  */
+
+import { loadDetector } from '@rldf/common/instruments/instruments';
 import type { Detector, Pipeline } from '@rldf/models';
 import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import { absolutePrompts } from '../config/fields.js';
-import { loadDetector } from '../instruments/instruments.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar } from '../relabel/grammar.js';
 import { askedOf } from '../relabel/relabel.js';

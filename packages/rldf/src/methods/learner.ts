@@ -25,7 +25,7 @@ import {
   seedAfter,
   type Tensor,
 } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { DrawRequest } from '../run/training.js';

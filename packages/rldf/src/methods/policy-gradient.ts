@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DDIMScheduler } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { InternalError } from '../base/errors.js';
+import { InternalError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import { trainedStepsOf } from '../config/batch-arithmetic.js';
 import type { Prompt } from '../prompts/prompts.js';

@@ -5,6 +5,7 @@
 //
 // whose middle part is `rewardGradient` and whose last one is `DifferentiableSample.backward`.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { momentsOf } from '@rldf/common/base/stats';
 import { decodeLatents, type Pipeline, refuseBlack } from '@rldf/models';
 import {
   cat,
@@ -17,9 +18,8 @@ import {
   scope,
   type Tensor,
 } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
-import { momentsOf } from '../base/stats.js';
 import type { Prompt } from '../prompts/prompts.js';
 import { gradientMissing } from '../rewards/differentiable.js';
 import { checkScores, type Reward } from '../rewards/reward.js';

@@ -3,9 +3,10 @@
 // Reward-weighted regression: denoise own pictures, the better ones more,
 //
 //   L = (1/N) Σ_i w_i ‖target_i - prediction_i‖²,   w_i = N exp(r_i / τ) / Σ_j exp(r_j / τ)
+
+import { momentsOf } from '@rldf/common/base/stats';
 import type { Pipeline } from '@rldf/models';
 import { mapYields } from '../base/generators.js';
-import { momentsOf } from '../base/stats.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { progress, type Training, type TrainingContext, type TrainingEvent } from '../run/training.js';
 import {

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { InternalError, UserError } from '../base/errors.js';
+import { InternalError, UserError } from '@rldf/torch/errors';
 
 export type Failure = { error: string; user: boolean };
 

@@ -1,4 +1,4 @@
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 
 const units: Record<string, number> = {
   B: 1,

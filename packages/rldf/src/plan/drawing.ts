@@ -2,7 +2,7 @@
 
 import { latentShape, type Pipeline } from '@rldf/models';
 import type { Device, shapes } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { byteWords, machineMemory } from '../base/machine.js';
 import { askShapes } from './ask-shapes.js';
 import { calibrate } from './calibration.js';

@@ -3,6 +3,7 @@
  * but two denoising steps, one epoch and one update. What grows with steps and pictures is a known sum and added.
  */
 
+import { tensorsOf } from '@rldf/common/storage/state-tree';
 import {
   AutoencoderKL,
   CLIPTextModel,
@@ -28,7 +29,6 @@ import type { Prompt } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { loadReward, rewards } from '../rewards/index.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
-import { tensorsOf } from '../run/state-tree.js';
 import type { ModelConfigs } from './model-configs.js';
 import { smallRecipe } from './small-recipe.js';
 

@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findModel } from '@rldf/common/instruments/models';
 import { loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
 import { setThreads } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
 import { afterAll, expect, test } from 'vitest';
-import { UserError } from '../base/errors.js';
-import { findModel } from '../instruments/models.js';
 import { minimalRecipe } from '../methods/minimal-recipes.fixture.js';
 import { checkRecipe } from '../recipe/load.js';
 import { parseBytes } from './bytes.js';

@@ -1,10 +1,10 @@
 /** What a recipe will need, before any of it is loaded: memory, pictures, updates and time. docs/memory.md */
 
+import { didYouMean } from '@rldf/common/base/suggest';
+import { findModel, listModels } from '@rldf/common/instruments/models';
 import { availableDevices, type Device } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { didYouMean } from '../base/suggest.js';
+import { UserError } from '@rldf/torch/errors';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
-import { findModel, listModels } from '../instruments/models.js';
 import { methodOf } from '../methods/index.js';
 import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';

@@ -1,13 +1,13 @@
 /** Whether a recipe's sampling can be a policy, from configurations alone. */
 
 import { join } from 'node:path';
+import { findModel } from '@rldf/common/instruments/models';
 import { readJson, type SchedulerConfig } from '@rldf/models';
-import { UserError } from '../base/errors.js';
-import { findModel } from '../instruments/models.js';
+import { UserError } from '@rldf/torch/errors';
 import { methodOf } from '../methods/index.js';
-import { findConfigs } from '../plan/model-configs.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { policyScheduler } from '../sampling/rollout.js';
+import { findConfigs } from './model-configs.js';
 
 /**
  * Refuses what training would refuse at its first picture; a model that is not here, and of which no configuration is known,

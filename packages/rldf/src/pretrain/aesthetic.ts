@@ -1,9 +1,10 @@
 // LAION's aesthetic head: an MLP on the first CLIP's picture embeddings, fitted to noisy ratings of 1 to 10 that ask how a picture looks, not what it shows.
+
+import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { type ArtSet, HashRandom, loadArt, type Split } from '@rldf/emoji-world';
 import { AestheticPredictor } from '@rldf/models';
 import { F, noGrad, noiseKey, Parameters, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { writeInstrument } from '../instruments/instruments.js';
-import { loadWorldClip } from '../rewards/scorers.js';
 import { rankingOptions } from './preference.js';
 import { qualityOf, type RankingOptions, type Rules, rankingBatch } from './rankings.js';
 import { NO_FLAWS } from './rankings-flaws.js';

@@ -1,9 +1,10 @@
 // The judge of single objects: which noun does a picture show? Trained on real scenes with seeds of its own; shares nothing with CLIP.
+
+import { writeInstrument } from '@rldf/common/instruments/instruments';
+import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
+import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type ArtSet, loadArt, nouns, type SampleOptions } from '@rldf/emoji-world';
 import { F, Parameters, scope, tensor } from '@rldf/torch';
-import { writeInstrument } from '../instruments/instruments.js';
-import { NounClassifier } from '../instruments/noun-classifier.js';
-import { sceneBatch } from '../instruments/scenes.js';
 import type { Stage } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 

@@ -1,11 +1,11 @@
 // A second CLIP, smaller and from nothing: own seed, own scenes, own mix of them. The unseen judge of preference starts from it, nothing else may.
 
+import { secondClipConfig } from '@rldf/common/instruments/configs';
+import { writeInstrument } from '@rldf/common/instruments/instruments';
+import { tokenizerFolder } from '@rldf/common/instruments/models';
 import type { SampleOptions } from '@rldf/emoji-world';
 import { CLIPModel, CLIPTokenizer } from '@rldf/models';
 import { Parameters } from '@rldf/torch';
-import { secondClipConfig } from '../instruments/configs.js';
-import { writeInstrument } from '../instruments/instruments.js';
-import { tokenizerFolder } from '../instruments/models.js';
 import { measureClip, measureSiblings, pretrainClip } from './clip.js';
 import type { Stage } from './stage.js';
 

@@ -1,6 +1,9 @@
 // CLIP on captioned scenes: the contrastive loss of Radford et al. 2021, with hard negatives: half of a batch are
 // siblings of the other half, which differ in one thing only (order, relation, noun, number, colour, background), since
 // a batch of unrelated scenes can be told apart by its nouns alone (Yuksekgonul et al. 2023, "bags-of-words").
+
+import { tokenizerFolder } from '@rldf/common/instruments/models';
+import { imagesOf, sceneBatch } from '@rldf/common/instruments/scenes';
 import {
   type ArtSet,
   captionOf,
@@ -15,8 +18,6 @@ import {
 } from '@rldf/emoji-world';
 import { type CLIPModel, CLIPTokenizer, contrastiveLoss } from '@rldf/models';
 import { arange, noGrad, type Parameters, scope, type Tensor, tensor } from '@rldf/torch';
-import { tokenizerFolder } from '../instruments/models.js';
-import { imagesOf, sceneBatch } from '../instruments/scenes.js';
 import { buildClip } from './parts.js';
 import type { Stage } from './stage.js';
 import { type TrainingEvent, type TrainingOptions, train } from './training.js';

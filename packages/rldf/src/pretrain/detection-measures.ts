@@ -1,4 +1,6 @@
 // How well a detector finds the objects of held-out real scenes.
+
+import { quantile } from '@rldf/common/base/stats';
 import { type ArtSet, HashRandom, loadArt, type SampleOptions, type Scene } from '@rldf/emoji-world';
 import {
   type Detection,
@@ -9,7 +11,6 @@ import {
   type PictureMatches,
 } from '@rldf/models';
 import { scope, tensor } from '@rldf/torch';
-import { quantile } from '../base/stats.js';
 import { detectionBatch } from './detection-scenes.js';
 
 /** Average precision looks at detections down to this score. */

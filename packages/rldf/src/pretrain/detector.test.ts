@@ -1,3 +1,4 @@
+import { imagesOf } from '@rldf/common/instruments/scenes';
 import { HashRandom, loadArt, renderScene } from '@rldf/emoji-world';
 import {
   type BoxEdges,
@@ -8,7 +9,6 @@ import {
 } from '@rldf/models';
 import { AdamW, grad, Parameters, scope, setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { imagesOf } from '../instruments/scenes.js';
 import {
   bootstrapAveragePrecision,
   measureDetector,

@@ -1,4 +1,8 @@
 // The two detectors: one loss, two networks that share nothing else. `detector` gives feedback; `judge-detector` only evaluates.
+
+import { LATENT_CHANNELS } from '@rldf/common/instruments/configs';
+import { type InstrumentCard, writeInstrument } from '@rldf/common/instruments/instruments';
+import { imagesOf } from '@rldf/common/instruments/scenes';
 import { type ArtSet, loadArt, nouns } from '@rldf/emoji-world';
 import {
   CELL,
@@ -13,9 +17,6 @@ import {
   PatchVotingDetector,
 } from '@rldf/models';
 import { F, ops, type ParameterPath, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
-import { LATENT_CHANNELS } from '../instruments/configs.js';
-import { type InstrumentCard, writeInstrument } from '../instruments/instruments.js';
-import { imagesOf } from '../instruments/scenes.js';
 import { calibrate, measureDetector } from './detection-measures.js';
 import { detectionBatch, roughen } from './detection-scenes.js';
 import { FLATTEN } from './parts.js';

@@ -1,10 +1,12 @@
 // A cross-attention scorer in ImageReward's form on ranked pictures (Xu et al. 2023, arXiv 2304.05977).
+
+import { mean, standardDeviation } from '@rldf/common/base/stats';
+import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { loadArt } from '@rldf/emoji-world';
 import { ImageRewardModel } from '@rldf/models';
 import { noGrad, Parameters, scope } from '@rldf/torch';
-import { mean, standardDeviation } from '../base/stats.js';
-import { writeInstrument } from '../instruments/instruments.js';
-import { imageRewardConfig, loadWorldClip } from '../rewards/scorers.js';
+import { imageRewardConfig } from '../rewards/scorers.js';
 import { tokenTensor } from './clip.js';
 import { measureRankings, rankingLoss, rankingOptions, repeatRows } from './preference.js';
 import { GROUP, type RankingBatch, rankingBatch } from './rankings.js';

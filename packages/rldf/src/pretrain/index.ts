@@ -1,12 +1,12 @@
 // `rldf pretrain`: the built-in model and the instruments from nothing, stage by stage. Each stage is a folder that can be continued.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { didYouMean } from '@rldf/common/base/suggest';
+import { type WorldName, worlds } from '@rldf/common/instruments/configs';
+import { lockRun } from '@rldf/common/storage/lock';
 import type { CaptionNoise } from '@rldf/emoji-world';
 import { setThreads } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { didYouMean } from '../base/suggest.js';
-import { type WorldName, worlds } from '../instruments/configs.js';
-import { lockRun } from '../run/lock.js';
+import { UserError } from '@rldf/torch/errors';
 import type { Stage, StageContext } from './stage.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 

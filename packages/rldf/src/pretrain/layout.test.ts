@@ -1,8 +1,8 @@
+import { tokenizerFolder } from '@rldf/common/instruments/models';
 import type { Scene } from '@rldf/emoji-world';
 import { CLIPTokenizer } from '@rldf/models';
 import { scope, setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { tokenizerFolder } from '../instruments/models.js';
 import { LayoutHead, layoutOf, layoutTable } from './layout.js';
 
 setThreads(1);

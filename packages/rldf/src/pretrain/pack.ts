@@ -1,13 +1,13 @@
 // `rldf pretrain pack`: the model folder from the newest checkpoints.
 import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { replaceFile } from '@rldf/common/base/files';
+import { clipConfig } from '@rldf/common/instruments/configs';
+import type { InstrumentCard } from '@rldf/common/instruments/instruments';
+import { tokenizerFolder } from '@rldf/common/instruments/models';
 import { loadPipeline, saveNetwork, savePipeline, writeJson } from '@rldf/models';
 import type { Parameters, Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { replaceFile } from '../base/files.js';
-import { clipConfig } from '../instruments/configs.js';
-import type { InstrumentCard } from '../instruments/instruments.js';
-import { tokenizerFolder } from '../instruments/models.js';
+import { UserError } from '@rldf/torch/errors';
 import { basisOf, buildClip, loadAveraged, parametersOf, partsOfStages } from './parts.js';
 import { savePatchBasis } from './patch-basis.js';
 

@@ -1,6 +1,15 @@
 // The built-in model's networks, with what the earlier stages have learnt so far.
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import {
+  clipConfig,
+  LATENT_CHANNELS,
+  schedulerConfig,
+  unetConfig,
+  vaeConfig,
+} from '@rldf/common/instruments/configs';
+import { tokenizerFolder } from '@rldf/common/instruments/models';
+import { listCheckpoints, loadCheckpoint } from '@rldf/common/storage/checkpoint';
 import { loadArt } from '@rldf/emoji-world';
 import {
   AutoencoderKL,
@@ -12,16 +21,7 @@ import {
   UNet2DConditionModel,
 } from '@rldf/models';
 import { free, noGrad, Parameters, type StateDict, scope, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import {
-  clipConfig,
-  LATENT_CHANNELS,
-  schedulerConfig,
-  unetConfig,
-  vaeConfig,
-} from '../instruments/configs.js';
-import { tokenizerFolder } from '../instruments/models.js';
-import { listCheckpoints, loadCheckpoint } from '../run/checkpoint.js';
+import { UserError } from '@rldf/torch/errors';
 import { fitPatchBasis, loadPatchBasis, type PatchBasis, savePatchBasis } from './patch-basis.js';
 
 /** A pipeline in the making, and the basis of its latents. */

@@ -1,5 +1,7 @@
 // The latent space of the built-in autoencoder: principal components of 8 x 8 pixel patches, scaled to unit variance.
 // It is linear and optimal, so a denoising network can be trained on it while the convolutional decoder still learns.
+
+import { sceneBatch } from '@rldf/common/instruments/scenes';
 import type { ArtSet } from '@rldf/emoji-world';
 import {
   keep,
@@ -11,7 +13,6 @@ import {
   tensor,
   writeSafetensors,
 } from '@rldf/torch';
-import { sceneBatch } from '../instruments/scenes.js';
 
 const PATCH = 8;
 

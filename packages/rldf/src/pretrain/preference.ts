@@ -1,12 +1,13 @@
 // Preference models in PickScore's form: low-rank fine-tuning of a CLIP on ranked pictures (Kirstain et al. 2023, arXiv 2305.01569).
 import { join } from 'node:path';
+import { mean } from '@rldf/common/base/stats';
+import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { instrumentsFolder, writeInstrument } from '@rldf/common/instruments/instruments';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { pairLoss, TunedPreferenceModel } from '@rldf/models';
 import { free, noGrad, scope, type Tensor, tensor } from '@rldf/torch';
-import { mean } from '../base/stats.js';
-import { instrumentsFolder, writeInstrument } from '../instruments/instruments.js';
 import type { Reward } from '../rewards/reward.js';
-import { loadWorldClip, preferenceBases } from '../rewards/scorers.js';
+import { preferenceBases } from '../rewards/scorers.js';
 import { tokenTensor } from './clip.js';
 import { loadPatchBasis } from './patch-basis.js';
 import {

@@ -1,11 +1,11 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { imagesOf, quantise, sceneBatch } from '@rldf/common/instruments/scenes';
 import { loadArt } from '@rldf/emoji-world';
 import { NoiseSchedule } from '@rldf/models';
 import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { imagesOf, quantise, sceneBatch } from '../instruments/scenes.js';
 import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
 import { type Trainee, train } from './training.js';
 import { snrWeight } from './unet.js';

@@ -1,11 +1,11 @@
 // Pictures of the base model among the ranked ones, well and badly drawn: with guidance, without, and in too few steps.
 import { existsSync } from 'node:fs';
+import { picturesOf } from '@rldf/common/base/picture';
+import { baseNouns } from '@rldf/common/instruments/configs';
+import { findModel } from '@rldf/common/instruments/models';
 import { type HashRandom, promptScenes, type Scene, type SceneKind } from '@rldf/emoji-world';
 import { generate, loadPipeline } from '@rldf/models';
 import { cat, free, readSafetensors, scope, type Tensor, writeSafetensors } from '@rldf/torch';
-import { picturesOf } from '../base/picture.js';
-import { baseNouns } from '../instruments/configs.js';
-import { findModel } from '../instruments/models.js';
 import { type FlawedPicture, NO_FLAWS } from './rankings-flaws.js';
 
 /** How a picture is drawn, and how blurred that leaves it by the rules. */

@@ -1,4 +1,6 @@
 // Rankings of pictures by written rules, with the noise of human judgement: what the preference models are trained on.
+
+import { imagesOf } from '@rldf/common/instruments/scenes';
 import {
   type ArtSet,
   captionOf,
@@ -10,7 +12,6 @@ import {
   splits,
 } from '@rldf/emoji-world';
 import type { Tensor } from '@rldf/torch';
-import { imagesOf } from '../instruments/scenes.js';
 import type { DrawnPictures } from './rankings-drawn.js';
 import { type Blur, drawFlawed, type FlawedPicture, type Flaws } from './rankings-flaws.js';
 

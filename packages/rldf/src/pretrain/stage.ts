@@ -1,6 +1,7 @@
 // What `rldf pretrain` asks of a stage. A new one is a file that exports a `Stage`, and a line in the table of index.ts.
+
+import type { WorldName } from '@rldf/common/instruments/configs';
 import type { CaptionNoise } from '@rldf/emoji-world';
-import type { WorldName } from '../instruments/configs.js';
 import type { TrainingEvent, TrainingOptions } from './training.js';
 
 export interface Stage {

@@ -1,9 +1,10 @@
 // The judges' feature network: what nouns, which style, which background, whose art. FID and KID compare its features.
+
+import { writeInstrument } from '@rldf/common/instruments/instruments';
+import { knownArt, SceneClassifier, styleLabels } from '@rldf/common/instruments/scene-classifier';
+import { imagesOf } from '@rldf/common/instruments/scenes';
 import { type ArtSet, backgrounds, loadArt, nouns, type SampleOptions, type Split } from '@rldf/emoji-world';
 import { F, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
-import { writeInstrument } from '../instruments/instruments.js';
-import { knownArt, SceneClassifier, styleLabels } from '../instruments/scene-classifier.js';
-import { imagesOf } from '../instruments/scenes.js';
 import { detectionBatch } from './detection-scenes.js';
 import type { Stage } from './stage.js';
 import { train } from './training.js';

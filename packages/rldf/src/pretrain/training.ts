@@ -1,6 +1,13 @@
 // The loop behind every pre-training: fused AdamW, averaged weights, checkpoints, resumption. What is learnt is given by a `Trainee`.
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { makeFolder } from '@rldf/common/base/files';
+import {
+  listCheckpoints,
+  loadCheckpoint,
+  removeLeftovers,
+  saveCheckpoint,
+} from '@rldf/common/storage/checkpoint';
 import {
   AdamW,
   autocast,
@@ -14,9 +21,7 @@ import {
   type Tensor,
   UserError,
 } from '@rldf/torch';
-import { makeFolder } from '../base/files.js';
 import { LossWatch, type Rise } from '../base/rising-loss.js';
-import { listCheckpoints, loadCheckpoint, removeLeftovers, saveCheckpoint } from '../run/checkpoint.js';
 import { MetricsWriter } from '../run/metrics.js';
 
 export interface Trainee {

@@ -1,11 +1,11 @@
 // The U-Net's stage: its parts from the earlier stages or a model folder, and contact sheets while it trains.
 import { join } from 'node:path';
+import { picturesOf } from '@rldf/common/base/picture';
+import { schedulerConfig, worlds } from '@rldf/common/instruments/configs';
+import { quantise, writeSheet } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, promptScenes } from '@rldf/emoji-world';
 import { generate } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
-import { picturesOf } from '../base/picture.js';
-import { schedulerConfig, worlds } from '../instruments/configs.js';
-import { quantise, writeSheet } from '../instruments/scenes.js';
 import { partsOfModel, partsOfStages } from './parts.js';
 import { reconstruct } from './patch-basis.js';
 import type { Stage, StageContext } from './stage.js';

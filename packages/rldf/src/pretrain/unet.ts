@@ -1,8 +1,9 @@
 // The denoising network of the built-in model, on cached latents: classifier-free guidance training (Ho & Salimans 2022), timesteps weighted by bounded signal-to-noise ratio (after Hang et al. 2023).
+
+import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import { type CLIPTokenizer, NoiseSchedule, type Pipeline, type SchedulerConfig } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { sceneBatch } from '../instruments/scenes.js';
 import { type Layout, LayoutHead, type LayoutTable, layoutOf, layoutTable } from './layout.js';
 import { type PatchBasis, project } from './patch-basis.js';
 import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';

@@ -2,11 +2,11 @@
 // learns to compute them, the decoder to draw from them, noise and all. So the denoising network does not wait for either.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { quantise, sceneBatch, writeSheet } from '@rldf/common/instruments/scenes';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { AutoencoderKL, loadPipeline } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { quantise, sceneBatch, writeSheet } from '../instruments/scenes.js';
+import { UserError } from '@rldf/torch/errors';
 import { basisOf, buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
 import { loadPatchBasis, type PatchBasis, project } from './patch-basis.js';
 import type { Stage, StageContext } from './stage.js';

@@ -2,7 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { extname } from 'node:path';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import type { Prompt } from './prompts.js';
 
 /** Text encoders see 77 tokens; what is longer by far is a wrong file rather than a prompt. */

@@ -1,9 +1,9 @@
 /** Prompts from files and from the built-in world. */
 
+import { didYouMean } from '@rldf/common/base/suggest';
 import { type PromptSet, promptScenes, promptSet, promptSetNames } from '@rldf/emoji-world';
 import { noiseKey, Random, type Seed } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { didYouMean } from '../base/suggest.js';
+import { UserError } from '@rldf/torch/errors';
 import type { PromptsField } from '../config/fields.js';
 import { readPromptFile } from './prompt-files.js';
 

@@ -2,11 +2,11 @@
 
 import { readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { exactNumbers, exactYaml } from '@rldf/common/base/exact';
+import { didYouMean } from '@rldf/common/base/suggest';
+import { shown, UserError } from '@rldf/torch/errors';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
-import { shown, UserError } from '../base/errors.js';
-import { exactNumbers, exactYaml } from '../base/exact.js';
-import { didYouMean } from '../base/suggest.js';
 import { absolutePrompts, type PromptsField } from '../config/fields.js';
 import { methodOf } from '../methods/index.js';
 import { crossFieldProblems, methodNames, methodSchemas, type Recipe, rewardProblems } from './recipe.js';

@@ -2,12 +2,12 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { didYouMean } from '@rldf/common/base/suggest';
 import type { BoxEdges } from '@rldf/models';
+import { UserError } from '@rldf/torch/errors';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { UserError } from '../base/errors.js';
 import { recipesFolder } from '../base/recipes-folder.js';
-import { didYouMean } from '../base/suggest.js';
 
 /** What of a box a relation compares, in pixels: the centre's coordinates, its width, its height, its area. */
 export const measures = {

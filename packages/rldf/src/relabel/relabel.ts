@@ -1,7 +1,7 @@
 // docs: docs/methods/ip-rldf.md · paper: Ge et al. 2023, "Iterative Prompt Relabeling for diffusion model with RLDF", section 4.3, equations 4 and 6
 import { nounOf, nouns, parseCaption } from '@rldf/emoji-world';
 import type { Detection } from '@rldf/models';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import { extents, measures, type RelabelGrammar, type RelationRule } from './grammar.js';
 
 /** What a prompt asks for. */

@@ -1,9 +1,9 @@
 /** Why a reward rose, stalled or fell: rules of thumb on a run's metrics and recipe, each with its numbers and one change to try. */
 
 import { readFileSync } from 'node:fs';
-import { parseYaml } from '../base/exact.js';
+import { parseYaml } from '@rldf/common/base/exact';
+import { mean, quantile, standardDeviation } from '@rldf/common/base/stats';
 import { risingLoss } from '../base/rising-loss.js';
-import { mean, quantile, standardDeviation } from '../base/stats.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 import { curveMetrics } from './report.js';

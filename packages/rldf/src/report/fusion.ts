@@ -1,10 +1,10 @@
 /** What `rldf fuse --grid` writes: the 2 x 2 of adapters, and the reward over the strengths of both. */
 
 import { join } from 'node:path';
+import { makeFolder, replaceFile } from '@rldf/common/base/files';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { escapeXml, fontFamily, renderSvg } from '@rldf/common/drawing/svg';
 import type { StrengthPoint } from '../adapters/fuse.js';
-import { makeFolder, replaceFile } from '../base/files.js';
-import { contactSheet } from '../drawing/grid.js';
-import { escapeXml, fontFamily, renderSvg } from '../drawing/svg.js';
 
 export interface FusionReport {
   model: string;

@@ -2,14 +2,14 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { jsonText, parseYaml } from '@rldf/common/base/exact';
+import { makeFolder, replaceFile } from '@rldf/common/base/files';
+import { type Interval, mean, seedInterval } from '@rldf/common/base/stats';
+import { type CurvePoint, curveSvg } from '@rldf/common/drawing/curve';
+import { htmlFigures, htmlPage, htmlTable } from '@rldf/common/drawing/html';
+import { escapeXml, renderSvg } from '@rldf/common/drawing/svg';
 import { noiseKey, Random, type Seed } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { jsonText, parseYaml } from '../base/exact.js';
-import { makeFolder, replaceFile } from '../base/files.js';
-import { type Interval, mean, seedInterval } from '../base/stats.js';
-import { type CurvePoint, curveSvg } from '../drawing/curve.js';
-import { htmlFigures, htmlPage, htmlTable } from '../drawing/html.js';
-import { escapeXml, renderSvg } from '../drawing/svg.js';
+import { UserError } from '@rldf/torch/errors';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 import { curveMetrics, type ReportNumbers } from './report.js';

@@ -1,12 +1,12 @@
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Picture } from '@rldf/common/base/picture';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { crc32, encodePng, insertTexts, readTexts, settingsTexts } from '@rldf/common/drawing/png';
+import { escapeXml, renderSvg } from '@rldf/common/drawing/svg';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
-import type { Picture } from '../base/picture.js';
-import { contactSheet } from '../drawing/grid.js';
-import { crc32, encodePng, insertTexts, readTexts, settingsTexts } from '../drawing/png.js';
-import { escapeXml, renderSvg } from '../drawing/svg.js';
 import { createRun, openRun } from '../run/run.js';
 import { type Evaluation, redrawReport, reportNumbers, writeReport } from './report.js';
 

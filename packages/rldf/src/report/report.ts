@@ -2,17 +2,17 @@
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder, readTextIfThere, replaceFile } from '@rldf/common/base/files';
+import type { Picture } from '@rldf/common/base/picture';
+import { type MeanDifference, mean, meanDifference } from '@rldf/common/base/stats';
+import { type CurvePoint, curveSvg } from '@rldf/common/drawing/curve';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { reportHtml } from '@rldf/common/drawing/html';
+import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
+import { renderSvg } from '@rldf/common/drawing/svg';
 import { noiseKey, Random } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
 import sharp from 'sharp';
-import { UserError } from '../base/errors.js';
-import { makeFolder, readTextIfThere, replaceFile } from '../base/files.js';
-import type { Picture } from '../base/picture.js';
-import { type MeanDifference, mean, meanDifference } from '../base/stats.js';
-import { type CurvePoint, curveSvg } from '../drawing/curve.js';
-import { contactSheet } from '../drawing/grid.js';
-import { reportHtml } from '../drawing/html.js';
-import { encodePng, settingsTexts } from '../drawing/png.js';
-import { renderSvg } from '../drawing/svg.js';
 import { readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 

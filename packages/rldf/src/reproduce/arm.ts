@@ -2,8 +2,10 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { tensorOfPictures } from '../base/picture.js';
-import { mean } from '../base/stats.js';
+import { tensorOfPictures } from '@rldf/common/base/picture';
+import type { Budget } from '@rldf/common/base/protocol-file';
+import { sha256 } from '@rldf/common/base/sha256';
+import { mean } from '@rldf/common/base/stats';
 import { methodOf } from '../methods/index.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { readPicture } from '../report/report.js';
@@ -14,7 +16,7 @@ import { Run } from '../run/run.js';
 import { resume, train } from '../train/from-recipe.js';
 import type { RunEvent } from '../train/train.js';
 import type { Capsule } from './capsule.js';
-import { type Budget, type Protocol, sha256 } from './protocol.js';
+import type { Protocol } from './protocol.js';
 
 export interface ArmOptions {
   protocol: Protocol;

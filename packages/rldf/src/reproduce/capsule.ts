@@ -2,9 +2,10 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../base/errors.js';
-import { listFolder, makeFolder, replaceFile } from '../base/files.js';
-import type { Budget, Protocol } from './protocol.js';
+import { listFolder, makeFolder, replaceFile } from '@rldf/common/base/files';
+import type { Budget } from '@rldf/common/base/protocol-file';
+import { UserError } from '@rldf/torch/errors';
+import type { Protocol } from './protocol.js';
 
 export interface Capsule {
   table: string;

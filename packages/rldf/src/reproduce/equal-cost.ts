@@ -3,7 +3,7 @@
  * read off the validation curves. Equal pictures are not equal cost: a reward's gradient takes backward passes per picture.
  */
 
-import { mean, tInterval } from '../base/stats.js';
+import { mean, tInterval } from '@rldf/common/base/stats';
 import type { Capsule } from './capsule.js';
 import type { Estimate } from './table.js';
 

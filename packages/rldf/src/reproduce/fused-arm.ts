@@ -5,13 +5,14 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { makeFolder } from '@rldf/common/base/files';
+import { sha256 } from '@rldf/common/base/sha256';
+import { checkBase } from '@rldf/common/instruments/adapter-base';
+import { findModel } from '@rldf/common/instruments/models';
 import { type LoraPair, loadLora, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, setThreads } from '@rldf/torch';
+import { shown, UserError } from '@rldf/torch/errors';
 import { fuseAdapters } from '../adapters/fuse.js';
-import { shown, UserError } from '../base/errors.js';
-import { makeFolder } from '../base/files.js';
-import { checkBase } from '../instruments/adapter-base.js';
-import { findModel } from '../instruments/models.js';
 import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { keepEvaluation } from '../report/report.js';
@@ -21,7 +22,7 @@ import { drawForEvaluation } from '../sampling/evaluation.js';
 import { drawAndScore, type RunEvent, testPairs } from '../train/train.js';
 import { type ArmOptions, capsuleOf, runName } from './arm.js';
 import { type Capsule, capsulePath } from './capsule.js';
-import { type Protocol, sha256 } from './protocol.js';
+import type { Protocol } from './protocol.js';
 
 /** Fused arm -> the arms it adds up. */
 export type FusedArms = Readonly<Record<string, readonly string[]>>;

@@ -1,12 +1,12 @@
 /** Who judges a table's test pictures: instruments that share nothing with what trains, or any reward. */
 
-import { judgeOnly } from '../eval/judges.js';
-import { loadDetector } from '../instruments/instruments.js';
+import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { judgeOnly, loadDetector } from '@rldf/common/instruments/instruments';
 import { clipScore } from '../rewards/clip-score.js';
 import { count, presence, spatial } from '../rewards/detection.js';
 import { loadReward } from '../rewards/index.js';
 import type { Reward } from '../rewards/reward.js';
-import { loadPreference, loadWorldClip } from '../rewards/scorers.js';
+import { loadPreference } from '../rewards/scorers.js';
 
 /** By name in a protocol. No recipe can take one of them as its reward. */
 const independent: Record<string, () => Reward> = {

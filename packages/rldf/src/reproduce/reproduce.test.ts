@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { picturesOf } from '@rldf/common/base/picture';
+import { protocolCommit, readProtocol } from '@rldf/common/base/protocol-file';
 import { loadLora, loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { picturesOf } from '../base/picture.js';
 import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
 import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
@@ -14,14 +15,7 @@ import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
-import {
-  checkEqualPictures,
-  loadProtocol,
-  type Protocol,
-  protocolCommit,
-  readProtocol,
-  recipeOf,
-} from './protocol.js';
+import { checkEqualPictures, loadProtocol, type Protocol, recipeOf } from './protocol.js';
 import { type ReproduceEvent, type ReproduceOptions, reproduce } from './reproduce.js';
 import { tableMarkdown, tableNumbers, verdictOf } from './table.js';
 

@@ -2,10 +2,11 @@
 
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { UserError } from '../base/errors.js';
-import { makeFolder, replaceFile } from '../base/files.js';
-import { mean } from '../base/stats.js';
-import { curveSvg } from '../drawing/curve.js';
+import { makeFolder, replaceFile } from '@rldf/common/base/files';
+import { type Budget, protocolCommit } from '@rldf/common/base/protocol-file';
+import { mean } from '@rldf/common/base/stats';
+import { curveSvg } from '@rldf/common/drawing/curve';
+import { UserError } from '@rldf/torch/errors';
 import type { Recipe } from '../recipe/recipe.js';
 import type { Reward } from '../rewards/reward.js';
 import type { RunEvent } from '../train/train.js';
@@ -13,7 +14,7 @@ import { runArm } from './arm.js';
 import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
 import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
-import { type Budget, checkEqualPictures, type Protocol, protocolCommit, recipeOf } from './protocol.js';
+import { checkEqualPictures, type Protocol, recipeOf } from './protocol.js';
 import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
 
 export interface ReproduceOptions {

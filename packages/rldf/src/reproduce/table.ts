@@ -1,7 +1,7 @@
 /** The numbers of a table, from its capsules alone: differences after - before, paired by prompt and noise. */
 
+import { bootstrapSeedsAndPrompts, mean, tInterval } from '@rldf/common/base/stats';
 import { noiseKey, Random } from '@rldf/torch';
-import { bootstrapSeedsAndPrompts, mean, tInterval } from '../base/stats.js';
 import type { Capsule } from './capsule.js';
 import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
 import { type FusedArms, fusedArms } from './fused-arm.js';

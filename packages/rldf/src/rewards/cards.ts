@@ -2,8 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { worldFolder } from '@rldf/common/instruments/models';
 import { readJson } from '@rldf/models';
-import { worldFolder } from '../instruments/models.js';
 
 export interface RewardCard {
   /** What scores high, in one line. */

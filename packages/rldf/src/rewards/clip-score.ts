@@ -1,9 +1,14 @@
 /** CLIP score: 100 x the cosine between picture and prompt (Hessel et al. 2021, arXiv 2104.08718, without its rescaling). */
 
+import {
+  type FrozenClip,
+  idsOf,
+  loadClipFolder,
+  pixelsOf,
+  worldClip,
+} from '@rldf/common/instruments/frozen-clip';
 import { type Device, noGrad, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { listModels } from '../instruments/models.js';
-import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
+import { rewardFromScores } from './from-scores.js';
 import type { Reward } from './reward.js';
 
 export function clipScore(frozen: FrozenClip): Reward {
@@ -21,15 +26,4 @@ export function clipScore(frozen: FrozenClip): Reward {
  */
 export function loadClipScore(folder: string = worldClip(), device: Device = 'cpu'): Reward {
   return clipScore(loadClipFolder(folder, device));
-}
-
-/** The folder of the built-in world's CLIP. @throws UserError when this copy of rldf has none */
-export function worldClip(): string {
-  const path = listModels().find(({ kind }) => kind === 'clip')?.path;
-  if (path === undefined) {
-    throw new UserError(
-      'reward clip-score: no CLIP model ships with this copy of rldf — choose another reward, or pre-train one with `rldf pretrain clip`',
-    );
-  }
-  return path;
 }

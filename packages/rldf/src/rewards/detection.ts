@@ -2,7 +2,7 @@
 
 import { activityProps, type Plan, parseCaption, type Relation } from '@rldf/emoji-world';
 import type { Detection, Detector } from '@rldf/models';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import type { Reward } from './reward.js';
 
 /**

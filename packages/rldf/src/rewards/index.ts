@@ -1,8 +1,8 @@
 /** The built-in rewards, and how a recipe's `reward:` becomes one. */
 
+import { didYouMean } from '@rldf/common/base/suggest';
 import type { Device } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { didYouMean } from '../base/suggest.js';
+import { UserError } from '@rldf/torch/errors';
 import type { RewardField } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
 import { loadRewardModule } from './module.js';
@@ -20,7 +20,7 @@ const scorers = () => import('./scorers.js');
 const jpeg = () => import('./jpeg.js');
 const boxes = () => import('./detection.js');
 const detector = async (device?: Device) =>
-  (await import('../instruments/instruments.js')).loadDetector('detector', undefined, device);
+  (await import('@rldf/common/instruments/instruments')).loadDetector('detector', undefined, device);
 
 export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string, BuiltInReward> = {
   'jpeg-compressibility': {

@@ -1,7 +1,7 @@
+import { correlation, mean } from '@rldf/common/base/stats';
 import { loadArt, renderScene, sampleScene } from '@rldf/emoji-world';
 import { setThreads, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { correlation, mean } from '../base/stats.js';
 import { jpegCompressibility } from './jpeg.js';
 import { loadJpegEstimate } from './jpeg-estimate.js';
 

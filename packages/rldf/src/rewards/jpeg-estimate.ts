@@ -6,7 +6,7 @@
  */
 
 import { type Device, F, type Tensor, tensor } from '@rldf/torch';
-import { rewardFromScores } from './frozen-clip.js';
+import { rewardFromScores } from './from-scores.js';
 import type { Reward } from './reward.js';
 
 /** The standard's tables K.1 and K.2 (ITU-T T.81). */

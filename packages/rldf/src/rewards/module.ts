@@ -3,11 +3,11 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { howToContinue } from '@rldf/common/base/underway';
 import { readJson } from '@rldf/models';
 import { Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { howToContinue } from '../base/underway.js';
+import { UserError } from '@rldf/torch/errors';
 import { noteUserModule } from '../base/user-modules.js';
 import { checkScores, type Reward } from './reward.js';
 

@@ -1,12 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tensorOfPictures } from '@rldf/common/base/picture';
+import { loadClipFolder, pixelsOf, worldClip } from '@rldf/common/instruments/frozen-clip';
 import { AestheticPredictor } from '@rldf/models';
 import { grad, noGrad, Parameters, setThreads, writeSafetensors } from '@rldf/torch';
 import { afterAll, expect, test } from 'vitest';
-import { tensorOfPictures } from '../base/picture.js';
-import { loadClipScore, worldClip } from './clip-score.js';
-import { loadClipFolder, pixelsOf } from './frozen-clip.js';
+import { loadClipScore } from './clip-score.js';
 import { aestheticReward, clipModelReward } from './public-scorers.js';
 
 setThreads(1);

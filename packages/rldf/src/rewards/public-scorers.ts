@@ -1,11 +1,12 @@
 /** Public scorers of photographs, from folders and files of the user's, as what a reward module exports. */
 
 import { existsSync } from 'node:fs';
+import { tensorOfPictures } from '@rldf/common/base/picture';
+import { type FrozenClip, idsOf, loadClipFolder, pixelsOf } from '@rldf/common/instruments/frozen-clip';
 import { AestheticPredictor, PreferenceModel } from '@rldf/models';
 import { type Device, noGrad, Parameters, readSafetensors, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { tensorOfPictures } from '../base/picture.js';
-import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
+import { UserError } from '@rldf/torch/errors';
+import { rewardFromScores } from './from-scores.js';
 import type { DifferentiableRewardFunction, RewardFunction } from './module.js';
 import type { Reward } from './reward.js';
 

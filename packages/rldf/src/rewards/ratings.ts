@@ -1,8 +1,8 @@
 /** Ratings that people gave, from a file: for pictures that are there already, such as a data set to be learned from. */
 
 import { createHash } from 'node:crypto';
-import { UserError } from '../base/errors.js';
-import { type Picture, picturesOf } from '../base/picture.js';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { UserError } from '@rldf/torch/errors';
 import { readPromptFile } from '../prompts/prompt-files.js';
 import type { Reward } from './reward.js';
 

@@ -1,7 +1,7 @@
 /** What a reward is, and the one door through which pictures are scored. */
 
 import type { StateTree, Tensor } from '@rldf/torch';
-import { shown, UserError } from '../base/errors.js';
+import { shown, UserError } from '@rldf/torch/errors';
 
 export interface RewardBatch {
   /** uint8 [B, H, W, 3], RGB. */

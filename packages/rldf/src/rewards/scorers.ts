@@ -1,35 +1,16 @@
 /** The networks that judge pictures, as rewards: preference models in PickScore's and ImageReward's forms, LAION's aesthetic head. */
 
+import { idsOf, loadWorldClip, pixelsOf } from '@rldf/common/instruments/frozen-clip';
+import { instrumentFile, instrumentsFolder, loadInstrument } from '@rldf/common/instruments/instruments';
 import {
   AestheticPredictor,
-  CLIPModel,
-  CLIPTokenizer,
   type ImageRewardConfig,
   ImageRewardModel,
   TunedPreferenceModel,
 } from '@rldf/models';
-import { type Device, noGrad, type Parameters, readSafetensors, type Tensor } from '@rldf/torch';
-import { secondClipConfig } from '../instruments/configs.js';
-import { instrumentFile, instrumentsFolder, loadInstrument } from '../instruments/instruments.js';
-import { tokenizerFolder } from '../instruments/models.js';
-import { worldClip } from './clip-score.js';
-import { type FrozenClip, idsOf, loadClipFolder, pixelsOf, rewardFromScores } from './frozen-clip.js';
+import { type Device, noGrad, readSafetensors, type Tensor } from '@rldf/torch';
+import { rewardFromScores } from './from-scores.js';
 import type { Reward } from './reward.js';
-
-/** The first CLIP, from which the training rewards start, or the second, from which only the unseen judge does. */
-export function loadWorldClip(
-  name: 'clip' | 'clip-2',
-  folder = instrumentsFolder,
-  device: Device = 'cpu',
-): FrozenClip & { parameters: Parameters } {
-  if (name === 'clip') return loadClipFolder(worldClip(), device);
-  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
-  const parameters = loadInstrument(name, folder, device);
-  const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
-  parameters.assertAllUsed();
-  const half = [0.5, 0.5, 0.5] as const;
-  return { clip, parameters, tokenizer, imageSize: 64, imageMean: half, imageStd: half };
-}
 
 /** What each preference model starts from. */
 export const preferenceBases = { preference: 'clip', 'judge-preference': 'clip-2' } as const;

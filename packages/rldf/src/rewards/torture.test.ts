@@ -1,5 +1,5 @@
+import type { Picture } from '@rldf/common/base/picture';
 import { expect, test } from 'vitest';
-import type { Picture } from '../base/picture.js';
 import { rewardFromFunction } from './module.js';
 import { type Torment, tortureNames, tortureReward } from './torture.js';
 

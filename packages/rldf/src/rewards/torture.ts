@@ -1,11 +1,11 @@
 /** The torture test: does a reward prefer pictures that nobody would, to good ones of the shipped model? */
 
+import { type Picture, picturesOf, tensorOfPictures } from '@rldf/common/base/picture';
+import { mean, meanDifference } from '@rldf/common/base/stats';
+import { baseNouns } from '@rldf/common/instruments/configs';
 import { type Plan, parseCaption, promptScenes, relations } from '@rldf/emoji-world';
 import { type Detector, generate, type Pipeline } from '@rldf/models';
 import { free, noiseKey, Random, type Tensor } from '@rldf/torch';
-import { type Picture, picturesOf, tensorOfPictures } from '../base/picture.js';
-import { mean, meanDifference } from '../base/stats.js';
-import { baseNouns } from '../instruments/configs.js';
 import { type Reward, scorePictures } from './reward.js';
 
 /** A good picture and what it was asked for. */

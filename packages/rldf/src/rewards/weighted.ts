@@ -1,7 +1,7 @@
 /** Weighted sums of rewards. Rewards differ in unit and spread, so each may be normalised first. */
 
 import { type StateTree, stack, type Tensor } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 import {
   type CompositeReward,
   checkScores,

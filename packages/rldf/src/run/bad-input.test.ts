@@ -2,11 +2,11 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { baseFingerprint, baseKey } from '@rldf/common/instruments/adapter-base';
 import { LoraAdapter, saveLora, tinyPipeline } from '@rldf/models';
 import { afterAll, expect, test } from 'vitest';
 import { rldf } from '../cli/command-line.fixture.js';
 import { evaluate } from '../eval/evaluate.js';
-import { baseFingerprint, baseKey } from '../instruments/adapter-base.js';
 import { methods } from '../methods/index.js';
 import type { Method } from '../methods/method.js';
 import { prompts } from '../methods/minimal-recipes.fixture.js';

@@ -1,15 +1,15 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFileHook } from '@rldf/common/base/files';
+import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { setThreads, UserError } from '@rldf/torch';
 import { expect, test, vi } from 'vitest';
-import { setFileHook } from '../base/files.js';
 import { runCommandLine } from '../cli/program.js';
 import { saveTinyModel, tinyRecipe } from '../train/tiny-run.fixture.js';
 import { drive, toyOptions } from '../train/toy-training.fixture.js';
 import { comparableRow, readMetrics } from './metrics.js';
 import { createRun, openRun, type Run } from './run.js';
-import { tensorsOf } from './state-tree.js';
 
 setThreads(1);
 const root = mkdtempSync(join(tmpdir(), 'rldf-disk-'));

@@ -2,8 +2,8 @@
 
 import { execFileSync } from 'node:child_process';
 import { arch, cpus, platform, release, totalmem } from 'node:os';
+import { version } from '@rldf/common/base/version';
 import { availableDevices, threads, torchVersion } from '@rldf/torch';
-import { version } from '../base/version.js';
 
 export interface Environment {
   rldf: string;

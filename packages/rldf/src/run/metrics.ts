@@ -7,7 +7,7 @@
  */
 
 import { closeSync } from 'node:fs';
-import { append, openForAppend, readTextIfThere, replaceFile } from '../base/files.js';
+import { append, openForAppend, readTextIfThere, replaceFile } from '@rldf/common/base/files';
 
 export type MetricValue = number | string | boolean | null | MetricValue[];
 export interface MetricsRow {

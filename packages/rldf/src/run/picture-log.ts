@@ -5,11 +5,11 @@
 
 import { closeSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { append, fileOperation, makeFolder, openForAppend } from '@rldf/common/base/files';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
 import type { Behaviour } from '@rldf/models';
 import type { Seed, Tensor } from '@rldf/torch';
-import { append, fileOperation, makeFolder, openForAppend } from '../base/files.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { encodePng, settingsTexts } from '../drawing/png.js';
 import type { Scores } from '../rewards/reward.js';
 import { truncateMetrics } from './metrics.js';
 import type { Run } from './run.js';

@@ -5,9 +5,7 @@
 
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { stringify } from 'yaml';
-import { UserError } from '../base/errors.js';
-import { linkOnce, listFolder, makeFolder, replaceFile, writeFileDurably } from '../base/files.js';
+import { linkOnce, listFolder, makeFolder, replaceFile, writeFileDurably } from '@rldf/common/base/files';
 import {
   type CheckpointInfo,
   type LoadedCheckpoint,
@@ -17,9 +15,11 @@ import {
   removeLeftovers,
   type SaveOptions,
   saveCheckpoint,
-} from './checkpoint.js';
+} from '@rldf/common/storage/checkpoint';
+import { lockRun, type RunLock } from '@rldf/common/storage/lock';
+import { UserError } from '@rldf/torch/errors';
+import { stringify } from 'yaml';
 import { describeEnvironment } from './environment.js';
-import { lockRun, type RunLock } from './lock.js';
 import { MetricsWriter, truncateMetrics } from './metrics.js';
 
 /** File systems allow 255 bytes. */

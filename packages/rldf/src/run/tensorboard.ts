@@ -5,7 +5,7 @@
 
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
-import { append, makeFolder, openForAppend } from '../base/files.js';
+import { append, makeFolder, openForAppend } from '@rldf/common/base/files';
 
 /** Writes scalars that `tensorboard --logdir FOLDER` shows. */
 export class TensorBoardWriter {

@@ -1,8 +1,8 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
+import { momentsOf } from '@rldf/common/base/stats';
 import type { Behaviour } from '@rldf/models';
 import type { StateTree, Tensor } from '@rldf/torch';
-import { momentsOf } from '../base/stats.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
 import type { DrawRequest } from '../sampling/evaluation.js';

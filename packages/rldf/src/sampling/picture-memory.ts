@@ -6,8 +6,8 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '@rldf/common/base/files';
 import { readSafetensors, type Tensor, writeSafetensors } from '@rldf/torch';
-import { makeFolder } from '../base/files.js';
 
 /** Tensors by name. They belong to the caller. */
 export type DrawnTensors = Record<string, Tensor>;

@@ -14,7 +14,7 @@ import {
   type Trajectory,
 } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, normal, ones, scope, stack, type Tensor, zeros } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
+import { UserError } from '@rldf/torch/errors';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 

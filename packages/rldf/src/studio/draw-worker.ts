@@ -1,13 +1,13 @@
 /** The process that draws for `rldf studio`: asked by messages, one at a time, since a model is changed between two points. */
 
 import { existsSync } from 'node:fs';
+import { replaceFile } from '@rldf/common/base/files';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
+import { checkBase } from '@rldf/common/instruments/adapter-base';
+import { findModel } from '@rldf/common/instruments/models';
 import { type LoraPair, loadLora, type Pipeline } from '@rldf/models';
 import type { WorkerAnswer, WorkerRequest } from '@rldf/studio';
-import { replaceFile } from '../base/files.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { encodePng, settingsTexts } from '../drawing/png.js';
-import { checkBase } from '../instruments/adapter-base.js';
-import { findModel } from '../instruments/models.js';
 import type { Recipe } from '../methods/index.js';
 import { Run } from '../run/run.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';

@@ -2,14 +2,14 @@
 
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { parseYaml } from '@rldf/common/base/exact';
+import { fileOperation, flushFolder, listFolder, replaceFile } from '@rldf/common/base/files';
+import { tensorsOf } from '@rldf/common/storage/state-tree';
+import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
-import { UserError } from '../base/errors.js';
-import { parseYaml } from '../base/exact.js';
-import { fileOperation, flushFolder, listFolder, replaceFile } from '../base/files.js';
 import { readMetrics, truncateMetrics } from '../run/metrics.js';
 import { truncatePictureLog } from '../run/picture-log.js';
 import { Run } from '../run/run.js';
-import { tensorsOf } from '../run/state-tree.js';
 
 /**
  * Copies a run as it was at `step` to `name` beside it: recipe, metrics, pictures and checkpoints up to there. Where the hack watch

@@ -2,15 +2,15 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeFolder, replaceFile } from '@rldf/common/base/files';
+import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
+import { bestCheckpoint } from '@rldf/common/storage/checkpoint';
 import type { Behaviour } from '@rldf/models';
 import { free } from '@rldf/torch';
-import { UserError } from '../base/errors.js';
-import { makeFolder, replaceFile } from '../base/files.js';
-import { type Picture, picturesOf } from '../base/picture.js';
-import { encodePng, settingsTexts } from '../drawing/png.js';
+import { UserError } from '@rldf/torch/errors';
 import { rolloutBatches } from '../methods/learner.js';
 import { readPicture } from '../report/report.js';
-import { bestCheckpoint } from '../run/checkpoint.js';
 import { type PictureLine, pictureFile, pictureLogPath } from '../run/picture-log.js';
 import type { Run } from '../run/run.js';
 import { RunModel } from './run-model.js';

@@ -1,15 +1,15 @@
 /** A run's model in memory, with the weights of any of its checkpoints: to draw with, not to train. */
 
+import { findModel } from '@rldf/common/instruments/models';
+import { checkSameTensors, tensorsOf } from '@rldf/common/storage/state-tree';
 import { loadPipeline, type Pipeline } from '@rldf/models';
 import type { Device } from '@rldf/torch';
 import { setThreads } from '@rldf/torch';
-import { InternalError } from '../base/errors.js';
-import { findModel } from '../instruments/models.js';
+import { InternalError } from '@rldf/torch/errors';
 import { methodOf, type Recipe } from '../methods/index.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { loadRecipe } from '../recipe/load.js';
 import type { Run } from '../run/run.js';
-import { checkSameTensors, tensorsOf } from '../run/state-tree.js';
 import type { Training } from '../run/training.js';
 import { textsOf } from '../train/from-recipe.js';
 

@@ -2,15 +2,15 @@
 
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { version } from '@rldf/common/base/version';
+import { askToStop, holderOfFolder } from '@rldf/common/storage/lock';
 import { readLora } from '@rldf/models';
 import type { Services, Worker, WorkerAnswer } from '@rldf/studio';
 import { scope } from '@rldf/torch';
 import { fuseAdapters } from '../adapters/fuse.js';
-import { version } from '../base/version.js';
 import { explainRun } from '../report/explain.js';
 import { readPicture } from '../report/report.js';
 import { pictureHash } from '../rewards/ratings.js';
-import { askToStop, holderOfFolder } from '../run/lock.js';
 import { Run } from '../run/run.js';
 import { meaningOf } from '../train/hack-watch.js';
 import { goBack } from './go-back.js';

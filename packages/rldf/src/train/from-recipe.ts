@@ -1,14 +1,14 @@
 /** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
 
+import { replaceFile } from '@rldf/common/base/files';
+import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
+import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
+import { findModel } from '@rldf/common/instruments/models';
 import { type CLIPTokenizer, loadPipeline, type Pipeline } from '@rldf/models';
 import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
-import { UserError } from '../base/errors.js';
-import { replaceFile } from '../base/files.js';
-import { baseFingerprint } from '../instruments/adapter-base.js';
-import { findModel } from '../instruments/models.js';
 import { methodOf } from '../methods/index.js';
-import { describePromptNotices, promptNotices } from '../prompts/prompt-notices.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { checkRecipe, loadRecipe } from '../recipe/load.js';
 import type { Recipe } from '../recipe/recipe.js';

@@ -1,5 +1,5 @@
+import type { Picture } from '@rldf/common/base/picture';
 import { expect, test } from 'vitest';
-import type { Picture } from '../base/picture.js';
 import { changeOf, describeAlarm, HackWatch, observationOf, observe } from './hack-watch.js';
 import { diversityOf, statisticsOf } from './picture-statistics.js';
 import thresholds from './thresholds.json' with { type: 'json' };

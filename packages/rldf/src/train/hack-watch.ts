@@ -4,8 +4,8 @@
  * clean runs while the reward rises, an alarm names the symptom and the last clean step.
  */
 
-import type { Picture } from '../base/picture.js';
-import { mean } from '../base/stats.js';
+import type { Picture } from '@rldf/common/base/picture';
+import { mean } from '@rldf/common/base/stats';
 import { diversityOf, type PictureStatistic, pictureStatistics, statisticsOf } from './picture-statistics.js';
 import thresholds from './thresholds.json' with { type: 'json' };
 

@@ -1,6 +1,6 @@
 /** Plain statistics of pictures that no reward here is made of: what changes when a reward is gamed rather than met. */
 
-import type { Picture } from '../base/picture.js';
+import type { Picture } from '@rldf/common/base/picture';
 
 /** Names of the statistics of single pictures. */
 export const pictureStatistics = ['edgeDensity', 'colourEntropy', 'saturation', 'gridPeak'] as const;

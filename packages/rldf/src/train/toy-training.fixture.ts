@@ -1,10 +1,10 @@
 // A training small enough for tests of the run machinery: three numbers, the colour of every picture, are moved by a
 // policy gradient towards what the reward likes.
 
+import { checkSameTensors } from '@rldf/common/storage/state-tree';
 import { AdamW, noiseKey, normal, type StateTree, scope, type Tensor, tensor } from '@rldf/torch';
 import type { Reward } from '../rewards/reward.js';
 import { Run } from '../run/run.js';
-import { checkSameTensors } from '../run/state-tree.js';
 import type { DrawRequest, Training, TrainingEvent } from '../run/training.js';
 import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
 

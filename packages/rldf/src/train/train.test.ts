@@ -1,12 +1,12 @@
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFileHook } from '@rldf/common/base/files';
+import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { liveTensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { setFileHook } from '../base/files.js';
 import { comparableRow, readMetrics } from '../run/metrics.js';
 import { createRun, type Run } from '../run/run.js';
-import { tensorsOf } from '../run/state-tree.js';
 import { drive, toyOptions } from './toy-training.fixture.js';
 
 const root = mkdtempSync(join(tmpdir(), 'rldf-train-'));

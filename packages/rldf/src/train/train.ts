@@ -2,14 +2,16 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { reachedStep, replaceFile } from '@rldf/common/base/files';
+import { type Picture, picturesOf, tensorOfPictures } from '@rldf/common/base/picture';
+import { mean } from '@rldf/common/base/stats';
+import { beginRun, endRun, noteCheckpoint } from '@rldf/common/base/underway';
+import { contactSheet } from '@rldf/common/drawing/grid';
+import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '@rldf/common/storage/checkpoint';
+import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
-import { InternalError, UserError } from '../base/errors.js';
-import { reachedStep, replaceFile } from '../base/files.js';
-import { type Picture, picturesOf, tensorOfPictures } from '../base/picture.js';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import { firstSeed } from '../base/seeds.js';
-import { mean } from '../base/stats.js';
-import { beginRun, endRun, noteCheckpoint } from '../base/underway.js';
-import { contactSheet } from '../drawing/grid.js';
 import { type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import {
   curveMetrics,
@@ -19,11 +21,9 @@ import {
   writeReport,
 } from '../report/report.js';
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
-import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '../run/checkpoint.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import { keepsPictures, logPictures, type PictureLog, truncatePictureLog } from '../run/picture-log.js';
 import type { Run } from '../run/run.js';
-import { tensorsOf } from '../run/state-tree.js';
 import { TensorBoardWriter } from '../run/tensorboard.js';
 import type { ProgressEvent, Training } from '../run/training.js';
 import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';

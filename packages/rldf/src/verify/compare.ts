@@ -1,6 +1,6 @@
 /** What is the same of two runs or two drawings, and where they first differ. */
 
-import { createHash } from 'node:crypto';
+import { sha256 } from '@rldf/common/base/sha256';
 import type { Tensor } from '@rldf/torch';
 import type { MetricsRow } from '../run/metrics.js';
 
@@ -28,10 +28,6 @@ export function compare(
     equal,
     difference: explain() ?? 'the files differ in other bytes than their values',
   };
-}
-
-export function sha256(data: Uint8Array | string): string {
-  return createHash('sha256').update(data).digest('hex');
 }
 
 /** Name, index and values of the first element that differs by more than `tolerance`; by default in any bit. */

@@ -5,14 +5,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { listFolder } from '@rldf/common/base/files';
+import { readStateTree, tensorFile, tensorsOf, treeFile } from '@rldf/common/storage/state-tree';
 import { readSafetensors, scope } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
-import { UserError } from '../base/errors.js';
-import { listFolder } from '../base/files.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { comparableRow, readMetrics } from '../run/metrics.js';
 import { openRun, type Run } from '../run/run.js';
-import { readStateTree, tensorFile, tensorsOf, treeFile } from '../run/state-tree.js';
 import { type Comparison, compare, firstRowDifference, firstTensorDifference } from './compare.js';
 
 export interface ResumeVerification {

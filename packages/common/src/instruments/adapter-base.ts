@@ -1,0 +1,77 @@
+/** Which base model an adapter file was made on: a fingerprint in its metadata. */
+
+import { createHash } from 'node:crypto';
+import { adapterFile, type Pipeline, storedWeights } from '@rldf/models';
+import { noGrad, readHeader, type StateDict, scope } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
+
+/** Entry of a safetensors file's metadata. */
+export const baseKey = 'rldf_base';
+
+/** Of each weight, what goes into the fingerprint. */
+const elements = 64;
+
+/**
+ * Tells base models apart by name, shape and first elements of every weight of U-Net and text encoder, in half precision, so
+ * that the same weights in another precision agree. Adapters must not be merged.
+ */
+export function baseFingerprint({ parameters: { unet, textEncoder } }: Pipeline): string {
+  return fingerprintOf({ unet: unet.entries, textEncoder: textEncoder.entries });
+}
+
+/** Of a model folder, of which little more than the fingerprint is made of is read. */
+export function storedFingerprint(folder: string): string {
+  return scope(() => fingerprintOf(storedWeights(folder)));
+}
+
+function fingerprintOf(weights: { unet: StateDict; textEncoder: StateDict }): string {
+  const hash = createHash('sha256');
+  for (const network of ['unet', 'textEncoder'] as const) {
+    for (const [name, tensor] of [...weights[network]].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      hash.update(`${network}.${name} ${tensor.shape}\n`);
+      const head = noGrad(() =>
+        scope(() => {
+          const flat = tensor.flatten(0);
+          const first = flat.narrow(0, 0, Math.min(elements, tensor.numel));
+          return first.to({ dtype: 'float16', device: 'cpu' }).contiguous().bytes();
+        }),
+      );
+      hash.update(head);
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** The fingerprint in an adapter's file; nothing in files of other tools. */
+export function baseOf(path: string): string | undefined {
+  return readHeader(adapterFile(path)).metadata[baseKey];
+}
+
+/**
+ * The fingerprint that files agree on; nothing if all are of other tools.
+ * @param doing named in the message
+ * @throws UserError when they name different base models
+ */
+export function commonBase(paths: readonly string[], doing: string): string | undefined {
+  const known = paths.map((path) => ({ path, base: baseOf(path) })).filter(({ base }) => base !== undefined);
+  const [first] = known;
+  const other = known.find(({ base }) => base !== first?.base);
+  if (first === undefined || other === undefined) return first?.base;
+  throw new UserError(
+    `${doing}: ${first.path} was made on the base model ${first.base}, ${other.path} on ${other.base} — adapters of different models do not add up. Train both on one model`,
+  );
+}
+
+/**
+ * @param base the model, or its folder before anything of it is loaded
+ * @throws UserError when an adapter says that it was made on another base model
+ */
+export function checkBase(path: string, base: Pipeline | string, model: string): void {
+  const own = baseOf(path);
+  if (own === undefined) return;
+  const found = typeof base === 'string' ? storedFingerprint(base) : baseFingerprint(base);
+  if (own === found) return;
+  throw new UserError(
+    `${path}: made on another base model (${own}) than ${model} (${found}) — what it adds belongs to that one’s weights. Give the model it was trained on as --model; the run’s recipe.yaml names it`,
+  );
+}

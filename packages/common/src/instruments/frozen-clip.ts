@@ -1,0 +1,105 @@
+/** CLIP models that only look: loaded to reward or to recognise, never the encoder that is being trained. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type CLIPConfig, CLIPModel, CLIPTokenizer, findWeights, readJson } from '@rldf/models';
+import { type Device, F, Parameters, readSafetensors, type Tensor, tensor } from '@rldf/torch';
+import { UserError } from '@rldf/torch/errors';
+import { secondClipConfig } from './configs.js';
+import { instrumentsFolder, loadInstrument } from './instruments.js';
+import { listModels, tokenizerFolder } from './models.js';
+
+type Triple = readonly [number, number, number];
+
+export interface FrozenClip {
+  clip: CLIPModel;
+  tokenizer: CLIPTokenizer;
+  /** Edge of the pictures that CLIP sees, in pixels. */
+  imageSize: number;
+  /** Mean and standard deviation of each channel in [0, 1], as the model's preprocessor has them. */
+  imageMean: Triple;
+  imageStd: Triple;
+}
+
+/**
+ * A CLIP folder. Without a `preprocessor_config.json` pictures are shown to it in [-1, 1].
+ * @throws UserError naming a file that is missing or broken
+ */
+export function loadClipFolder(
+  path: string,
+  device: Device = 'cpu',
+): FrozenClip & { parameters: Parameters } {
+  const config = readJson(join(path, 'config.json')) as unknown as CLIPConfig;
+  const preprocessorFile = join(path, 'preprocessor_config.json');
+  const preprocessor = (existsSync(preprocessorFile) ? readJson(preprocessorFile) : {}) as {
+    image_mean?: Triple;
+    image_std?: Triple;
+  };
+  const file = findWeights(path, 'model.safetensors');
+  const tensors = [...readSafetensors(file).tensors].filter(
+    ([name]) => !name.endsWith('embeddings.position_ids'), // a constant that old files carry along
+  );
+  const parameters = Parameters.from(new Map(tensors), { dtype: 'float32', device, where: file });
+  const clip = new CLIPModel(config, parameters.at(), file);
+  parameters.assertAllUsed();
+  const tokenizerFolder =
+    existsSync(join(path, 'vocab.json')) || existsSync(join(path, 'tokenizer.json'))
+      ? path
+      : join(path, '..', 'tokenizer');
+  return {
+    clip,
+    parameters,
+    tokenizer: CLIPTokenizer.load(tokenizerFolder),
+    imageSize: config.vision_config.image_size ?? 224,
+    imageMean: preprocessor.image_mean ?? [0.5, 0.5, 0.5],
+    imageStd: preprocessor.image_std ?? [0.5, 0.5, 0.5],
+  };
+}
+
+/** The folder of the built-in world's CLIP. @throws UserError when this copy of rldf has none */
+export function worldClip(): string {
+  const path = listModels().find(({ kind }) => kind === 'clip')?.path;
+  if (path === undefined) {
+    throw new UserError(
+      'instrument clip: no CLIP model ships with this copy of rldf — give a folder of one, or pre-train it with `rldf pretrain clip`',
+    );
+  }
+  return path;
+}
+
+/** The first CLIP, from which the training rewards start, or the second, from which only the unseen judge does. */
+export function loadWorldClip(
+  name: 'clip' | 'clip-2',
+  folder = instrumentsFolder,
+  device: Device = 'cpu',
+): FrozenClip & { parameters: Parameters } {
+  if (name === 'clip') return loadClipFolder(worldClip(), device);
+  const tokenizer = CLIPTokenizer.load(tokenizerFolder);
+  const parameters = loadInstrument(name, folder, device);
+  const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
+  parameters.assertAllUsed();
+  const half = [0.5, 0.5, 0.5] as const;
+  return { clip, parameters, tokenizer, imageSize: 64, imageMean: half, imageStd: half };
+}
+
+/** Token ids, [B, L]. */
+export function idsOf({ tokenizer }: FrozenClip, prompts: readonly string[]): Tensor {
+  return tensor(tokenizer.encode([...prompts]).ids, { dtype: 'int64' });
+}
+
+/** Shorter edge to CLIP's (bicubic, antialiased), centre crop, normalise, as CLIPImageProcessor. [B,3,H,W] in [0, 1] -> [B,3,S,S] */
+export function pixelsOf({ imageSize: size, imageMean, imageStd }: FrozenClip, images01: Tensor): Tensor {
+  const [, , height, width] = images01.shape as [number, number, number, number];
+  const scale = size / Math.min(height, width);
+  const target: [number, number] = [Math.round(height * scale), Math.round(width * scale)];
+  const resized =
+    target[0] === height && target[1] === width
+      ? images01
+      : F.interpolateBicubic(images01, target, { antialias: true }).clamp(0, 1);
+  const cropped = resized
+    .narrow(2, Math.floor((target[0] - size) / 2), size)
+    .narrow(3, Math.floor((target[1] - size) / 2), size);
+  const asColumn = (values: readonly number[]) =>
+    tensor([...values], { shape: [3, 1, 1], dtype: images01.dtype, device: images01.device });
+  return cropped.sub(asColumn(imageMean)).div(asColumn(imageStd));
+}

@@ -1,1 +1,0 @@
-export { InternalError, shown, UserError } from '@rldf/torch/errors';
