@@ -211,7 +211,9 @@ export const commonFields = {
         .enum(['best', 'last'])
         .default('best')
         .describe(
-          'Which checkpoint is compared and exported: the best by validation, or the last. The best of many noisy validations is never worse than the start, so a table that compares methods should use the last.',
+          'Which checkpoint is compared and exported: the best by validation, or the last. ' +
+            'The best of many noisy validations is never worse than the start, so a table that ' +
+            'compares methods should use the last.',
         ),
     })
     .prefault({})
