@@ -47,7 +47,7 @@ function numberText(value) {
   return value !== 0 && Math.abs(value) < 0.01 ? short : String(value);
 }
 
-function valueText({ anyOf, type, enum: choices, const: only, items, ...schema }) {
+function valueText({ anyOf, type, enum: choices, const: only, items, prefixItems, ...schema }) {
   if (only !== undefined) return code(only);
   if (choices !== undefined) return choices.map(code).join(', ');
   const forms = anyOf?.flatMap((form) => form.anyOf ?? form);
@@ -55,6 +55,7 @@ function valueText({ anyOf, type, enum: choices, const: only, items, ...schema }
   if (forms?.some(({ properties }) => properties?.module)) return 'name, module, ratings or list';
   if (forms !== undefined) return forms.map(valueText).join(' or ');
   if (type === 'boolean') return '`true`, `false`';
+  if (prefixItems !== undefined) return `list of ${prefixItems.length} numbers`;
   if (type === 'array') return items.enum === undefined ? 'list of texts' : 'list of names';
   if (type === 'string') return 'text';
   const { minimum, exclusiveMinimum: above, exclusiveMaximum: below } = schema;
@@ -71,6 +72,7 @@ function defaultText({ default: value }, required) {
   if (required) return '**required**';
   if (value === undefined) return '';
   if (value === '') return 'empty';
+  if (Array.isArray(value)) return code(`[${value.join(', ')}]`);
   return code(typeof value === 'number' ? numberText(value) : value);
 }
 

@@ -34,9 +34,9 @@ export const denoisingFields = {
     .refine(([from, to]) => from < to, { error: 'must rise: the first number lies below the second' })
     .default([0, 1])
     .describe(
-      'Part of the noise schedule from which timesteps are drawn evenly, as two fractions: 0 is a clean ' +
-        'image, 1 is pure noise. Layout is decided at high noise, so [0.5, 1] learns relations from ' +
-        'fewer updates. Pre-training and the papers: [0, 1].',
+      'Part of the noise schedule from which timesteps are drawn uniformly, as two ' +
+        'fractions: 0 is a clean image, 1 is pure noise. Layout is decided at high noise, so ' +
+        '[0.5, 1] learns relations from fewer updates. Pre-training and the papers use [0, 1].',
     ),
   lossGuidanceScale: z
     .number()
