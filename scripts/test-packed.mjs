@@ -75,6 +75,12 @@ rldf(`train mine.yaml --name first ${small}`, { leaves: 'runs/first/report/index
 rldf('resume first');
 rldf('report first');
 rldf('explain first');
+rldf('redraw first validation-1-000 --output again.png', { leaves: 'again.png' });
+tried.add('studio');
+const studio = 'node_modules/rldf/bin/rldf.js studio --no-open --port 0 --json';
+check(`timeout --preserve-status -s INT 10 node ${studio}`, {
+  leaves: 'node_modules/@rldf/studio/dist/app/index.html',
+});
 const adapter = 'runs/first/adapters/pytorch_lora_weights.safetensors';
 rldf(`export ${adapter} --format kohya --output kohya.safetensors`, { leaves: 'kohya.safetensors' });
 rldf('generate cat --count 2 --output pictures', { leaves: 'pictures' });

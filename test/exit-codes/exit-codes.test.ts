@@ -38,6 +38,12 @@ const faults: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['--set', 'nonsense'],
   ],
   train: [[], [none], [at('broken.yaml')], [at('file')], ['quickstart', '--set', 'seed=-1']],
+  studio: [
+    ['--port', 'x'],
+    ['--port', '70000', '--no-open'],
+    [at('file'), '--no-open'],
+  ],
+  redraw: [[], [none, 'validation-0-000'], [none, 'x', '--runs', at('empty')]],
   resume: [[none], ['--runs', none], [at('empty')], ['x', '--runs', at('empty')]],
   generate: [
     [],

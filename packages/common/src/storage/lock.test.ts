@@ -5,7 +5,17 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { describeSelf, giveSignsOfLife, type Holder, lockName, lockRun, silenceMs, startOf } from './lock.js';
+import {
+  askToStop,
+  describeSelf,
+  giveSignsOfLife,
+  type Holder,
+  holderOfFolder,
+  lockName,
+  lockRun,
+  silenceMs,
+  startOf,
+} from './lock.js';
 
 const newFolder = () => mkdtempSync(join(tmpdir(), 'rldf-lock-'));
 const lockOf = (folder: string) => join(folder, lockName);
@@ -107,4 +117,63 @@ test('signs of life come from a thread of their own, and only into our lock', as
     await new Promise((done) => setTimeout(done, 5));
   expect(readFileSync(path, 'utf8')).toBe('mine');
   stop();
+});
+
+test('who works in a folder is told without taking it', () => {
+  expect(holderOfFolder(newFolder())).toBeUndefined();
+  expect(holderOfFolder(lockedBy({ pid: dead, started: '1' }))).toBeUndefined();
+  expect(holderOfFolder(lockedBy(living))).toMatchObject({ holder: { pid: process.ppid }, here: true });
+  const elsewhere = lockedBy({ host: 'elsewhere', boot: 'another' }, silenceMs / 2);
+  expect(holderOfFolder(elsewhere)).toMatchObject({ holder: { host: 'elsewhere' }, here: false });
+  expect(holderOfFolder(lockedBy('{"pid"'))).toBeUndefined();
+});
+
+test('the process of a lock is asked to stop once, as by Ctrl-C', async () => {
+  const code =
+    "process.on('SIGINT', () => process.stdout.write('saving')); setInterval(() => {}, 1e6); process.stdout.write('up')";
+  const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'ignore'] });
+  try {
+    const said = () =>
+      new Promise<string>((resolve) => child.stdout.once('data', (chunk) => resolve(`${chunk}`)));
+    expect(await said()).toBe('up');
+    const pid = child.pid as number;
+    const folder = lockedBy({ id: 'of the child', pid, started: startOf(pid) });
+    const answer = said();
+    expect(askToStop(folder)).toBe(pid);
+    expect(await answer).toBe('saving');
+    let more = false;
+    child.stdout.once('data', () => {
+      more = true;
+    });
+    expect(askToStop(folder)).toBe(pid); // asked already: a second signal would end it at once
+    expect(askToStop(folder)).toBe(pid);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(more).toBe(false);
+  } finally {
+    child.kill('SIGKILL');
+  }
+});
+
+test.each<[string, Partial<Holder>, RegExp]>([
+  [
+    'a process on another machine',
+    { host: 'elsewhere', boot: 'another', pid: process.ppid },
+    /signalled where it runs/,
+  ],
+  ['a process in another container', { namespace: 'pid:[1]', pid: process.ppid }, /signalled where it runs/],
+  ['a number that another process has now', { pid: process.ppid, started: '1' }, /no process works here/],
+  [
+    'a process whose start is not known',
+    { pid: process.ppid, started: null },
+    /no process works here|cannot be told/,
+  ],
+])('never signalled: %s', (_, holder, why) => {
+  expect(() => askToStop(lockedBy(holder))).toThrow(why);
+});
+
+test('a server asks not itself to stop', () => {
+  const folder = newFolder();
+  const lock = lockRun(folder);
+  expect(() => askToStop(folder)).toThrow('cannot be told');
+  lock.release();
 });

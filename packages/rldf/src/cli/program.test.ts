@@ -57,7 +57,7 @@ test('help, for rldf and for every command, has worked examples', async () => {
   const names = [...out.matchAll(/^ {2}([a-z-]+) /gm)]
     .map((match) => match[1]!)
     .filter((name) => name !== 'help');
-  expect(names.length).toBe(24);
+  expect(names.length).toBe(26);
   for (const name of names) {
     const help = await rldf(name, '--help');
     expect([name, help.code, help.out.includes('Examples:')]).toEqual([name, 0, true]);

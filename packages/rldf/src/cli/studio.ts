@@ -40,6 +40,8 @@ Examples:
       const { UserError } = await import('@rldf/torch/errors');
       if (port > 65535)
         throw new UserError(`--port ${port}: ports end at 65535. Choose a lower one, or 0 for a free one`);
+      const { makeFolder } = await import('../base/files.js');
+      makeFolder(runs);
       const { startStudio } = await import('@rldf/studio');
       const { studioServices } = await import('../studio/services.js');
       const results = options.results ?? resolve('docs', 'results');
