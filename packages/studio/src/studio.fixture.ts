@@ -43,11 +43,11 @@ export async function openStudio(runs: string, options: Partial<StudioOptions> =
     ...studio,
     runs,
     ask,
-    json: async (path, init) => (await ask(path, init)).json(),
-    async post(path, body) {
+    json: async <T>(path: string, init?: RequestInit) => (await (await ask(path, init)).json()) as T,
+    async post<T>(path: string, body: unknown) {
       const headers = { 'content-type': 'application/json' };
       const response = await ask(path, { method: 'POST', headers, body: JSON.stringify(body) });
-      return { status: response.status, body: await response.json() };
+      return { status: response.status, body: (await response.json()) as T };
     },
   };
 }

@@ -158,6 +158,9 @@ export const rewardSchema = z
   );
 export type RewardField = z.output<typeof rewardSchema>;
 
+/** Trackers that people have. What each is told is in run/trackers.ts. */
+export const trackerNames = ['tensorboard', 'wandb', 'trackio'] as const;
+
 /** Fields of every method. */
 export const commonFields = {
   version: z.literal(recipeVersion).default(recipeVersion).describe('Schema version of this file.'),
@@ -249,6 +252,12 @@ export const commonFields = {
     })
     .prefault({})
     .describe('Detects reward hacking at every validation.'),
+  log: z
+    .array(z.enum(trackerNames))
+    .default(['tensorboard'])
+    .describe(
+      'Who else is told the metrics besides `metrics.jsonl`: TensorBoard’s files with validation pictures, Weights & Biases, trackio. The last two also write plain JSON lines into the run’s folder.',
+    ),
   checkpoint: z
     .strictObject({
       every: count.default(5).describe('Number of epochs between two checkpoints.'),

@@ -100,16 +100,21 @@ export function keepsPictures(step: number, steps: number, every: number): boole
   return step === steps || Math.floor(step / every) % stride === 0;
 }
 
-/** Writes a line and its files. @param pictures the first ones of the line's, at least those that are kept */
+/**
+ * Writes a line and its files.
+ * @param pictures the first ones of the line's, at least those that are kept
+ * @returns the kept ones as PNG
+ */
 export async function logPictures(
   run: Run,
   line: Omit<PictureLine, 'width' | 'height' | 'kept'>,
   pictures: readonly Picture[],
   keep: boolean,
-): Promise<void> {
+): Promise<Buffer[]> {
   const { width = 0, height = 0 } = pictures[0] ?? {};
   const kept = keep ? Math.min(pictures.length, width * height > largePixels ? mostKept / 2 : mostKept) : 0;
   if (kept > 0) makeFolder(join(pictureFile(run, line.kind, line.step, 0), '..'));
+  const files: Buffer[] = [];
   for (const [index, picture] of pictures.slice(0, kept).entries()) {
     const { step, kind } = line;
     const seed = line.seeds?.[index] ?? `${line.seed}:${line.paths?.[index]?.join('.') ?? ''}`;
@@ -117,6 +122,7 @@ export async function logPictures(
     const png = await encodePng(picture, texts);
     const path = pictureFile(run, kind, step, index);
     fileOperation('write', path, () => writeFileSync(path, png)); // drawn again where a kill tears it
+    files.push(png);
   }
   const path = pictureLogPath(run);
   const descriptor = openForAppend(path);
@@ -125,6 +131,7 @@ export async function logPictures(
   } finally {
     closeSync(descriptor);
   }
+  return files;
 }
 
 /** What a resumed run has not drawn yet goes. */

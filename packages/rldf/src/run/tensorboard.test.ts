@@ -34,3 +34,17 @@ test('an event file is framed and encoded byte for byte', () => {
   expect(events[1]!.toString('hex')).toBe('09000000000000004010ac022a0c0a0a0a03612f62150000c03f');
   expect(events).toHaveLength(2);
 });
+
+test('a picture is a summary with size, colours and the PNG itself', () => {
+  const writer = new TensorBoardWriter(mkdtempSync(join(tmpdir(), 'rldf-tensorboard-')), 1);
+  writer.writePictures(5, [{ tag: 'v', width: 64, height: 300, png: Buffer.from('PNG') }], 2);
+  writer.close();
+  const file = readFileSync(writer.path);
+  const first = Number(file.readBigUInt64LE(0)) + 16;
+  const event = file.subarray(first + 12, first + 12 + Number(file.readBigUInt64LE(first)));
+  // wall_time 2.0, step 5, summary { value { tag "v", image { height 300, width 64, colorspace 3 (RGB), encoded_image_string "PNG" } } }
+  const image = `08ac02` + `1040` + `1803` + `2203${Buffer.from('PNG').toString('hex')}`;
+  expect(event.toString('hex')).toBe(
+    `090000000000000040` + `1005` + `2a13` + `0a11` + `0a0176` + `220c${image}`,
+  );
+});

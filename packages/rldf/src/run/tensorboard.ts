@@ -1,6 +1,6 @@
 /**
  * TensorBoard event files: TFRecord frames (length, masked CRC-32C, payload, masked CRC-32C) of `Event` protocol
- * buffers, scalars only. `metrics.jsonl` is the truth; this is a copy for people who use TensorBoard.
+ * buffers: scalars and pictures. `metrics.jsonl` is the truth; this is a copy for people who use TensorBoard.
  */
 
 import { closeSync } from 'node:fs';
@@ -33,6 +33,16 @@ export class TensorBoardWriter {
     if (summary.length > 0) this.#write(encodeEvent(seconds, step, bytesField(5, Buffer.concat(summary))));
   }
 
+  /** Adds pictures at `step`, one tag each: TensorBoard then has a slider over the steps. */
+  writePictures(step: number, pictures: readonly TaggedPicture[], seconds = Date.now() / 1000): void {
+    for (const { tag, width, height, png } of pictures) {
+      const size = [Buffer.from([1 << 3]), varint(height), Buffer.from([2 << 3]), varint(width)];
+      const image = Buffer.concat([...size, Buffer.from([3 << 3, 3]), bytesField(4, png)]); // 3: RGB
+      const value = Buffer.concat([bytesField(1, Buffer.from(tag)), bytesField(4, image)]);
+      this.#write(encodeEvent(seconds, step, bytesField(5, bytesField(1, value))));
+    }
+  }
+
   close(): void {
     if (this.#descriptor !== undefined) closeSync(this.#descriptor);
     this.#descriptor = undefined;
@@ -41,6 +51,14 @@ export class TensorBoardWriter {
   #write(event: Buffer): void {
     if (this.#descriptor !== undefined) append(this.#descriptor, this.path, frame(event));
   }
+}
+
+export interface TaggedPicture {
+  tag: string;
+  width: number;
+  height: number;
+  /** A PNG file's bytes. */
+  png: Buffer;
 }
 
 /** One TFRecord frame around a payload. */

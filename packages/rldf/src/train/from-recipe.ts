@@ -18,6 +18,7 @@ import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { PictureLog } from '../run/picture-log.js';
 import { createRun, openRun, type Run } from '../run/run.js';
+import { checkTrackers } from '../run/trackers.js';
 import type { Training } from '../run/training.js';
 import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
@@ -117,6 +118,7 @@ async function prepare(
   const device = recipe.device as Device;
   deviceName(device);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
+  await checkTrackers(recipe.log);
   const model = findModel(recipe.model);
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
@@ -155,6 +157,7 @@ async function prepare(
       training,
       reward,
       drawn: log,
+      log: recipe.log,
       validation: { ...recipe.evaluate, prompts: validation },
       test: { ...recipe.report, prompts: test },
       checkpoint: recipe.checkpoint,

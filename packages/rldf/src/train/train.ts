@@ -24,7 +24,7 @@ import { type CompositeReward, type Purpose, type Reward, scorePictures } from '
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import { keepsPictures, logPictures, type PictureLog, truncatePictureLog } from '../run/picture-log.js';
 import type { Run } from '../run/run.js';
-import { TensorBoardWriter } from '../run/tensorboard.js';
+import { openTrackers, type TrackerName, type Trackers } from '../run/trackers.js';
 import type { ProgressEvent, Training } from '../run/training.js';
 import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';
 
@@ -46,6 +46,8 @@ export interface TrainRunOptions {
   watch: { mode: 'off' | 'log' | 'stop'; judge?: Reward | CompositeReward };
   /** Tells the reward where the model is before training, once; yields the pictures drawn for it. None if it need not be told. */
   base?: () => AsyncGenerator<{ done: number; total: number }, void>;
+  /** Who else is told the metrics; default: TensorBoard's files. */
+  log?: readonly TrackerName[];
   /** What the training draws, if it is to be looked at later. */
   drawn?: PictureLog;
   /** Pictures drawn at once in evaluations. */
@@ -120,7 +122,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
   }
   const metrics = run.metrics(resumed ? step : -1); // without a checkpoint nothing that was written counts
   truncatePictureLog(run, resumed ? step : -1);
-  const tensorBoard = new TensorBoardWriter(run.tensorBoardFolder);
+  const trackers = await openTrackers(options.log ?? ['tensorboard'], run, resumed ? step : -1);
   let pictures = Number(readMetrics(run.metricsPath).at(-1)?.pictures ?? 0);
   const watch = new HackWatch();
   for (const row of readMetrics(run.metricsPath)) {
@@ -137,7 +139,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     const full = { ...row, 'memory/liveTensors': liveTensors(), 'memory/liveBytes': liveBytes() };
     metrics.write(full);
     const { step: _step, ...values } = full;
-    tensorBoard.write(row.step, values);
+    trackers.write(row.step, values);
     return full;
   };
   const keeps = (at: number) => keepsPictures(at, training.steps, validation.every);
@@ -167,7 +169,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         }
       }
       keepPictures(run, 'test-before', before!);
-      await keepValidation(run, 0, validationSet, start, keeps(0));
+      await keepValidation(run, 0, validationSet, start, keeps(0), trackers);
       score = mean(start.scores);
       const watched = await watchedOf(options, validationSet, start);
       watch.report(0, score, observationOf(watched));
@@ -210,7 +212,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         let alarm: Alarm | undefined;
         if (validated) {
           const result = (yield* drawAndScore(options, validationSet, 'validation'))!;
-          await keepValidation(run, step, validationSet, result, keeps(step));
+          await keepValidation(run, step, validationSet, result, keeps(step), trackers);
           score = mean(result.scores);
           row[curveMetrics.validation] = score;
           Object.assign(row, await watchedOf(options, validationSet, result));
@@ -218,6 +220,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
           if (alarm !== undefined) row['watch/alarm'] = alarm.symptoms.map(({ name }) => name);
         }
         yield { kind: 'step', step, steps: training.steps, row: write(row) };
+        for (const text of trackers.notices.splice(0)) yield { kind: 'notice', text };
         if (alarm !== undefined) yield { kind: 'alarm', alarm };
         if (alarm !== undefined && options.watch.mode === 'stop') break; // the checkpoints are those of clean steps
         const isBest =
@@ -240,7 +243,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     yield* finish(options, testSet, pictures);
   } finally {
     metrics.close();
-    tensorBoard.close();
+    await trackers.close();
   }
 }
 
@@ -371,6 +374,7 @@ async function keepValidation(
   prompts: readonly Prompt[],
   { pictures, scores, parts = {} }: DrawnAndScored,
   keep: boolean,
+  trackers: Trackers,
 ): Promise<void> {
   const cells = pictures.slice(0, 16).map((picture, index) => ({
     pictures: [picture],
@@ -381,12 +385,9 @@ async function keepValidation(
   replaceFile(join(run.samplesFolder, `step-${String(step).padStart(5, '0')}.png`), sheet);
   const texts = prompts.map(({ text }) => text);
   const seeds = prompts.map((_, index) => firstSeed.validation + index);
-  await logPictures(
-    run,
-    { step, kind: 'validation', prompts: texts, rewards: scores, parts, seeds },
-    pictures,
-    keep,
-  );
+  const line = { step, kind: 'validation' as const, prompts: texts, rewards: scores, parts, seeds };
+  const files = await logPictures(run, line, pictures, keep);
+  trackers.writePictures(step, files, pictures, texts);
 }
 
 interface StoredPictures {
