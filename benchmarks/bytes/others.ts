@@ -59,7 +59,9 @@ async function run(root: string): Promise<Hashes> {
   for await (const _ of train(recipe, { name: 'run', root }));
   for await (const _ of resume('run', { root, overrides: ['epochs=4'] }));
   const folder = join(root, 'run');
-  const pictures = readdirSync(join(folder, 'samples')).sort();
+  const pictures = readdirSync(join(folder, 'samples'))
+    .filter((name) => name.includes('.') && name !== 'pictures.jsonl')
+    .sort();
   return {
     adapter: hashOf(readFileSync(join(folder, 'adapters', 'pytorch_lora_weights.safetensors'))),
     metrics: hashOf(timeless(readMetrics(join(folder, 'metrics.jsonl')))),

@@ -70,7 +70,8 @@ export class Catalogue {
     for (const id of this.#entries.keys()) if (!found.has(id)) this.#entries.delete(id);
     const searches = await settled(ids('search'), (id) => this.searches.row(id));
     const tables = await settled(await this.tables.ids(ids('table')), (id) => this.tables.row(id));
-    const newest = (a: { changedAt: number }, b: { changedAt: number }) => b.changedAt - a.changedAt;
+    type Dated = { changedAt: number; id: string };
+    const newest = (a: Dated, b: Dated) => b.changedAt - a.changedAt || (a.id < b.id ? -1 : 1);
     const answer = { runs: runs.sort(newest), searches: searches.sort(newest), tables: tables.sort(newest) };
     return { ...answer, version: hash(JSON.stringify(answer)) };
   }

@@ -180,7 +180,7 @@ async function testPictures(source: PictureSource, offset: number, limit: number
       redraw: {
         command: `rldf redraw ${quoted(source.named)} test-${String(index).padStart(3, '0')}`,
         exact: true,
-        note: 'the best checkpoint’s weights and the same noise',
+        note: 'the weights that the report compares, and the same noise',
       },
     };
   });

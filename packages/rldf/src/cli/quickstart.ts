@@ -43,5 +43,7 @@ Examples:
         process.stderr.write(`the last quickstart is kept as ${kept}\n`);
       }
       await trainByRecipe(recipe, 'quickstart', options.runs, options.json ?? false);
+      const where = options.runs === 'runs' ? '' : ` ${options.runs}`;
+      process.stderr.write(`look at it in the browser: npx rldf studio${where}\n`);
     });
 }

@@ -256,7 +256,9 @@ export const commonFields = {
     .array(z.enum(trackerNames))
     .default(['tensorboard'])
     .describe(
-      'Who else is told the metrics besides `metrics.jsonl`: TensorBoard’s files with validation pictures, Weights & Biases, trackio. The last two also write plain JSON lines into the run’s folder.',
+      'Trackers that get the metrics too, besides `metrics.jsonl`: TensorBoard’s files with the ' +
+        'validation images, Weights & Biases, trackio. The last two also write plain JSON lines ' +
+        'into the run folder.',
     ),
   checkpoint: z
     .strictObject({

@@ -43,8 +43,6 @@ test('a picture is a summary with size, colours and the PNG itself', () => {
   const first = Number(file.readBigUInt64LE(0)) + 16;
   const event = file.subarray(first + 12, first + 12 + Number(file.readBigUInt64LE(first)));
   // wall_time 2.0, step 5, summary { value { tag "v", image { height 300, width 64, colorspace 3 (RGB), encoded_image_string "PNG" } } }
-  const image = `08ac02` + `1040` + `1803` + `2203${Buffer.from('PNG').toString('hex')}`;
-  expect(event.toString('hex')).toBe(
-    `090000000000000040` + `1005` + `2a13` + `0a11` + `0a0176` + `220c${image}`,
-  );
+  const image = `08ac02104018032203${Buffer.from('PNG').toString('hex')}`;
+  expect(event.toString('hex')).toBe(`09000000000000004010052a130a110a0176220c${image}`);
 });

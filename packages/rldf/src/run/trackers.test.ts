@@ -78,7 +78,8 @@ test('trackio: lines in the folder, and the same to a server, with its token', a
     ['/api/bulk_log', 'secret', 1],
   ]);
   expect(asked[0]?.body).toMatchObject({ project: 'rldf', run: run.name });
-  expect((asked[0]?.body.metrics_list as object[]).slice(0, 2)).toEqual([{ a: 1 }, {}]);
+  const [{ body }] = asked as [(typeof asked)[0]];
+  expect((body.metrics_list as object[]).slice(0, 2)).toEqual([{ a: 1 }, {}]);
   const lines = linesOf(run, 'trackio.jsonl');
   expect(lines).toHaveLength(21);
   expect(lines[1]).toMatchObject({

@@ -2,6 +2,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { parseYaml } from '@rldf/common/base/exact';
 import { makeFolder, replaceFile } from '@rldf/common/base/files';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
@@ -138,7 +139,9 @@ function testPicture(run: Run, id: string, index: number): Wanted {
     ? (JSON.parse(readFileSync(path, 'utf8')) as { pairs: { prompt: string; seed: number; after: string }[] })
     : undefined;
   const pair = stored?.pairs[index];
-  const best = bestCheckpoint(run.checkpointsFolder);
+  const { report } = parseYaml(readFileSync(run.recipePath, 'utf8')) as { report?: { checkpoint?: string } };
+  const best =
+    report?.checkpoint === 'last' ? run.checkpoints().at(-1) : bestCheckpoint(run.checkpointsFolder);
   if (pair === undefined || best === undefined)
     throw new UserError(
       `${id}: ${run.name} has no such picture — test pictures are drawn at the end of a training`,

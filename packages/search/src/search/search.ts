@@ -1,6 +1,6 @@
 /** RLDF from one picture to many: recognise the input, search the grammar's world for it, draw what was found. */
 
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { makeFolder, readTextIfThere, replaceFile } from '@rldf/common/base/files';
 import { lockRun } from '@rldf/common/storage/lock';
 import { UserError } from '@rldf/torch/errors';
@@ -103,7 +103,14 @@ async function searchAlone(options: SearchOptions): Promise<SearchReport> {
   };
   const followed =
     (options.resume === true ? savedSearch(file, identity) : undefined) ?? newSearch(world, options.follow);
-  const save = () => replaceFile(file, `${JSON.stringify({ identity, ...followed })}\n`);
+  const save = () => {
+    replaceFile(file, `${JSON.stringify({ identity, ...followed })}\n`);
+    const seen = [...new Set(followed.trace.states)].map((state) => {
+      const request = world.request(state);
+      return [state, [request.sentence, basename(memory.file(request))]];
+    });
+    replaceFile(join(output, 'states.json'), `${JSON.stringify(Object.fromEntries(seen))}\n`); // for who looks at it
+  };
   const secondsSoFar = () => (performance.now() - begun) / 1000;
   const foundBefore = followed.trace.firstHit >= 0;
   let untilGoal: SearchReport['cost']['untilGoal'] = null;
