@@ -159,7 +159,7 @@ async function searched(root: string): Promise<Hashes> {
   });
   free(Object.values(pipeline.parameters));
   const pictures = readdirSync(join(root, 'search'))
-    .filter((name) => name.endsWith('.png'))
+    .filter((name) => name.endsWith('.png') && name !== 'input.png')
     .sort();
   return {
     metrics: hashOf(timeless(report)),

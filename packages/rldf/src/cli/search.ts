@@ -56,7 +56,7 @@ const rewards = ['multi', 'partial', 'clip'];
 const tableKinds = ['actions', 'afterstates'];
 const initialQs = ['random', 'zero', 'optimistic', 'axes'];
 /** What a search draws into its folder, besides slides. */
-const searchPictures = ['world.png', 'trajectory.png', 'q-values.png', 'pictures.png'];
+const searchPictures = ['input.png', 'world.png', 'trajectory.png', 'q-values.png', 'pictures.png'];
 const orders = ['clip', 'clip-pictures', 'file', 'shuffled'];
 
 export function searchCommand(): Command {

@@ -2,6 +2,7 @@
 
 import { basename, join } from 'node:path';
 import { makeFolder, readTextIfThere, replaceFile } from '@rldf/common/base/files';
+import { encodePng } from '@rldf/common/drawing/png';
 import { lockRun } from '@rldf/common/storage/lock';
 import { UserError } from '@rldf/torch/errors';
 import {
@@ -90,6 +91,7 @@ async function searchAlone(options: SearchOptions): Promise<SearchReport> {
     throw new UserError(`--start "${world.sentence(start)}": is the goal itself — begin elsewhere`);
 
   const file = join(output, 'agent.json');
+  replaceFile(join(output, 'input.png'), await encodePng(options.input));
   const identity = {
     agent,
     seed,
