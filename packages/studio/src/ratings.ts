@@ -116,7 +116,9 @@ export class RatingSets {
       line = { kind: 'pair', a, b, better };
     } else throw badRequest('kind must be score, pair or undo');
     await mkdir(join(this.folder.path, 'ratings'), { recursive: true });
-    await appendFile(this.#journal(set), `${JSON.stringify(line)}\n`);
+    const before = await readFile(this.#journal(set), 'utf8').catch(() => '');
+    const torn = before !== '' && !before.endsWith('\n'); // by a crash
+    await appendFile(this.#journal(set), `${torn ? '\n' : ''}${JSON.stringify(line)}\n`);
     const answers = await this.answers(set);
     const path = await this.#write(set, items, answers);
     return { done: doneOf(answers), path, yaml: `reward: { ratings: ${JSON.stringify(path)} }` };
