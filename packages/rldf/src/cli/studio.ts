@@ -40,7 +40,7 @@ Examples:
       const { UserError } = await import('@rldf/torch/errors');
       if (port > 65535)
         throw new UserError(`--port ${port}: ports end at 65535. Choose a lower one, or 0 for a free one`);
-      const { makeFolder } = await import('../base/files.js');
+      const { makeFolder } = await import('@rldf/common/base/files');
       makeFolder(runs);
       const { startStudio } = await import('@rldf/studio');
       const { studioServices } = await import('../studio/services.js');

@@ -12,10 +12,10 @@
 
 import { closeSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { UserError } from '../base/errors.js';
-import { parseYaml } from '../base/exact.js';
-import { append, makeFolder, openForAppend, readTextIfThere, replaceFile } from '../base/files.js';
-import type { Picture } from '../base/picture.js';
+import { parseYaml } from '@rldf/common/base/exact';
+import { append, makeFolder, openForAppend, readTextIfThere, replaceFile } from '@rldf/common/base/files';
+import type { Picture } from '@rldf/common/base/picture';
+import { UserError } from '@rldf/torch/errors';
 import type { trackerNames } from '../config/fields.js';
 import type { Run } from './run.js';
 import { TensorBoardWriter } from './tensorboard.js';

@@ -9,6 +9,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tensorOfPictures } from '@rldf/common/base/picture';
 import {
   type AdaptersAnswer,
   type BackAnswer,
@@ -24,7 +25,6 @@ import {
 import { liveTensors, setThreads } from '@rldf/torch';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { tensorOfPictures } from '../base/picture.js';
 import { rldf } from '../cli/command-line.fixture.js';
 import { readPicture } from '../report/report.js';
 import { loadRatings } from '../rewards/ratings.js';
