@@ -148,7 +148,7 @@ async function wandbPackage(): Promise<WandbPackage> {
   try {
     return (await import(name)) as WandbPackage;
   } catch (error) {
-    if (!/Cannot find (package|module)/.test((error as Error).message)) throw error;
+    if (!/(Cannot find|Could not resolve).*@wandb/.test((error as Error).message)) throw error;
     throw new UserError(
       `log: wandb: the package ${name} is not installed — Weights & Biases is reached by it. Install it (\`npm install ${name}\`), or set WANDB_MODE=offline to write files only`,
       { cause: error },
