@@ -1,4 +1,4 @@
-// An epoch of DDPO by the quickstart's recipe beside TRL's DDPOTrainer: the same model, LoRA, steps, batches, reward and
+// An epoch of DDPO by the recipe emoji/compressibility beside TRL's DDPOTrainer: the same model, LoRA, steps, batches, reward and
 // libtorch, float32, in turns. Before that, both evaluate one batch of trajectories, and must agree.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -34,7 +34,7 @@ import { flag, type OptionsOf, python } from '../shared/options.js';
 import { type Answer, Peer } from '../shared/peer.js';
 import { median, type Row, speedRatio } from '../shared/rows.js';
 
-const file = fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url));
+const file = fileURLToPath(new URL('../../recipes/emoji/compressibility.yaml', import.meta.url));
 const epochs = 5;
 /** How far log-probabilities and losses may be apart. */
 const tolerance = 1e-4;

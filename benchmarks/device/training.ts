@@ -10,7 +10,7 @@ import { plan } from 'rldf/run';
 import { median } from '../shared/rows.js';
 import type { CheckOptions, Found } from './row.js';
 
-const recipe = fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url));
+const recipe = fileURLToPath(new URL('../../recipes/emoji/compressibility.yaml', import.meta.url));
 const short = ['evaluate.maxPrompts=1', 'report.maxPrompts=1'];
 
 /** Whole on the device; two epochs on the CPU, which tell how long one takes. */

@@ -62,7 +62,7 @@ export interface StepsRow {
 
 /** One epoch each. */
 const cases: Record<string, string[]> = {
-  'quickstart: LoRA on the time embedding, 64 drawn and 32 learned at once': [],
+  'emoji/compressibility: LoRA on the time embedding, 64 drawn and 32 learned at once': [],
   'whole U-Net, 8 drawn and 2 learned at once': [
     'train.unet=full',
     'sample.batchSize=8',
@@ -89,7 +89,7 @@ export const options = { output };
 export async function run({ say, output }: OptionsOf<typeof options>): Promise<Result> {
   const rows: MemoryRow[] = [];
   for (const [name, overrides] of Object.entries(cases)) {
-    const recipe = loadRecipe(fileURLToPath(new URL('../../recipes/quickstart.yaml', import.meta.url)), [
+    const recipe = loadRecipe(fileURLToPath(new URL('../../recipes/emoji/compressibility.yaml', import.meta.url)), [
       ...short,
       ...overrides,
     ]);

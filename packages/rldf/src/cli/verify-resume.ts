@@ -9,15 +9,15 @@ interface Options {
   json?: boolean;
 }
 
-/** What makes the quickstart short enough to be run twice: fewer pictures an epoch. */
-const shortQuickstart = ['sample.promptsPerEpoch=4', 'sample.picturesPerPrompt=2'];
+/** What makes the default recipe short enough to be run twice: fewer pictures an epoch. */
+const shortened = ['sample.promptsPerEpoch=4', 'sample.picturesPerPrompt=2'];
 
 export function verifyResumeCommand(): Command {
   return new Command('verify-resume')
     .description(
       'prove on this machine that N straight steps equal k steps, a kill and N - k resumed ones, byte for byte',
     )
-    .argument('[recipe]', 'recipe file or name; default: the quickstart with fewer pictures')
+    .argument('[recipe]', 'recipe file or name; default: emoji/compressibility with fewer pictures')
     .option('--steps <n>', 'steps (epochs) of the whole run', '4')
     .option('--at <k>', 'steps before the kill; default: half')
     .option(...setOption, collect)
@@ -43,8 +43,8 @@ Examples:
           `verify-resume --steps ${options.steps} --at ${options.at ?? at}: whole numbers are needed, 1 <= k < n. Use --steps 4 --at 2`,
         );
       }
-      const overrides = [...(recipe === undefined ? shortQuickstart : []), ...(options.set ?? [])];
-      const checked = loadRecipe(recipePath(recipe ?? 'quickstart'), overrides);
+      const overrides = [...(recipe === undefined ? shortened : []), ...(options.set ?? [])];
+      const checked = loadRecipe(recipePath(recipe ?? 'emoji/compressibility'), overrides);
       const result = await verifyResume(checked, { steps, at, quiet: options.json ?? false });
       process.exitCode = result.equal ? 0 : 1;
       if (options.json) return printJson(result);
