@@ -153,7 +153,7 @@ test('a recipe file is read from disk and reported by its name', () => {
 test('the JSON Schema for editors describes the fields', () => {
   const text = JSON.stringify(recipeJsonSchema());
   expect(text).toContain('"guidanceScale"');
-  expect(text).toContain('Paper: 5');
+  expect(text).toContain('DDPO’s paper uses 5');
 });
 
 test('caps and floors: what cannot be kept is refused', () => {
