@@ -22,7 +22,7 @@ import {
   UserError,
 } from '@rldf/torch';
 import { LossWatch, type Rise } from '../base/rising-loss.js';
-import { MetricsWriter } from '../run/metrics.js';
+import { MetricsWriter, truncateMetrics } from '../run/metrics.js';
 
 export interface Trainee {
   parameters: readonly Tensor[];
@@ -107,7 +107,9 @@ export async function* train(trainee: Trainee, options: TrainingOptions): AsyncG
     step = loaded.step;
   }
 
-  const metrics = new MetricsWriter(join(folder, 'metrics.jsonl'));
+  const metricsFile = join(folder, 'metrics.jsonl');
+  truncateMetrics(metricsFile, step); // what a crash had written behind the checkpoint comes again
+  const metrics = new MetricsWriter(metricsFile);
   const started = Date.now();
   const minutesSince = (time: number) => (Date.now() - time) / 60_000;
   let lastCheckpoint = Date.now();
