@@ -1,7 +1,7 @@
 // npm run crosscheck [-- GROUP ...] [--json] [--only GROUP,...] [--case NAME,...] [--plant FAULT,...] [--python FILE]
 // Whatever rldf writes is used by the real clients, and whatever they write by rldf; the results must be the same; and
-// training goes as in PyTorch (group training). A fault of --plant must make its check fail; those of group training
-// (--plant all, or names of training/plants.ts) are edits of a copy of the sources, and each is shown to be caught.
+// training goes as in PyTorch (group training) and in TRL (group trl). A fault of --plant must make its check fail; those in
+// training (--plant all, or names of training/plants.ts) are edits of a copy of the sources, and each is shown to be caught.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +16,7 @@ import { pictureChecks } from './pictures.js';
 import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
 import { towerChecks } from './towers.js';
-import { trainingCases } from './training/cases.js';
-import { trainingChecks } from './training/index.js';
+import { casesOf, trainingChecks } from './training/index.js';
 import { plantedChecks } from './training/planted.js';
 import { plants as trainingPlants } from './training/plants.js';
 
@@ -26,7 +25,8 @@ const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   adapters: async (context) => [...(await adapterChecks(context)), ...(await tensorBoardChecks(context))],
   'their-files': theirFileChecks,
   towers: towerChecks,
-  training: trainingChecks,
+  training: trainingChecks('training'),
+  trl: trainingChecks('trl'),
 };
 
 function chosen<Name extends string>(option: string, name: string, names: readonly Name[]): Name {
@@ -63,15 +63,27 @@ try {
       .filter((name) => !sown.includes(name))
       .map((name) => chosen('plant', name, [...Object.keys(plants), ...inTraining] as Plant[])),
   );
-  const cases = values.case?.split(',').map((name) => chosen('case', name, Object.keys(trainingCases)));
+  const known = wanted.flatMap((name) => casesOf[name] ?? []);
+  const cases = values.case?.split(',').map((name) => chosen('case', name, known));
   const say = (text: string) => process.stderr.write(`crosscheck: ${text}\n`);
-  const python = pythonEnvironment('diffusers', { python: values.python });
   const folder = mkdtempSync(join(tmpdir(), 'rldf-crosscheck-'));
-  const peer = new Peer(python, 'crosscheck_peer.py');
+  let python: string | undefined;
+  let peer: Peer | undefined;
   try {
-    const context: Context = { peer, python, folder, model: findModel('emoji').path, planted, say, cases };
-    const clients = await ask(context, { ask: 'hello' });
-    say(Object.entries(clients).map(([name, version]) => `${name} ${version}`).join(', ')); // biome-ignore format: one thought
+    const context: Context = {
+      ...{ folder, model: findModel('emoji').path, planted, say, cases },
+      get python() {
+        python ??= pythonEnvironment('diffusers', { python: values.python });
+        return python;
+      },
+      get peer() {
+        peer ??= new Peer(this.python, 'crosscheck_peer.py');
+        return peer;
+      },
+    };
+    const clients = wanted.every((name) => name === 'trl') ? {} : await ask(context, { ask: 'hello' });
+    const versions = Object.entries(clients).map(([name, version]) => `${name} ${version}`);
+    if (versions.length > 0) say(versions.join(', '));
     for (const fault of planted) say(`planted: ${plants[fault]}`);
     const checks: Check[] = [];
     if (sown.length > 0) checks.push(...(await plantedChecks(context, sown)));
@@ -86,7 +98,7 @@ try {
     say(failed === 0 ? `all ${checks.length} checks passed` : `${failed} of ${checks.length} checks FAILED`);
     process.exitCode = failed === 0 ? 0 : 1;
   } finally {
-    peer.end();
+    peer?.end();
     rmSync(folder, { recursive: true, force: true });
   }
 } catch (error) {

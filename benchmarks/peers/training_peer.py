@@ -62,6 +62,10 @@ def with_lora(network, start, prefix, rank, alpha, targets):
     return named
 
 
+def strip(tensors, prefix):
+    return {name[len(prefix) :]: one for name, one in tensors.items() if name.startswith(prefix)}
+
+
 class Fit:
     """torch.optim.AdamW with a clip, a schedule and an average, as any PyTorch training has them."""
 
@@ -157,6 +161,10 @@ def pretraining(q, start, data):
         if how != "none":
             named += own
             rates += [rate] * len(own)
+    head = torch.nn.Linear(text.config.hidden_size, 3)  # right or left, below or above, how many
+    if "layoutWeight" in q:
+        named += [("head.layout." + n, p) for n, p in load(head, strip(start, "head.layout."))]
+        rates += [1.0, 1.0]
     low, high = q.get("snrBounds", (1, 1))
     bar = scheduler.alphas_cumprod.double()
 
@@ -176,7 +184,15 @@ def pretraining(q, start, data):
             target, weight = scheduler.get_velocity(d["latents"], d["noise"], d["timesteps"]), clamped / (snr + 1)
         if q.get("plain"):
             weight = torch.ones_like(weight)
-        return ((answer - target).square().flatten(1).mean(1) * weight.float()).mean()
+        loss = ((answer - target).square().flatten(1).mean(1) * weight.float()).mean()
+        if "layoutWeight" not in q:
+            return loss
+        layout = {k: data[f"{step}.{k}"] for k in ("token", "target", "told", "heard")}
+        rows = torch.arange(len(hidden))
+        said = head(hidden[rows, layout["token"][:, 0]]).float()
+        counted = (layout["told"] * layout["heard"]).bool()[:, 0]  # of captions that tell a place or a number, and were heard
+        error = F.mse_loss(said[counted], layout["target"][counted]) if counted.any() else 0 * said.sum()
+        return loss + q["layoutWeight"] * error
 
     return Fit(named, q["options"], rates).run(loss_of).answer(q["output"])
 

@@ -14,10 +14,12 @@ import {
   clipConfig,
   feedbackRules,
   GROUP,
+  pretrainClip,
   rankingBatch,
   rankingLoss,
   repeatRows,
   sceneBatch,
+  siblingBatch,
   tokenizerFolder,
   tokenTensor,
 } from 'rldf/training';
@@ -26,8 +28,10 @@ import {
   copies,
   eachUpdate,
   type Fitting,
+  followed,
   inHalf,
   integers,
+  ourOptions,
   part,
   SEED,
   theirOptions,
@@ -69,6 +73,33 @@ const clip =
       limits,
     };
   };
+
+/** As `rldf pretrain clip` trains it: half of a batch are siblings of the other half. */
+const siblings: CaseOf = async (context) => {
+  const name = 'CLIP with siblings in its batches';
+  const { config, clip, parameters, tokenizer } = smallClip(SEED);
+  const options = { ...ourOptions(context, name, {}), batchSize: 8, seed: SEED };
+  const art = await loadArt('noto');
+  const data: StateDict = new Map();
+  eachUpdate(data, (step) => {
+    const { images, captions } = siblingBatch(
+      art,
+      'train',
+      SEED,
+      step * options.batchSize,
+      options.batchSize,
+    );
+    return { images, ids: tokenTensor(tokenizer, captions) };
+  });
+  const named = [...parameters.entries];
+  return {
+    name,
+    question: { ask: 'clip', clip: config, options: theirOptions({}) },
+    start: copies(named),
+    data,
+    train: () => followed(options, named, pretrainClip(clip, parameters, tokenizer, options)),
+  };
+};
 
 /** Ranked pictures of 3 prompts an update. */
 async function ranked(data: StateDict, tokenizer: CLIPTokenizer) {
@@ -188,6 +219,7 @@ const aesthetic: CaseOf = (context) => {
 };
 
 export const clipCases: Record<string, CaseOf> = {
+  'clip-siblings': siblings,
   clip: clip('CLIP with its vision tower'),
   'pick-score': pickScore,
   'image-reward': imageReward,

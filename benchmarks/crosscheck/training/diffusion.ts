@@ -18,6 +18,7 @@ import {
   clipConfig,
   denoisingBatch,
   denoisingErrors,
+  LayoutHead,
   loadPatchBasis,
   pretrainUNet,
   pretrainVae,
@@ -66,24 +67,30 @@ function smallPipeline(scheduler: SchedulerConfig): Pipeline {
 
 /** U-Net and text encoder as `rldf pretrain unet` trains them. */
 const pretraining =
-  (name: string, given: Partial<Fitting>, prediction: 'sample' | 'epsilon' | 'v_prediction', limits: Case['limits'] = {}): CaseOf =>
+  (name: string, given: Partial<Fitting>, prediction: 'sample' | 'epsilon' | 'v_prediction', limits: Case['limits'] = {}, layoutWeight = 0): CaseOf =>
   async (context) => {
     const scheduler: SchedulerConfig = { ...schedulerConfig, prediction_type: prediction };
     const pipeline = smallPipeline(scheduler);
     const { unet, textEncoder } = pipeline.parameters;
-    const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, snrBounds: [0.3, 4] as const, textRate: 0.5 }; // biome-ignore format: one thought
+    const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, snrBounds: [0.3, 4] as const, textRate: 0.5, layoutWeight }; // biome-ignore format: one thought
     const options = { ...ourOptions(context, name, given), ...settings, scheduler };
     const cache = await cacheLatents(loadPatchBasis(basisOf(context.model)), pipeline.tokenizer, options);
     const empty = integers(pipeline.tokenizer.encode(['']).ids[0] as number[]).unsqueeze(0);
     const data: StateDict = new Map();
     eachUpdate(data, (step) => {
       const batch = denoisingBatch(cache, empty, 1000, step, options);
-      return { latents: batch.latents, noise: batch.noise, ids: batch.ids, timesteps: integers(batch.timesteps) };
+      const shown = { latents: batch.latents, noise: batch.noise, ids: batch.ids, timesteps: integers(batch.timesteps) };
+      const { token, target, told } = cache.layouts;
+      const layout = Object.entries({ token, target, told }).map(([part, table]) => [part, table.indexSelect(0, batch.index)] as const);
+      return { ...shown, heard: batch.mask.mul(-1).add(1).to('float32'), ...Object.fromEntries(layout) };
     });
     const named = [
       ...[...unet.entries].map(([path, one]) => [`unet.${path}`, one] as const),
       ...[...textEncoder.entries].map(([path, one]) => [`text.${path}`, one] as const),
     ];
+    // the training makes its own from the same seed, and drops it
+    const head = layoutWeight > 0 ? [...new LayoutHead(pipeline.textEncoder.config.hidden_size as number, SEED).parameters.entries] : [];
+    const aside = head.map(([path, one]) => [`head.${path}`, one] as const);
     return {
       name,
       question: {
@@ -92,11 +99,12 @@ const pretraining =
         trained: ['full', 'full'],
         textRate: settings.textRate,
         snrBounds: settings.snrBounds,
+        ...(layoutWeight > 0 && { layoutWeight }),
         options: theirOptions(given),
       },
-      start: copies(named),
+      start: copies([...named, ...aside]),
       data,
-      train: () => followed(options, named, pretrainUNet(pipeline, cache, options, async () => {})),
+      train: () => followed(options, [...named, ...aside.map(([path]) => [path, undefined] as const)], pretrainUNet(pipeline, cache, options, async () => {})),
       limits,
     };
   }; // biome-ignore format: its parameters are a table
@@ -185,6 +193,7 @@ const autoencoder =
 export const diffusionCases: Record<string, CaseOf> = {
   unet: pretraining('U-Net and text encoder, pre-training', {}, 'sample'),
   'unet-epsilon': pretraining('the same, predicting noise', {}, 'epsilon'),
+  'unet-layout': pretraining('U-Net, text encoder and layout head, pre-training', {}, 'sample', {}, 0.7),
   'unet-velocity': pretraining('the same, predicting velocity', {}, 'v_prediction'),
   'unet-lora': lowRank('U-Net, LoRA on linear layers', 'unet', ['to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'time_emb_proj']),
   'unet-lora-conv': lowRank('U-Net, LoRA on convolutions', 'unet', ['conv1', 'conv2', 'conv_in', 'conv_shortcut']),

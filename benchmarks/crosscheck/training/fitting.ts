@@ -32,10 +32,13 @@ export function ourOptions(context: Context, name: string, given: Partial<Fittin
   return { ...optionsFor(given), folder, steps: UPDATES, eventSeconds: 0 };
 }
 
-/** Runs a training of ours to its end: losses and norms from its events, weights from its last checkpoint. */
+/**
+ * Runs a training of ours to its end: losses and norms from its events, weights from its last checkpoint.
+ * @param named what learns, in order; undefined for what a training makes and drops itself
+ */
 export async function followed(
   { folder }: TrainingOptions,
-  named: readonly (readonly [string, Tensor])[],
+  named: readonly (readonly [string, Tensor | undefined])[],
   events: AsyncIterable<TrainingEvent>,
 ): Promise<Ours> {
   const losses: number[] = [];
@@ -45,9 +48,9 @@ export async function followed(
     norms.push(gradNorm);
   }
   const { state } = loadCheckpoint(join(folder, 'checkpoints'));
-  const { parameters } = state as { parameters: Tensor[] };
+  const { parameters, average } = state as { parameters: Tensor[]; average: { averaged: Tensor[] } };
   const weights: StateDict = new Map();
-  for (const [i, [name, averaged]] of named.entries()) {
+  for (const [i, [name, averaged = average.averaged[i] as Tensor]] of named.entries()) {
     weights.set(name, parameters[i] as Tensor);
     weights.set(`${AVERAGE}${name}`, averaged); // a training leaves the averages in place
   }

@@ -1,29 +1,37 @@
-// Training beside PyTorch, update by update: losses, gradients' norms and weights.
-import { Peer } from '../../shared/peer.js';
+// Training beside PyTorch and TRL, update by update: losses, gradients' norms and weights.
 import { type Check, type Context, same } from '../checks.js';
-import { trainingCases } from './cases.js';
-import { compare, reference } from './comparison.js';
+import { allCases, trainingCases, trlCases } from './cases.js';
+import { compare, OtherSides, reference } from './comparison.js';
 
-export async function trainingChecks(context: Context): Promise<Check[]> {
-  const names = context.cases ?? Object.keys(trainingCases);
-  const peer = new Peer(context.python, 'training_peer.py');
-  const checks: Check[] = [];
-  try {
-    for (const name of names) {
-      context.say(`training: ${name}`);
-      try {
-        const made = await trainingCases[name]!(context);
-        const theirs = await reference(context, peer, made);
-        checks.push(...compare(made, await made.train(), theirs));
-      } catch (error) {
-        process.stderr.write(`${(error as Error).stack}\n`);
-        checks.push(
-          same(`${name} came to an end`, Number.POSITIVE_INFINITY, 0, '', (error as Error).message),
-        );
+/** Of the groups, by name. */
+export const casesOf: Readonly<Record<string, readonly string[]>> = {
+  training: Object.keys(trainingCases),
+  trl: Object.keys(trlCases),
+};
+
+/** Those of a group, or of them those that were asked for. */
+export const trainingChecks =
+  (group: string) =>
+  async (context: Context): Promise<Check[]> => {
+    const wanted = context.cases ?? Object.keys(allCases);
+    const sides = new OtherSides(context);
+    const checks: Check[] = [];
+    try {
+      for (const name of casesOf[group]!.filter((one) => wanted.includes(one))) {
+        context.say(`${group}: ${name}`);
+        try {
+          const made = await allCases[name]!(context);
+          const theirs = await reference(context, sides, made);
+          checks.push(...compare(made, await made.train(), theirs));
+        } catch (error) {
+          process.stderr.write(`${(error as Error).stack}\n`);
+          checks.push(
+            same(`${name} came to an end`, Number.POSITIVE_INFINITY, 0, '', (error as Error).message),
+          );
+        }
       }
+    } finally {
+      sides.end();
     }
-  } finally {
-    peer.end();
-  }
-  return checks;
-}
+    return checks;
+  };

@@ -1,5 +1,3 @@
-// Whole updates of every method on a tiny model of the real classes: drawn, scored and learned from on both sides.
-import { join } from 'node:path';
 import {
   type Detection,
   type Detector,
@@ -7,19 +5,15 @@ import {
   latentShape,
   NoiseSchedule,
   type Pipeline,
-  savePipeline,
   TEXT_ATTENTION,
-  tinyPipeline,
   UNET_ATTENTION,
 } from '@rldf/models';
 import {
   keep,
-  noGrad,
   noiseKey,
   normal,
   Random,
   type StateDict,
-  scope,
   stack,
   type Tensor,
   tensor,
@@ -38,14 +32,26 @@ import {
   methodOf,
   pictureSeed,
   promptsOfEpoch,
-  type Training,
-  type TrainingContext,
 } from 'rldf/training';
-import type { Context } from '../checks.js';
 import { type Case, type CaseOf, UPDATES } from './comparison.js';
 import { copies, integers, SEED } from './fitting.js';
+import {
+  awaken,
+  contextOf,
+  drawn,
+  idsOf,
+  learned,
+  type Made,
+  pattern,
+  prompts,
+  put,
+  type Recipe,
+  rewardOf,
+  shuffled,
+  tinyModel,
+  WORDS,
+} from './tiny.js';
 
-const WORDS = ['a cat', 'a dog', 'two cows', 'a red hat'];
 const sample = {
   steps: 3,
   promptsPerEpoch: 2,
@@ -85,124 +91,6 @@ interface Setting {
   epochData?(epoch: number, made: Made): Record<string, Tensor>;
   limits?: Case['limits'];
 }
-
-interface Made {
-  recipe: Recipe;
-  pipeline: Pipeline;
-  chosen: ReturnType<typeof promptsOfEpoch>;
-  behaviours: ReturnType<typeof behavioursOf>;
-}
-type Recipe = ReturnType<typeof checkRecipe> & { seed: number; [key: string]: unknown };
-
-const rewardOf = (epoch: number, picture: number) =>
-  new Random(noiseKey(SEED, 'reward', epoch, picture)).uniform() * 2 + 0.3 * (picture % 3);
-
-const prompts = WORDS.map((text) => ({ text, meta: null }));
-
-/** A reward with a gradient: how much a picture looks like a pattern, and how bright it is. */
-const pattern = () =>
-  keep(
-    noGrad(() =>
-      normal([noiseKey(SEED, 'pattern')], [1, 3, 8, 8])
-        .squeeze(0)
-        .mul(4),
-    ),
-  );
-const differentiable = (wanted: Tensor) => (images01: Tensor) =>
-  images01
-    .mul(wanted)
-    .mean([1, 2, 3])
-    .add(images01.square().mean([1, 2, 3]), 0.5);
-
-function contextOf(wanted: Tensor): TrainingContext {
-  let epoch = 0;
-  return {
-    prompts,
-    async score(images) {
-      const total = Array.from({ length: images.shape[0] as number }, (_, i) => rewardOf(epoch, i));
-      epoch++;
-      return { total, parts: { fixed: total } };
-    },
-    differentiable: differentiable(wanted),
-  };
-}
-
-function namesOf(
-  { parameters }: Pipeline,
-  network: 'unet' | 'textEncoder',
-  targets: readonly string[],
-): string[] {
-  const prefix = network === 'unet' ? 'unet.' : 'text.';
-  return [...parameters[network].layers.keys()]
-    .filter((path) => targets.some((target) => path.endsWith(`.${target}`)))
-    .flatMap((path) => [`${prefix}${path}.lora_A.weight`, `${prefix}${path}.lora_B.weight`]);
-}
-
-type Saved = { trainables: { unet: Tensor[]; textEncoder: Tensor[] }; value?: { parameters: Tensor[] } };
-
-/** What learns, by name. The second half of a branch starts at zero; here it does not, so that both learn at once. */
-function learned(training: Training, pipeline: Pipeline, text: boolean): StateDict {
-  const { trainables, value } = training.state() as unknown as Saved;
-  const names = [
-    ...namesOf(pipeline, 'unet', UNET_ATTENTION),
-    ...(text ? namesOf(pipeline, 'textEncoder', TEXT_ATTENTION) : []),
-  ];
-  const ofValue = [0, 1, 2].flatMap((i) => [`layers.${i}.weight`, `layers.${i}.bias`, `factors.${i}.weight`]);
-  return new Map([
-    ...[...trainables.unet, ...trainables.textEncoder].map((one, i) => [names[i] as string, one] as const),
-    ...(value?.parameters ?? []).map(
-      (one, i) => [`value.${[...ofValue, 'last.weight', 'last.bias'][i]}`, one] as const,
-    ),
-  ]);
-}
-
-function awaken(state: StateDict): void {
-  for (const [name, one] of state) {
-    if (!name.endsWith('lora_B.weight')) continue;
-    noGrad(() =>
-      scope(
-        () =>
-          void one.detach().copy_(
-            normal([noiseKey(SEED, name)], one.shape)
-              .squeeze(0)
-              .mul(0.1),
-          ),
-      ),
-    );
-  }
-}
-
-const idsOf = ({ tokenizer }: Pipeline, texts: readonly string[]) =>
-  integers(tokenizer.encode(texts).ids.flat()).reshape([texts.length, -1]);
-
-/** Noise and prompts of an epoch. */
-function drawn({ recipe, pipeline, chosen, behaviours }: Made): Record<string, Tensor> {
-  const shape = latentShape(pipeline);
-  const noise = (purpose: string, ...path: number[]) =>
-    normal(
-      behaviours.map((b) => noiseKey(b.seed, purpose, ...b.path, ...path)),
-      shape,
-    );
-  return {
-    ids: idsOf(
-      pipeline,
-      chosen.map(({ prompt }) => prompt.text),
-    ),
-    prompt: integers(chosen.map(({ prompt }) => WORDS.indexOf(prompt.text))),
-    group: integers(chosen.map(({ path }) => path[0])),
-    start: noise('rollout start'),
-    step: stack(
-      Array.from({ length: (recipe.sample as { steps: number }).steps }, (_, step) =>
-        noise('rollout step', step),
-      ),
-    ),
-  };
-}
-
-const shuffled = (seed: number, epoch: number, pass: number, count: number) =>
-  integers(
-    new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(Array.from({ length: count }, (_, i) => i)),
-  );
 
 const method = (setting: Setting): CaseOf => (context) => {
   const { name, ask, told, text = false, loss } = setting;
@@ -260,18 +148,6 @@ const method = (setting: Setting): CaseOf => (context) => {
     limits: setting.limits ?? {},
   };
 }; // biome-ignore format: rows of related things
-
-function tinyModel(context: Context, name: string): { folder: string; pipeline: Pipeline } {
-  const folder = join(context.folder, `tiny-${name.replaceAll(/\W+/g, '-')}`);
-  const pipeline = tinyPipeline(SEED);
-  savePipeline(pipeline, folder);
-  return { folder, pipeline };
-}
-
-function put(data: StateDict, prefix: string, make: () => Record<string, Tensor>): void {
-  const made = noGrad(() => scope(() => Object.fromEntries(Object.entries(make()).map(([key, one]) => [key, keep(one.contiguous())])))); // biome-ignore format: one thought
-  for (const [key, one] of Object.entries(made)) data.set(`${prefix}${key}`, one);
-}
 
 // ---- data of the methods
 

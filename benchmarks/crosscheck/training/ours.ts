@@ -4,11 +4,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeSafetensors } from '@rldf/torch';
 import type { Context } from '../checks.js';
-import { trainingCases } from './cases.js';
+import { allCases } from './cases.js';
 
 const [name = '', model = '', folder = ''] = process.argv.slice(2);
 const context = { folder, model, say: () => {} } as unknown as Context; // no other side
-const made = await trainingCases[name]!(context);
-const { losses, norms, weights } = await made.train();
+const made = await allCases[name]!(context);
+const { weights, ...rest } = await made.train();
 writeSafetensors(join(folder, 'ours.safetensors'), weights);
-writeFileSync(join(folder, 'ours.json'), JSON.stringify({ losses, norms }));
+writeFileSync(join(folder, 'ours.json'), JSON.stringify(rest));

@@ -1,13 +1,12 @@
-// Plants faults in a copy of the sources, one at a time, and shows that a training beside PyTorch notices each.
+// Plants faults in a copy of the sources, one at a time, and shows that a training beside PyTorch or TRL notices each.
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'; // biome-ignore format: one thought
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readSafetensors, UserError } from '@rldf/torch';
-import { Peer } from '../../shared/peer.js';
 import { type Check, type Context, same } from '../checks.js';
-import { trainingCases } from './cases.js';
-import { type Case, compare, type Ours, type Reference, reference } from './comparison.js';
+import { allCases } from './cases.js';
+import { type Case, compare, OtherSides, type Ours, type Reference, reference } from './comparison.js';
 import { type Plant, plants } from './plants.js';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
@@ -20,20 +19,20 @@ export async function plantedChecks(context: Context, names: readonly string[]):
   const misfits = chosen.flatMap((plant) => problemsOf(root, plant));
   if (misfits.length > 0)
     throw new UserError(`${misfits.join('\n')}\nChange training/plants.ts with the code.`);
-  const peer = new Peer(context.python, 'training_peer.py');
+  const sides = new OtherSides(context);
   const known = new Map<string, { made: Case; theirs: Reference }>();
   const checks: Check[] = [];
   try {
     for (const plant of chosen) {
       for (const name of plant.cases) {
         if (known.has(name)) continue;
-        const made = await trainingCases[name]!(context);
-        known.set(name, { made, theirs: await reference(context, peer, made) });
+        const made = await allCases[name]!(context);
+        known.set(name, { made, theirs: await reference(context, sides, made) });
       }
       checks.push(await caught(context, root, plant, known));
     }
   } finally {
-    peer.end();
+    sides.end();
   }
   return checks;
 }

@@ -196,4 +196,58 @@ export const plants: readonly Plant[] = [
     edits: [['readonly momentum = 0.1,', 'readonly momentum = 0.01,']],
     cases: ['resnet-18'],
   },
+  {
+    name: 'oldest-rewards',
+    what: 'a prompt remembers its first rewards, not its last ones',
+    edits: [['buffer.slice(-this.bufferSize)', 'buffer.slice(0, this.bufferSize)']],
+    cases: ['trl-ddpo'],
+  },
+  {
+    name: 'minimum-count',
+    what: 'a prompt needs one reward more than it should before it is judged by its own',
+    edits: [['buffer.length < this.minimumCount', 'buffer.length <= this.minimumCount']],
+    cases: ['trl-ddpo'],
+  },
+  {
+    name: 'clip-above-only',
+    what: 'the ratio is clipped above, not below',
+    edits: [['const clipped = advantage.mul(ratio.clamp(1 - clipRange, 1 + clipRange)).neg();', 'const clipped = advantage.mul(ratio.clamp(0, 1 + clipRange)).neg();']],
+    cases: ['trl-ddpo-twice'],
+  },
+  {
+    name: 'same-steps',
+    what: 'each pass over an epoch learns from the same denoising steps',
+    edits: [['...path, ...(pass === 0 ? [] : [pass])', '...path']],
+    cases: ['trl-ddpo-twice'],
+  },
+  {
+    name: 'velocity',
+    what: 'a predicted velocity becomes noise with the wrong sign of one part',
+    edits: [['noise: modelOutput.mul(signal).add(sample.mul(scale))', 'noise: modelOutput.mul(signal).sub(sample.mul(scale))']],
+    cases: ['trl-ddpo-full'],
+  },
+  {
+    name: 'window',
+    what: 'of a window of steps only the last is followed',
+    edits: [['steps - count + i)', 'steps - 1)']],
+    cases: ['trl-alignprop'],
+  },
+  {
+    name: 'past-the-network',
+    what: 'a gradient that a step does not follow passes by unscaled',
+    edits: [['arriving.mul(this.#linearPart(step))', 'arriving.mul(1)']],
+    cases: ['trl-alignprop-full'],
+  },
+  {
+    name: 'layout-unheard',
+    what: 'the layout head is asked about captions that were dropped',
+    edits: [['table.told.indexSelect(0, rows).mul(heard)', 'table.told.indexSelect(0, rows).mul(heard.mul(0).add(1))']],
+    cases: ['unet-layout'],
+  },
+  {
+    name: 'layout-detached',
+    what: 'what the layout head learns does not reach the text encoder',
+    edits: [['states.gather(1, token)', 'states.detach().gather(1, token)']],
+    cases: ['unet-layout'],
+  },
 ]; // biome-ignore format: edits stand as they do in the sources

@@ -40,7 +40,7 @@ export function tokenTensor(tokenizer: CLIPTokenizer, texts: readonly string[]):
 }
 
 /** Scenes, and for each where there is one a sibling: about `count` pictures with their captions. */
-function siblingBatch(
+export function siblingBatch(
   art: ArtSet,
   split: Split,
   seed: number,
