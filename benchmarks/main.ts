@@ -12,6 +12,7 @@ interface Benchmark {
 
 const benchmarks: Record<string, () => Promise<Benchmark>> = {
   torch: () => import('./torch/index.js'),
+  attention: () => import('./attention/index.js'),
   sample: () => import('./sample/index.js'),
   growth: () => import('./growth/index.js'),
   ddpo: () => import('./ddpo/index.js'),

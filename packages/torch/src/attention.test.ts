@@ -1,5 +1,7 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { F, grad, noiseKey, normal, scope, type Tensor, tensor } from './index.js';
+
+afterEach(() => void F.setAttention('chosen'));
 
 type Attention = (q: Tensor, k: Tensor, v: Tensor, options?: F.AttentionOptions) => Tensor;
 
@@ -56,5 +58,22 @@ test('in bfloat16 on a CPU products are chosen, and stay as near to float32 as i
     expect(furthest(chosen, results(F.attentionByProducts, qkv, {}))).toBe(0);
     const wide = qkv.map((one) => one.detach().to('float32').requiresGrad_()) as [Tensor, Tensor, Tensor];
     expect(furthest(chosen, results(F.scaledDotProductAttention, wide, {}))).toBeLessThan(2 ** -5);
+  });
+});
+
+test('either way can be had for all types', () => {
+  scope(() => {
+    const differs = (dtype: 'float32' | 'bfloat16', way: F.AttentionWay) => {
+      const qkv = inputs(dtype);
+      const products = results(F.attentionByProducts, qkv, {});
+      F.setAttention(way);
+      return furthest(results(F.scaledDotProductAttention, qkv, {}), products);
+    };
+    expect(differs('float32', 'products')).toBe(0);
+    expect(differs('float32', 'chosen')).toBeGreaterThan(0);
+    expect(differs('float32', 'chosen')).toBeLessThan(1e-5);
+    expect(differs('bfloat16', 'fused')).toBeGreaterThan(0);
+    expect(differs('bfloat16', 'fused')).toBeLessThan(2 ** -5);
+    expect(F.setAttention('chosen')).toBe('fused');
   });
 });

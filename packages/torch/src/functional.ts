@@ -117,13 +117,28 @@ export function attentionByProducts(
   });
 }
 
-/** Scores of one head up to which products beat the fused kernel in both directions, in single looks on a CPU with AVX-512 BF16. */
-const MOST_SCORES = 2 ** 20;
+/** Scores of one head up to which products beat the fused kernel in both directions: `npm run bench -- attention`. */
+export const MOST_SCORES_BY_PRODUCTS = 2 ** 20;
+
+export type AttentionWay = 'chosen' | 'fused' | 'products';
+let way: AttentionWay = 'chosen';
+
+/**
+ * How attention is computed: as chosen by type, device and size (the default), or one way for all, to compare.
+ * @returns the way before
+ */
+export function setAttention(wanted: AttentionWay): AttentionWay {
+  const before = way;
+  way = wanted;
+  return before;
+}
 
 const byProducts = (query: Tensor, key: Tensor) =>
-  query.dtype === 'bfloat16' &&
-  query.device === 'cpu' &&
-  (query.shape.at(-2) as number) * (key.shape.at(-2) as number) <= MOST_SCORES;
+  way === 'products' ||
+  (way === 'chosen' &&
+    query.dtype === 'bfloat16' &&
+    query.device === 'cpu' &&
+    (query.shape.at(-2) as number) * (key.shape.at(-2) as number) <= MOST_SCORES_BY_PRODUCTS);
 
 /** The scores where `shown` is true, else what softmax makes zero. */
 const hidden = (scores: Tensor, shown: Tensor) =>
