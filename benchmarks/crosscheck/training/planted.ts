@@ -10,7 +10,7 @@ import { type Case, compare, OtherSides, type Ours, type Reference, reference } 
 import { type Plant, plants } from './plants.js';
 
 const repository = fileURLToPath(new URL('../../..', import.meta.url));
-const PACKAGES = ['torch', 'models', 'emoji-world', 'rldf'];
+const PACKAGES = readdirSync(join(repository, 'packages'));
 
 /** Runs the trainings of the faults; each must fail. @param names of plants, or `all` */
 export async function plantedChecks(context: Context, names: readonly string[]): Promise<Check[]> {
@@ -105,11 +105,9 @@ function copy(root: string): string {
     if (entry !== '@rldf' && entry !== 'rldf')
       symlinkSync(join(repository, 'node_modules', entry), join(modules, entry));
   }
-  for (const name of PACKAGES) {
-    symlinkSync(
-      join(root, 'packages', name),
-      name === 'rldf' ? join(modules, 'rldf') : join(modules, '@rldf', name),
-    );
+  for (const folder of PACKAGES) {
+    const { name } = JSON.parse(readFileSync(join(root, 'packages', folder, 'package.json'), 'utf8'));
+    symlinkSync(join(root, 'packages', folder), join(modules, name));
   }
   return root;
 }

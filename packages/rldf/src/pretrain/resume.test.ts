@@ -1,6 +1,8 @@
 import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { clipConfig, schedulerConfig, unetConfig } from '@rldf/common/instruments/configs';
+import { findModel, tokenizerFolder } from '@rldf/common/instruments/models';
 import {
   CLIPModel,
   CLIPTextModel,
@@ -11,8 +13,6 @@ import {
 } from '@rldf/models';
 import { Parameters, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { clipConfig, schedulerConfig, unetConfig } from '../instruments/configs.js';
-import { findModel, tokenizerFolder } from '../instruments/models.js';
 import { readMetrics } from '../run/metrics.js';
 import { pretrainClip } from './clip.js';
 import { basisOf } from './parts.js';

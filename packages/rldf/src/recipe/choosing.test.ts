@@ -1,9 +1,9 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { instrumentCard, listInstruments } from '@rldf/common/instruments/instruments';
 import { promptSet, promptSetNames, prompts as promptsOfSplit, sceneKinds } from '@rldf/emoji-world';
 import { expect, test } from 'vitest';
 import { recipeNames, recipePath, recipesFolder } from '../cli/shared.js';
-import { instrumentCard, listInstruments } from '../instruments/instruments.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { loadProtocol, recipeOf } from '../reproduce/protocol.js';
 import { rewards } from '../rewards/index.js';
