@@ -82,7 +82,10 @@ test.each(Object.keys(methods))(
 test('ip-rldf’s control: scenes of the world become latents where the model lies', async () => {
   const recipe = minimalRecipe('ip-rldf', { model: 'emoji', pictures: 'world', device: 'cuda' });
   const pipeline = loadPipeline(findModel('emoji').path, { device: 'cuda' });
-  const { latents } = await worldPictures({ ...(recipe as IpRldfRecipe), pictures: 'world' }, pipeline)(1, [0]);
+  const { latents } = await worldPictures({ ...(recipe as IpRldfRecipe), pictures: 'world' }, pipeline)(
+    1,
+    [0],
+  );
   expect(latents.device).toBe('cuda:0');
   free(latents);
   for (const parameters of Object.values(pipeline.parameters)) parameters.free();

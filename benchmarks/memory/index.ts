@@ -89,10 +89,10 @@ export const options = { output };
 export async function run({ say, output }: OptionsOf<typeof options>): Promise<Result> {
   const rows: MemoryRow[] = [];
   for (const [name, overrides] of Object.entries(cases)) {
-    const recipe = loadRecipe(fileURLToPath(new URL('../../recipes/emoji/compressibility.yaml', import.meta.url)), [
-      ...short,
-      ...overrides,
-    ]);
+    const recipe = loadRecipe(
+      fileURLToPath(new URL('../../recipes/emoji/compressibility.yaml', import.meta.url)),
+      [...short, ...overrides],
+    );
     const { memory } = await plan(recipe, { calibration: 0 });
     const { peak, resident } = measure(recipe);
     rows.push({
