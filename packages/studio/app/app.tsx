@@ -101,7 +101,7 @@ export function App() {
       </header>
       <Connection />
       <Alarms list={list.data} />
-      <main id="main" ref={main} tabIndex={-1}>
+      <main id="main" ref={main} tabIndex={-1} data-place={location.hash}>
         <View route={route} list={list} canDraw={info?.canDraw ?? true} />
       </main>
     </>

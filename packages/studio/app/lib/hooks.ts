@@ -130,20 +130,26 @@ export function useKept<T>(name: string, initial: T): [T, (value: T) => void] {
   return [value, keep];
 }
 
-/** Whether an element was near the window once. */
-export function useSeen<E extends Element>(): [{ current: E | null }, boolean] {
+/** Whether an element is near the window, and whether it was once. */
+export function useSeen<E extends Element>(): [{ current: E | null }, boolean, boolean] {
   const reference = useRef<E>(null);
   const [seen, setSeen] = useState(false);
+  const [near, setNear] = useState(false);
   useEffect(() => {
     const element = reference.current;
-    if (element === null || seen) return;
-    const watch = new IntersectionObserver(([entry]) => entry?.isIntersecting && setSeen(true), {
-      rootMargin: '300px',
-    });
+    if (element === null) return;
+    const watch = new IntersectionObserver(
+      (entries) => {
+        const there = entries.at(-1)!.isIntersecting;
+        setNear(there);
+        if (there) setSeen(true);
+      },
+      { rootMargin: '300px' },
+    );
     watch.observe(element);
     return () => watch.disconnect();
-  }, [seen]);
-  return [reference, seen];
+  }, []);
+  return [reference, seen, near];
 }
 
 /** Calls `then` once `value` has not changed for a while. */
@@ -154,4 +160,19 @@ export function useSettled<T>(value: T, milliseconds: number): T {
     return () => clearTimeout(timer);
   }, [value, milliseconds]);
   return settled;
+}
+
+/** The value, but another one at most every so often, and the last one in the end. */
+export function useThrottled<T>(value: T, milliseconds: number): T {
+  const [told, setTold] = useState(value);
+  const last = useRef(0);
+  useEffect(() => {
+    const wait = Math.max(0, last.current + milliseconds - Date.now());
+    const timer = setTimeout(() => {
+      last.current = Date.now();
+      setTold(value);
+    }, wait);
+    return () => clearTimeout(timer);
+  }, [value, milliseconds]);
+  return told;
 }

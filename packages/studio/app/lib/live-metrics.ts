@@ -1,7 +1,7 @@
 /** The curves of one run while it grows: fetched once, then followed by byte offset. */
 
 import type { MetricsAnswer, PictureKind, RunEvents, RunRow } from '../../src/api.js';
-import { get, Stream, wasAborted } from './client.js';
+import { get, Stream, type StudioError, wasAborted } from './client.js';
 import { append, type Curve, curveOf, emptyCurve, numbersOf } from './series.js';
 import { Store } from './store.js';
 
@@ -62,6 +62,8 @@ export class LiveMetrics {
     } catch (error) {
       if (wasAborted(error) || this.#closing.signal.aborted) return;
       this.#change({ error: (error as Error).message });
+      const { code } = error as StudioError;
+      if (code === 'not-found' || code === 'bad-request') return;
       setTimeout(() => this.#closing.signal.aborted || void this.#load(), 2000);
     }
   }

@@ -2,7 +2,7 @@
 
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { useDark, useSeen } from '../lib/hooks.js';
 import { indexAt, inWords, nearest } from '../lib/series.js';
 import { Icon } from './icons.js';
@@ -50,7 +50,7 @@ export interface ChartProps {
 
 export function Chart(props: ChartProps) {
   const { title, note, lines, say, unit = '' } = props;
-  const [reference, seen] = useSeen<HTMLElement>();
+  const [reference, seen, near] = useSeen<HTMLElement>();
   const [at, setAt] = useState<number | null>(null);
   const [asTable, setAsTable] = useState(false);
   const heading = useId();
@@ -84,7 +84,7 @@ export function Chart(props: ChartProps) {
       {asTable ? (
         <Numbers {...props} />
       ) : seen ? (
-        <Canvas {...props} onCursor={setAt} />
+        <Canvas {...props} near={near} onCursor={setAt} />
       ) : (
         <div style={{ height: `${props.height ?? 150}px` }} />
       )}
@@ -146,8 +146,8 @@ function thinned(steps: number[]): number[] {
   return steps.filter((_, i) => (steps.length - 1 - i) % every === 0);
 }
 
-function Canvas(props: ChartProps & { onCursor: (step: number | null) => void }) {
-  const { lines, version, marks, height = 150, cursor, range, title, say, axis = 'step' } = props;
+function Canvas(props: ChartProps & { near: boolean; onCursor: (step: number | null) => void }) {
+  const { lines, version, marks, height = 150, cursor, range, title, say, near, axis = 'step' } = props;
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(null);
   const dark = useDark();
@@ -162,6 +162,10 @@ function Canvas(props: ChartProps & { onCursor: (step: number | null) => void })
   ]);
   const shapeKey = JSON.stringify(shape);
   const [said, setSaid] = useState('');
+  const words = useMemo(
+    () => lines.map((line) => `${line.label} ${inWords(line, say)}`).join('; '),
+    [lines, say],
+  );
 
   useLayoutEffect(() => {
     const element = host.current!;
@@ -179,10 +183,12 @@ function Canvas(props: ChartProps & { onCursor: (step: number | null) => void })
     };
   }, [shapeKey, dark, height, cursor]);
 
+  // Charts that cannot be seen keep what they show until they can.
   useEffect(() => {
+    if (!near) return;
     plot.current?.setData(columns(current.current.lines), false);
     show(plot.current, current.current);
-  }, [version, shapeKey, dark, marks, range]);
+  }, [version, shapeKey, dark, marks, range, near]);
 
   const onKeyDown = (event: KeyboardEvent) => {
     const made = plot.current;
@@ -206,7 +212,6 @@ function Canvas(props: ChartProps & { onCursor: (step: number | null) => void })
     event.preventDefault();
   };
 
-  const words = lines.map((line) => `${line.label} ${inWords(line, say)}`).join('; ');
   return (
     <div class="plot">
       <div

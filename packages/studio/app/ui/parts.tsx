@@ -223,7 +223,7 @@ export function Slider(props: {
   return (
     <label class="slider">
       <span class={hideLabel ? 'hidden' : 'small'}>
-        {label} {say !== undefined && <output class="muted">{say}</output>}
+        {label} {say !== undefined && <span class="said muted">{say}</span>}
       </span>
       <input
         type="range"
@@ -236,5 +236,15 @@ export function Slider(props: {
         onInput={(event) => onInput(Number(event.currentTarget.value))}
       />
     </label>
+  );
+}
+
+/** What may be wider than the window: it scrolls by itself, by keys too. */
+export function Scroll({ label, children }: { label: string; children: ComponentChildren }) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
+    <section class="scroll" tabIndex={0} aria-label={label}>
+      {children}
+    </section>
   );
 }

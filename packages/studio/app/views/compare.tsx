@@ -4,11 +4,11 @@ import { useMemo, useState } from 'preact/hooks';
 import type { CompareAnswer, RunRow } from '../../src/api.js';
 import { curveColour } from '../lib/colours.js';
 import { field, plural, reward, short } from '../lib/format.js';
-import { useAnswer, useKept, useSettled } from '../lib/hooks.js';
+import { useAnswer, useKept, useThrottled } from '../lib/hooks.js';
 import { address } from '../lib/route.js';
 import { smooth } from '../lib/series.js';
 import { Chart, type Line } from '../ui/chart.js';
-import { Delta, Empty, Loading, Problem, Slider, StartToNow, StateMark } from '../ui/parts.js';
+import { Delta, Empty, Loading, Problem, Scroll, Slider, StartToNow, StateMark } from '../ui/parts.js';
 import { PictureRow } from '../ui/picture-row.js';
 import type { Range } from './run/curves.js';
 
@@ -25,7 +25,7 @@ const charts: { name: string; title: string }[] = [
 
 export function CompareView({ runs, rows }: { runs: string[]; rows: RunRow[] }) {
   const chosen = rows.filter(({ id }) => runs.includes(id));
-  const version = useSettled(chosen.map(({ step, state }) => `${step}${state}`).join(), 800);
+  const version = useThrottled(chosen.map(({ step, state }) => `${step}${state}`).join(), 800);
   const names = charts.map(({ name }) => name).join(',');
   const { data, error, again } = useAnswer<CompareAnswer>(
     runs.length === 0
@@ -173,8 +173,7 @@ function Differences({ answer, runs, rows }: { answer: CompareAnswer; runs: stri
       {answer.differences.length === 0 ? (
         <p class="muted">In nothing.</p>
       ) : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
-        <section class="scroll" tabIndex={0} aria-label="Table of differences">
+        <Scroll label="Table of differences">
           <table class="plain">
             <thead>
               <tr>
@@ -199,7 +198,7 @@ function Differences({ answer, runs, rows }: { answer: CompareAnswer; runs: stri
               ))}
             </tbody>
           </table>
-        </section>
+        </Scroll>
       )}
     </section>
   );

@@ -16,7 +16,7 @@ export function World({ detail }: { detail: SearchDetail }) {
   const [shown, setShown] = useState<Shown>(q.length > 0 ? 'q' : 'pictures');
   const [chosen, setChosen] = useState(() => longestAxes(axes));
   const last = detail.trace.at(-1)?.state ?? detail.start;
-  const [place, setPlace] = useState(() => placeOf(detail.goalState ?? last, axes));
+  const [place, setPlace] = useState(() => placeOf(detail.isGoal ? (detail.goalState ?? last) : last, axes));
   const table = useRef<HTMLTableElement>(null);
   const first = useMemo(() => {
     const order = new Map<number, number>();

@@ -3,7 +3,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import type { SearchDetail } from '../../src/api.js';
 import { grouped, plural, reward, short } from '../lib/format.js';
-import { listVersion, useAnswer, useSettled, useStore } from '../lib/hooks.js';
+import { listVersion, useAnswer, useStore, useThrottled } from '../lib/hooks.js';
 import { address } from '../lib/route.js';
 import { emptyCurve } from '../lib/series.js';
 import { Chart } from '../ui/chart.js';
@@ -13,7 +13,7 @@ import { lineOf } from './run/curves.js';
 import { World } from './search-world.js';
 
 export function SearchView({ id }: { id: string }) {
-  const version = useSettled(useStore(listVersion), 500);
+  const version = useThrottled(useStore(listVersion), 500);
   const { data, error, again } = useAnswer<SearchDetail>(`/api/searches/${encodeURIComponent(id)}`, version);
   const curve = useMemo(() => {
     const made = emptyCurve();

@@ -5,14 +5,15 @@ import type { Estimate, TableDetail } from '../../src/api.js';
 import { band } from '../lib/bands.js';
 import { curveColour } from '../lib/colours.js';
 import { duration, grouped, plural, reward, signed } from '../lib/format.js';
-import { listVersion, useAnswer, useSettled, useStore } from '../lib/hooks.js';
+import { listVersion, useAnswer, useStore, useThrottled } from '../lib/hooks.js';
 import { address } from '../lib/route.js';
 import { Chart, type Line } from '../ui/chart.js';
-import { Choice, CopyButton, Loading, Problem, Share } from '../ui/parts.js';
+import { Choice, CopyButton, Loading, Problem, Scroll, Share } from '../ui/parts.js';
 import type { Range } from './run/curves.js';
+import { WrittenPage } from './written-page.js';
 
 export function TableView({ id }: { id: string }) {
-  const version = useSettled(useStore(listVersion), 500);
+  const version = useThrottled(useStore(listVersion), 500);
   const { data, error, again } = useAnswer<TableDetail>(`/api/tables/${encodeURIComponent(id)}`, version);
   const [range, setRange] = useState<Range>(null);
   const [against, setAgainst] = useState<'change' | 'reference'>('change');
@@ -39,80 +40,82 @@ export function TableView({ id }: { id: string }) {
       </header>
       <p class="question">{data.question}</p>
       {data.paper !== '' && <p class="small muted">{data.paper}</p>}
-      <section class="chart-group" aria-labelledby="arms-title">
-        <div class="row">
-          <h2 id="arms-title">Arms</h2>
-          <Choice
-            label="What is shown"
-            value={against}
-            onChange={setAgainst}
-            options={[
-              { value: 'change', label: 'change by training' },
-              { value: 'reference', label: 'against the reference' },
-            ]}
-          />
-          <span class="small muted">with 95 % intervals</span>
-        </div>
-        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
-        <section class="scroll" tabIndex={0} aria-label="Table of arms">
-          <table class="plain arms">
-            <thead>
-              <tr>
-                <th scope="col">Arm</th>
-                <th scope="col" class="number">
-                  Seeds
-                </th>
-                {data.scores.map((score) => (
-                  <th scope="col" key={score}>
-                    {score}
+      {data.rows.length > 0 && (
+        <section class="chart-group" aria-labelledby="arms-title">
+          <div class="row">
+            <h2 id="arms-title">Arms</h2>
+            <Choice
+              label="What is shown"
+              value={against}
+              onChange={setAgainst}
+              options={[
+                { value: 'change', label: 'change by training' },
+                { value: 'reference', label: 'against the reference' },
+              ]}
+            />
+            <span class="small muted">with 95 % intervals</span>
+          </div>
+          <Scroll label="Table of arms">
+            <table class="plain arms">
+              <thead>
+                <tr>
+                  <th scope="col">Arm</th>
+                  <th scope="col" class="number">
+                    Seeds
                   </th>
-                ))}
-                <th scope="col" class="number">
-                  Pictures
-                </th>
-                <th scope="col" class="number">
-                  Time
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {data.rows.map((row) => {
-                const estimates = against === 'change' ? row.change : row.againstReference;
-                return (
-                  <tr key={row.arm}>
-                    <th scope="row">
-                      <span
-                        class="key"
-                        style={{ background: `var(${colours.get(row.arm)!})` }}
-                        aria-hidden="true"
-                      />{' '}
-                      {row.arm}
-                      {row.sumOf.length > 0 && <span class="small muted"> = {row.sumOf.join(' + ')}</span>}
+                  {data.scores.map((score) => (
+                    <th scope="col" key={score}>
+                      {score}
                     </th>
-                    <td class="number">{row.seeds}</td>
-                    {data.scores.map((score) => (
-                      <td key={score}>
-                        {estimates === null ? (
-                          <span class="muted small">the reference</span>
-                        ) : (
-                          <Interval
-                            estimate={estimates[score]}
-                            all={data.rows.map(
-                              (each) => (against === 'change' ? each.change : each.againstReference)?.[score],
-                            )}
-                          />
-                        )}
-                      </td>
-                    ))}
-                    <td class="number">{row.cost === null ? '–' : grouped(row.cost.pictures)}</td>
-                    <td class="number">{row.cost === null ? '–' : duration(row.cost.seconds)}</td>
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
+                  ))}
+                  <th scope="col" class="number">
+                    Pictures
+                  </th>
+                  <th scope="col" class="number">
+                    Time
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {data.rows.map((row) => {
+                  const estimates = against === 'change' ? row.change : row.againstReference;
+                  return (
+                    <tr key={row.arm}>
+                      <th scope="row">
+                        <span
+                          class="key"
+                          style={{ background: `var(${colours.get(row.arm)!})` }}
+                          aria-hidden="true"
+                        />{' '}
+                        {row.arm}
+                        {row.sumOf.length > 0 && <span class="small muted"> = {row.sumOf.join(' + ')}</span>}
+                      </th>
+                      <td class="number">{row.seeds}</td>
+                      {data.scores.map((score) => (
+                        <td key={score}>
+                          {estimates === null ? (
+                            <span class="muted small">the reference</span>
+                          ) : (
+                            <Interval
+                              estimate={estimates[score]}
+                              all={data.rows.map(
+                                (each) =>
+                                  (against === 'change' ? each.change : each.againstReference)?.[score],
+                              )}
+                            />
+                          )}
+                        </td>
+                      ))}
+                      <td class="number">{row.cost === null ? '–' : grouped(row.cost.pictures)}</td>
+                      <td class="number">{row.cost === null ? '–' : duration(row.cost.seconds)}</td>
+                    </tr>
+                  );
+                })}
+              </tbody>
+            </table>
+          </Scroll>
         </section>
-      </section>
+      )}
       {lines.length > 0 && (
         <section class="chart-group" aria-label="Curves">
           <Chart
@@ -133,6 +136,12 @@ export function TableView({ id }: { id: string }) {
         <details>
           <summary>{plural(data.missing.length, 'arm and seed', 'arms and seeds')} not there yet</summary>
           <p class="small mono">{data.missing.join(', ')}</p>
+        </details>
+      )}
+      {data.markdown !== '' && (
+        <details open={data.rows.length === 0}>
+          <summary>The page as it was written</summary>
+          <WrittenPage markdown={data.markdown} />
         </details>
       )}
       <p class="small muted row">

@@ -3,7 +3,7 @@
 import { useState } from 'preact/hooks';
 import type { HistogramAnswer, MetricInfo, PromptsAnswer, RunDetail, RunRow } from '../../../src/api.js';
 import { measured, reward } from '../../lib/format.js';
-import { useAnswer, useKept, useSettled, useStore } from '../../lib/hooks.js';
+import { useAnswer, useKept, useStore, useThrottled } from '../../lib/hooks.js';
 import type { LiveMetrics } from '../../lib/live-metrics.js';
 import { type Curve, smooth } from '../../lib/series.js';
 import { Chart, type Line, type Mark } from '../../ui/chart.js';
@@ -30,7 +30,7 @@ export function CurvesTab({ live, detail, row }: { live: LiveMetrics; detail: Ru
   const { curves, version, loaded, badLines, error } = useStore(live.state);
   const [range, setRange] = useState<Range>(null);
   const [weight, setWeight] = useKept('smoothing', 0);
-  const settled = useSettled(`${row.step} ${row.state}`, 1000);
+  const settled = useThrottled(`${row.step} ${row.state}`, 1000);
   const path = `/api/runs/${encodeURIComponent(detail.id)}`;
   const prompts = useAnswer<PromptsAnswer>(`${path}/prompts`, settled);
   const histogram = useAnswer<HistogramAnswer>(`${path}/histogram?kind=rollout`, settled);

@@ -4,7 +4,7 @@ import { useMemo, useState } from 'preact/hooks';
 import type { DrawRequest, RunDetail } from '../../../src/api.js';
 import { useDrawing } from '../../lib/drawing.js';
 import { parseScenes } from '../../lib/scenes.js';
-import { Problem, Share } from '../../ui/parts.js';
+import { Problem, Scroll, Share } from '../../ui/parts.js';
 import { Image } from '../../ui/picture.js';
 
 export function OwnThroughTime({ detail }: { detail: RunDetail }) {
@@ -46,7 +46,7 @@ export function OwnThroughTime({ detail }: { detail: RunDetail }) {
       )}
       {drawing.error !== null && <Problem error={drawing.error} what="Nothing was drawn." />}
       {request !== null && drawing.files.length > 0 && (
-        <div class="scroll">
+        <Scroll label="Prompts by checkpoints">
           <table class="through">
             <caption class="hidden">Prompts by checkpoints</caption>
             <thead>
@@ -74,7 +74,7 @@ export function OwnThroughTime({ detail }: { detail: RunDetail }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </Scroll>
       )}
     </>
   );

@@ -63,7 +63,7 @@ export function Pad(props: {
             type="button"
             class="quiet small"
             onClick={() => onMove(place.map((old, k) => (k === i ? 1 : old)))}
-            aria-label={`${axis.label}: as trained`}
+            aria-label={`1: ${axis.label} as trained`}
           >
             1
           </button>

@@ -12,7 +12,7 @@ import { adaptersAt, dialAxes, marksOf, type Source } from '../../lib/dial.js';
 import { useDrawing } from '../../lib/drawing.js';
 import { useAnswer, useKept, useSettled } from '../../lib/hooks.js';
 import { parseScenes, type Scene, writeScenes } from '../../lib/scenes.js';
-import { Empty, Loading, Problem, Share } from '../../ui/parts.js';
+import { Empty, Loading, Problem, Scroll, Share } from '../../ui/parts.js';
 import { Image } from '../../ui/picture.js';
 import { ExportForm } from './export.js';
 import { Pad } from './pad.js';
@@ -181,7 +181,7 @@ function Dial(props: {
           ))}
         </ul>
         {axes.length === 1 && (
-          <div class="scroll">
+          <Scroll label="The whole range of strengths">
             <table class="through">
               <caption class="small muted">The whole range: pick the knee</caption>
               <thead>
@@ -212,7 +212,7 @@ function Dial(props: {
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scroll>
         )}
       </section>
     </div>

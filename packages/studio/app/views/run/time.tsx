@@ -158,13 +158,7 @@ function Evaluations({ detail, live }: { detail: RunDetail; live: LiveMetrics })
           const before = first[i]?.reward ?? null;
           return (
             <li key={picture.index}>
-              <button
-                type="button"
-                class="thumb"
-                tabIndex={focusable ? 0 : -1}
-                onClick={() => setOpen(i)}
-                aria-label={`${picture.prompt}, reward ${reward(picture.reward)}`}
-              >
+              <button type="button" class="thumb" tabIndex={focusable ? 0 : -1} onClick={() => setOpen(i)}>
                 <Image file={picture.file} alt="" />
                 <span class="thumb-prompt cut">{picture.prompt}</span>
                 <span class="thumb-reward">
