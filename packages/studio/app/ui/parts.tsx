@@ -248,3 +248,8 @@ export function Scroll({ label, children }: { label: string; children: Component
     </section>
   );
 }
+
+/** A sentence in which `names` between backticks are set as code. */
+export const Words = ({ text }: { text: string }) => (
+  <>{text.split('`').map((part, i) => (i % 2 === 1 ? <code key={`${i} ${part}`}>{part}</code> : part))}</>
+);

@@ -17,14 +17,13 @@ export function PictureRow(props: {
   step: number;
   title: string;
   order: PictureOrder;
-  limit: number;
   version?: unknown;
 }) {
-  const { run, kind, step, title, order, limit, version } = props;
+  const { run, kind, step, title, order, version } = props;
   const [reference, seen] = useSeen<HTMLElement>();
   const [open, setOpen] = useState<string | null>(null);
   const [all, setAll] = useState(false);
-  const path = `/api/runs/${encodeURIComponent(run)}/pictures?kind=${kind}&step=${step}&limit=${all ? 256 : limit}`;
+  const path = `/api/runs/${encodeURIComponent(run)}/pictures?kind=${kind}&step=${step}&limit=256`;
   const { data, error, again } = useAnswer<PicturesAnswer>(
     seen ? path : null,
     version,

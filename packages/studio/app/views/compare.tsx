@@ -211,14 +211,5 @@ function LastPictures({ id, name, version }: { id: string; name: string; version
   );
   const step = data?.pictureSteps.validation.at(-1);
   if (step === undefined) return null;
-  return (
-    <PictureRow
-      run={id}
-      kind="validation"
-      step={step}
-      title={`${name}, step ${step}`}
-      order="drawn"
-      limit={16}
-    />
-  );
+  return <PictureRow run={id} kind="validation" step={step} title={`${name}, step ${step}`} order="drawn" />;
 }

@@ -157,6 +157,14 @@ export function SearchView({ id }: { id: string }) {
 
 function Slide({ slide }: { slide: SearchDetail['slides'][number] }) {
   const [at, setAt] = useState(0);
+  if (slide.files.length === 0) {
+    return (
+      <figure class="slide sheet">
+        <Image file={slide.sheet} alt={`${slide.axis}: ${slide.values.join(', ')}`} />
+        <figcaption class="small muted">{slide.axis}</figcaption>
+      </figure>
+    );
+  }
   return (
     <figure class="slide">
       <Image file={slide.files[at]} alt={`${slide.axis}: ${slide.values[at]}`} />

@@ -14,15 +14,15 @@ export function AlarmBanner({ id, alarm }: { id: string; alarm: Alarm }) {
       <div class="grow stack">
         <p>
           <strong id="alarm-title">Reward hacking may have begun at step {alarm.step}.</strong> The reward
-          rose while the pictures changed in a way that it does not ask for.
-        </p>
-        <ul class="symptoms">
-          {alarm.symptoms.map(({ name, meaning }) => (
-            <li key={name}>
-              <b>{name}</b> {meaning}
-            </li>
+          rose while the pictures changed in a way that it does not ask for:{' '}
+          {alarm.symptoms.map(({ name, meaning }, i) => (
+            <span key={name} title={name}>
+              {i > 0 && '; '}
+              {meaning}
+            </span>
           ))}
-        </ul>
+          .
+        </p>
         {alarm.cleanCheckpoint === null ? (
           <p class="muted">
             No checkpoint of before is kept (last clean step: {alarm.lastCleanStep}). checkpoint.keep keeps

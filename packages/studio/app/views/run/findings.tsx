@@ -2,7 +2,7 @@
 
 import type { Explanation } from '../../../src/api.js';
 import { useAnswer } from '../../lib/hooks.js';
-import { Empty, Loading, Problem } from '../../ui/parts.js';
+import { Empty, Loading, Problem, Words } from '../../ui/parts.js';
 
 const outcomes: Record<Explanation['outcome'], { text: string; class: string }> = {
   rose: { text: 'rose', class: 'good' },
@@ -43,7 +43,9 @@ export function FindingsTab({ id, version }: { id: string; version: unknown }) {
               <dt>Seen by</dt>
               <dd>{evidence}</dd>
               <dt>Try</dt>
-              <dd>{change}</dd>
+              <dd>
+                <Words text={change} />
+              </dd>
             </dl>
           </li>
         ))}

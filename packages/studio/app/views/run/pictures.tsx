@@ -78,7 +78,6 @@ export function PicturesTab({
           step={step}
           title={step === 0 ? 'Before the training' : `Step ${step}`}
           order={order}
-          limit={32}
           version={step === newest ? version[kind] : 0}
         />
       ))}

@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 import type { RecipeField, RunDetail } from '../../../src/api.js';
 import { bytes, field, reward } from '../../lib/format.js';
 import { Icon } from '../../ui/icons.js';
-import { Command, CopyButton } from '../../ui/parts.js';
+import { Command, CopyButton, Words } from '../../ui/parts.js';
 import { fileAddress } from '../../ui/picture.js';
 
 export function RecipeTab({ detail }: { detail: RunDetail }) {
@@ -48,7 +48,9 @@ export function RecipeTab({ detail }: { detail: RunDetail }) {
                   <span class="muted small"> default {field(entry.default)}</span>
                 )}
               </dd>
-              <dd class="muted small explanation">{entry.explanation}</dd>
+              <dd class="muted small explanation">
+                <Words text={entry.explanation} />
+              </dd>
             </div>
           ))}
         </dl>
