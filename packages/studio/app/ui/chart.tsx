@@ -167,23 +167,34 @@ function Canvas(props: ChartProps & { near: boolean; onCursor: (step: number | n
     [lines, say],
   );
 
+  // Made anew for another shape or scheme; charts that cannot be seen wait with that, and with their data, until they can.
+  const made = useRef('');
   useLayoutEffect(() => {
+    const key = `${shapeKey} ${dark} ${height} ${cursor}`;
+    if (!near || made.current === key) return;
+    made.current = key;
+    plot.current?.destroy();
+    plot.current = new uPlot(
+      options(current, host.current!, height, cursor),
+      columns(current.current.lines),
+      host.current!,
+    );
+  }, [shapeKey, dark, height, cursor, near]);
+  useEffect(() => {
     const element = host.current!;
-    const made = new uPlot(options(current, element, height, cursor), columns(lines), element);
-    plot.current = made;
     const watch = new ResizeObserver(() => {
       const width = Math.floor(element.clientWidth);
-      if (width > 0 && width !== made.width) made.setSize({ width, height });
+      if (width > 0 && width !== plot.current?.width)
+        plot.current?.setSize({ width, height: plot.current.height });
     });
     watch.observe(element);
     return () => {
       watch.disconnect();
-      made.destroy();
+      plot.current?.destroy();
       plot.current = null;
     };
-  }, [shapeKey, dark, height, cursor]);
+  }, []);
 
-  // Charts that cannot be seen keep what they show until they can.
   useEffect(() => {
     if (!near) return;
     plot.current?.setData(columns(current.current.lines), false);
