@@ -85,6 +85,46 @@ const ownTorch = (version) => [
 const proxy =
   'Behind a proxy: set HTTPS_PROXY=http://HOST:PORT; where the index is a mirror, PIP_INDEX_URL (pip) and `npm config set registry` (npm).';
 
+/** What PyTorch's wheels are made for: Linux with glibc on x64 or arm64, and macOS on arm64. */
+const minimumGlibc = [2, 28];
+
+function thisPlatform() {
+  const { platform, arch } = process;
+  if (platform !== 'linux') return { platform, arch };
+  process.report.excludeNetwork = true; // looking up names could take seconds
+  return { platform, arch, glibc: process.report.getReport().header.glibcVersionRuntime };
+}
+
+/** @throws SetupError where no wheel of PyTorch can be installed, whatever pip would answer */
+export function checkPlatform({ platform, arch, glibc } = thisPlatform()) {
+  const known = { linux: ['x64', 'arm64'], darwin: ['arm64'] };
+  const refuse = (what, fix) => {
+    throw new SetupError(`${what}, for which there is no PyTorch on the package index.`, [fix, lastResort]);
+  };
+  const lastResort = 'Or build libtorch from its sources there, and name its folder in LIBTORCH.';
+  if (!known[platform]?.includes(arch))
+    refuse(
+      `this is ${platform} on ${arch}`,
+      platform === 'win32'
+        ? 'Use the Windows Subsystem for Linux.'
+        : `Use ${Object.entries(known)
+            .map(([name, kinds]) => `${name} on ${kinds.join(' or ')}`)
+            .join(', or ')}.`,
+    );
+  if (platform !== 'linux') return;
+  if (glibc === undefined)
+    refuse(
+      'the C library is musl (as on Alpine)',
+      'Use a distribution with glibc; of Node’s container images one like node:22-bookworm-slim.',
+    );
+  const [major, minor] = glibc.split('.').map(Number);
+  if (major < minimumGlibc[0] || (major === minimumGlibc[0] && minor < minimumGlibc[1]))
+    refuse(
+      `the C library is glibc ${glibc}`,
+      `Use a distribution with glibc ${minimumGlibc.join('.')} or newer, such as Debian 10 or Ubuntu 20.04.`,
+    );
+}
+
 /** @throws SetupError if python3 cannot make environments with pip, before anything is begun */
 function checkPython(version) {
   const able = spawnSync('python3', ['-c', 'import sys, venv, ensurepip; print(*sys.version_info[:2])'], {
@@ -110,6 +150,7 @@ function checkPython(version) {
 
 /** Makes a Python environment that carries PyTorch, and returns its libtorch. */
 export function installTorch(venv, version, say) {
+  checkPlatform();
   checkPython(version);
   const fixes = [
     'Is the network there, and are about 1 GB of disk free (several GB for the CUDA build)?',
@@ -172,7 +213,13 @@ export async function buildAddon(libtorch, say, folder = join(packageFolder, 'bu
   ];
   const lib = join(libtorch, 'lib');
   const mac = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,--no-as-needed'];
-  const libraries = [`-L${lib}`, ...mac, '-ltorch', '-ltorch_cpu', '-lc10', `-Wl,-rpath,${lib}`];
+  if (lib.includes(':'))
+    throw new SetupError(
+      `${lib} has a colon in its path, which separates paths where libraries are sought.`,
+      ['Move it, or use a link to it without one: LIBTORCH=LINK npm run setup.'],
+    );
+  const rpath = ['-Xlinker', '-rpath', '-Xlinker', lib]; // -Wl would split a path at its commas
+  const libraries = [`-L${lib}`, ...mac, '-ltorch', '-ltorch_cpu', '-lc10', ...rpath];
   const units = sources.filter((file) => file.endsWith('.cc'));
   const objects = units.map((file) => join(folder, `${basename(file)}.o`));
   const done = await Promise.all(

@@ -155,7 +155,9 @@ export function readHeader(path: string): {
   if (!isRecord(header)) throw new UserError(`${where}: the header is not a JSON object.`);
   const { __metadata__: metadata = {}, ...named } = header;
   if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === 'string'))
-    throw new UserError(`${where}: "__metadata__" must hold strings only — the file is damaged.`);
+    throw new UserError(
+      `${where}: "__metadata__" must hold strings only — the file is damaged. Copy or download it again.`,
+    );
   const dataStart = 8 + length;
   const entries = Object.entries(named).map(([name, entry]) =>
     checkEntry(where, name, entry, size - dataStart),
@@ -207,7 +209,7 @@ function checkEntry(where: string, name: string, value: unknown, dataBytes: numb
   const bytes = shape.reduce((product: number, dim: number) => product * dim, itemSize[dtype]);
   if (end > dataBytes || begin > end)
     throw new UserError(
-      `${where}: tensor "${name}" lies at [${begin}, ${end}) outside the ${dataBytes} data bytes — the file is truncated or damaged.`,
+      `${where}: tensor "${name}" lies at [${begin}, ${end}) outside the ${dataBytes} data bytes — the file is truncated or damaged. Copy or download it again.`,
     );
   if (end - begin !== bytes)
     throw new UserError(
@@ -222,17 +224,17 @@ function checkOverlaps(where: string, entries: Entry[], dataBytes: number): void
   for (const [i, entry] of sorted.entries()) {
     if (entry.begin < position)
       throw new UserError(
-        `${where}: tensors "${sorted[i - 1]?.name}" and "${entry.name}" overlap — the file is damaged.`,
+        `${where}: tensors "${sorted[i - 1]?.name}" and "${entry.name}" overlap — the file is damaged. Copy or download it again.`,
       );
     if (entry.begin > position)
       throw new UserError(
-        `${where}: ${entry.begin - position} bytes before tensor "${entry.name}" belong to no tensor — the file is damaged.`,
+        `${where}: ${entry.begin - position} bytes before tensor "${entry.name}" belong to no tensor — the file is damaged. Copy or download it again.`,
       );
     position = entry.end;
   }
   if (position !== dataBytes)
     throw new UserError(
-      `${where}: ${dataBytes - position} bytes at the end belong to no tensor — the file is damaged.`,
+      `${where}: ${dataBytes - position} bytes at the end belong to no tensor — the file is damaged. Copy or download it again.`,
     );
 }
 

@@ -1,8 +1,8 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { buildAddon, findLibtorch, installTorch } from '../setup/index.mjs';
+import { buildAddon, checkPlatform, findLibtorch, installTorch } from '../setup/index.mjs';
 
 let folder: string;
 let said: string[];
@@ -65,5 +65,43 @@ test('without a compiler, what to install is told', async () => {
   vi.stubEnv('CXX', 'no-such-compiler');
   await expect(buildAddon(folder, say, join(folder, 'build'))).rejects.toThrow(
     /no C\+\+ compiler: "no-such-compiler" does not run.*apt-get install g\+\+/s,
+  );
+});
+
+test('where PyTorch has no wheels it is told before pip says that there is no matching distribution', () => {
+  const linux = { platform: 'linux', arch: 'x64', glibc: '2.36' };
+  for (const fine of [
+    linux,
+    { ...linux, glibc: '2.28' },
+    { ...linux, arch: 'arm64' },
+    { platform: 'darwin', arch: 'arm64' },
+  ])
+    expect(() => checkPlatform(fine)).not.toThrow();
+  expect(() => checkPlatform({ platform: 'linux', arch: 'x64' })).toThrow(
+    /C library is musl.*Use a distribution with glibc; .*node:22-bookworm-slim.*LIBTORCH/s,
+  );
+  expect(() => checkPlatform({ ...linux, glibc: '2.17' })).toThrow(/glibc 2\.17, .*glibc 2\.28 or newer/s);
+  expect(() => checkPlatform({ ...linux, arch: 'ia32' })).toThrow(
+    /this is linux on ia32, .*Use linux on x64 or arm64, or darwin on arm64/s,
+  );
+  expect(() => checkPlatform({ platform: 'win32', arch: 'x64' })).toThrow(/Windows Subsystem for Linux/);
+  expect(() => checkPlatform()).not.toThrow(); // here, where the tests run with PyTorch
+});
+
+test('a libtorch is found at run time under spaces and commas; a colon cannot be', async () => {
+  const seen = join(folder, 'seen');
+  const compiler = join(folder, 'compiler');
+  // the test's PATH is empty, so with the shell's own words alone
+  writeFileSync(
+    compiler,
+    `#!/bin/sh\nfor word in "$@"; do echo "[$word]" >> ${seen}; done\nfor word in "$@"; do\n  [ "$before" = -o ] && : > "$word"\n  before=$word\ndone\n`,
+  );
+  chmodSync(compiler, 0o755);
+  vi.stubEnv('CXX', compiler);
+  const libtorch = join(folder, 'lib torch, two');
+  await buildAddon(libtorch, say, join(folder, 'build'));
+  expect(readFileSync(seen, 'utf8')).toContain(`[-Xlinker]\n[${join(libtorch, 'lib')}]\n`);
+  await expect(buildAddon(join(folder, 'a:b'), say, join(folder, 'build'))).rejects.toThrow(
+    /has a colon in its path/,
   );
 });
