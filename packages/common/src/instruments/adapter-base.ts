@@ -44,7 +44,12 @@ function fingerprintOf(weights: { unet: StateDict; textEncoder: StateDict }): st
 
 /** The fingerprint in an adapter's file; nothing in files of other tools. */
 export function baseOf(path: string): string | undefined {
-  return readHeader(adapterFile(path)).metadata[baseKey];
+  const { metadata, entries } = readHeader(adapterFile(path));
+  if (entries.some(({ name }) => name.startsWith('training/')))
+    throw new UserError(
+      `${path}: is the state of a checkpoint, which only \`rldf resume\` reads — an adapter is what a run exports at its end. Use the file in the run's folder adapters`,
+    );
+  return metadata[baseKey];
 }
 
 /**

@@ -1,5 +1,6 @@
 import { arch, cpus, platform, totalmem } from 'node:os';
 import { Command } from 'commander';
+import { understood } from './exit-code.js';
 import { print } from './output.js';
 import { byteWords, printJson, table } from './shared.js';
 
@@ -50,7 +51,7 @@ async function examine(): Promise<Finding[]> {
     try {
       findings.push({ what, value: await look(), good: true });
     } catch (error) {
-      findings.push({ what, value: (error as Error).message, good: false });
+      findings.push({ what, value: (understood(error) as Error).message, good: false });
     }
   };
   await add('node', () => {
@@ -77,6 +78,10 @@ async function examine(): Promise<Finding[]> {
   });
   await add('devices', async () => (await import('@rldf/torch')).availableDevices().join(', '));
   await add('threads', async () => String((await import('@rldf/torch')).threads()));
+  await add('pictures', async () => {
+    const { default: sharp } = await import('sharp');
+    return `sharp ${sharp.versions.sharp} with libvips ${sharp.versions.vips}`;
+  });
   await add('models', async () => {
     const { listModels } = await import('@rldf/common/instruments/models');
     const models = listModels();

@@ -31,10 +31,21 @@ export function exitCodeOf(thrown: unknown): number {
   return exitCodes.ours;
 }
 
+/** A package of another's that is missing, or whose binary is: left out, of another machine, or not built. */
+function isBrokenInstall({ message, code }: NodeJS.ErrnoException): boolean {
+  if (/^Could not load the "sharp" module/.test(message)) return true;
+  return /^(ERR_)?MODULE_NOT_FOUND$/.test(code ?? '') && /node_modules|Cannot find package/.test(message);
+}
+
 /** What the system or libtorch refuses for reasons of the machine, as the user's to mend. */
-function understood(error: unknown): unknown {
+export function understood(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const { code, syscall, path } = error as NodeJS.ErrnoException;
+  if (isBrokenInstall(error))
+    return new UserError(
+      `a package that rldf needs does not load: ${error.message.split('\nPossible solutions')[0]?.replace(/\n/g, ': ')} — the installation is not whole. Run \`npm ci\` again, or \`npm install --include=optional\`; \`rldf doctor\` shows what is missing`,
+      { cause: error },
+    );
   if (syscall !== undefined && path !== undefined) return explained(error, syscall, path);
   if (code === 'ERR_TORCH' && /not enough memory|bytes of memory$|out of memory/m.test(error.message))
     return new UserError(

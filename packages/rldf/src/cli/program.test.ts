@@ -179,6 +179,10 @@ test('models, rewards, recipes, doctor and the schema are there for programs to 
   ).toContain('quickstart');
   const doctor = JSON.parse((await rldf('doctor', '--json')).out);
   expect(doctor.libtorch.value).toMatch(/^\d+\.\d+/);
+  expect(doctor.pictures).toEqual({
+    value: expect.stringMatching(/^sharp \d.* with libvips \d/),
+    good: true,
+  });
   expect(JSON.parse((await rldf('validate', '--schema')).out)).toHaveProperty('$schema');
 });
 
@@ -283,6 +287,29 @@ test('tables and run names', () => {
     ]),
   ).toBe('a     bbb  c\naaaa  b    c');
   expect(freeRunName('/x/whole.yaml', runs)).toBe('whole-1');
+});
+
+test('a package that does not load is an installation to be mended, not a fault of ours', () => {
+  let text = '';
+  vi.spyOn(process.stderr, 'write').mockImplementation((line) => {
+    text += String(line);
+    return true;
+  });
+  const missing = Object.assign(new Error("Cannot find package '@img/colour' imported from x"), {
+    code: 'ERR_MODULE_NOT_FOUND',
+  });
+  const binary = new Error(
+    'Could not load the "sharp" module using the linux-x64 runtime\nPossible solutions:',
+  );
+  for (const error of [missing, binary]) {
+    text = '';
+    expect(exitCodeOf(error)).toBe(2);
+    expect(text).toMatch(
+      /^rldf: a package that rldf needs does not load: (Cannot find|Could not load).* — the installation is not whole\. Run `npm ci` again.*\n$/,
+    );
+  }
+  const own = Object.assign(new Error('Cannot find module ./x.js'), { code: 'ERR_MODULE_NOT_FOUND' });
+  expect(exitCodeOf(own)).toBe(1);
 });
 
 test('a fault of ours has exit code 1 and asks for a report', () => {
