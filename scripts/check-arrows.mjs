@@ -29,7 +29,7 @@ const floors = {
   search: ['world', 'agents', 'pictures', 'search', 'clone', 'table', 'index.ts'],
   rldf: [
     ...['base', 'config', 'prompts', 'rewards', 'relabel', 'sampling', 'run', 'methods'],
-    ...['recipe', 'adapters', 'report', 'train', 'pretrain', 'verify', 'plan', 'eval', 'reproduce'],
+    ...['recipe', 'plan', 'adapters', 'report', 'train', 'pretrain', 'verify', 'eval', 'reproduce'],
     ...['studio', 'cli', 'exports', 'index.ts'],
   ],
 };

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runCommandLine } from 'rldf/cli';
 import { saveTinyModel } from 'rldf/testing';
-import { afterEach, expect, test, vi } from 'vitest';
+import sharp from 'sharp';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 
 const folder = mkdtempSync(join(tmpdir(), 'rldf-codes-'));
 const at = (name: string) => join(folder, name);
@@ -90,6 +91,7 @@ const faults: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['emoji', '--eta', 'x'],
     ['emoji', '--pictures', '2', '--seeds', '0-3'],
     ['emoji', '--seeds', '18446744073709551615'],
+    ['emoji', '--suite', 'single', '--pictures', '1e9'],
   ],
   report: [[], [none], [none, none]],
   explain: [[], [none]],
@@ -100,11 +102,13 @@ const faults: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['--image', at('file')],
     ['--image', none, '--gamma', '1'],
     ['--image', none, '--agent', 'nobody'],
+    ['--image', at('picture.png'), '--pictures', '1e9'],
   ],
   clone: [
     [],
     ['--images', none, '--out', at('clone')],
     ['--images', none, '--out', at('clone'), '--shard', '4/4'],
+    ['--images', none, '--out', at('clone'), '--per-class', '1e9'],
     ['evaluate', none],
   ],
   world: [
@@ -160,4 +164,40 @@ test('what is no command, and none at all', async () => {
   expect((await rldf(['tarin'])).code).toBe(2);
   expect((await rldf(['tarin'])).text).toContain('Did you mean train?');
   expect((await rldf([])).code).toBe(2);
+});
+
+// generate: plan/drawing.test.ts; clone draws as search does
+test('what is larger than the memory of the machine is refused before the work, with what would fit', async () => {
+  const recipe = {
+    method: 'ddpo',
+    model: at('model'),
+    prompts: ['a cat', 'a dog'],
+    reward: 'jpeg-compressibility',
+    epochs: 1,
+    sample: { steps: 2, promptsPerEpoch: 2, picturesPerPrompt: 300, batchSize: 600 },
+    train: { clipNats: 2, batchSize: 600, rank: 2 },
+  };
+  writeFileSync(at('large.yaml'), JSON.stringify(recipe));
+  const cat = await sharp({ create: { width: 64, height: 64, channels: 3, background: '#da3' } })
+    .png()
+    .toBuffer();
+  writeFileSync(at('cat.png'), cat);
+  const model = ['--model', at('model'), '--batch-size', '600'];
+  const sure = ['--min-confidence', '0'];
+  const commands = [
+    ['train', at('large.yaml'), '--name', 'large', '--runs', none],
+    ['eval', at('model'), '--suite', 'single', '--pictures', '50', '--batch-size', '600', '--output', none],
+    ['search', '--image', at('cat.png'), '--output', at('search'), ...sure, ...model],
+  ];
+  const { constrainedMemory } = process;
+  process.constrainedMemory = () => 503e6;
+  onTestFinished(() => {
+    process.constrainedMemory = constrainedMemory;
+  });
+  for (const words of commands) {
+    const { code, text } = await rldf(words);
+    expect([words[0], code, text]).toEqual([words[0], 2, expect.stringMatching(/this machine has 503.0 MB/)]);
+    expect([words[0], text]).toEqual([words[0], expect.stringMatching(/batch-size \d+|batchSize=\d+/)]);
+    expect(existsSync(none)).toBe(false);
+  }
 });

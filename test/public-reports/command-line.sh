@@ -171,7 +171,7 @@ interrupted() {
 row_19_an_estimate_first_and_the_second_interruption_at_once() {
   interrupted INT INT
   [ $code = 130 ] || expect_code 2 # 2: the first found the place between two operators
-  expect_text 'this will take about'
+  expect_text '1 picture will take about'
   interrupted TERM
   expect_code 143
 }

@@ -1,6 +1,6 @@
 import { tinyPipeline } from '@rldf/models';
 import { expect, test } from 'vitest';
-import { describePromptNotices, promptNotices } from './prompt-notices.js';
+import { describePromptNotices, describeUnscored, promptNotices } from './prompt-notices.js';
 
 const pipeline = tinyPipeline();
 const { tokenizer } = pipeline;
@@ -41,4 +41,22 @@ test('the first few are written out, the others counted', () => {
   );
   expect(lines[3]).toBe('2 further prompts are longer too');
   expect(lines[4]).toContain('"BREAK" is drawn as it stands');
+});
+
+test('what is drawn but not scored is told for each reward that reads less than the model', () => {
+  const fitting = tokenizer.maxLength - 2;
+  const [short, long] = ['a cat', words(fitting, 'cat dog')];
+  const cut = (prompt: string) => tokenizer.cut(prompt);
+  const readers = [
+    { name: 'alike', maxLength: tokenizer.maxLength, cut },
+    { name: 'one word', maxLength: 3, cut: (prompt: string) => prompt.split(' ').slice(1).join(' ') },
+  ];
+  expect(describeUnscored(tokenizer, readers, [short, short])).toEqual([
+    'reward one word reads the first 3 tokens of a prompt: of "a cat", "cat" is drawn but not scored. Shorten the prompt, or take a reward that reads it',
+  ]);
+  // what the model does not draw either is told as such; read in pieces, it is drawn
+  expect(describeUnscored(tokenizer, readers.slice(0, 1), [long])).toEqual([]);
+  expect(describeUnscored(tokenizer, readers.slice(0, 1), [long], true).join()).toMatch(
+    /"cat dog" is drawn but/,
+  );
 });

@@ -29,6 +29,34 @@ export function promptNotices(
   return notices;
 }
 
+/** What reads prompts besides the model: a reward. */
+interface Reader {
+  name: string;
+  maxLength: number;
+  cut(prompt: string): string;
+}
+
+/** Lines for what the model reads of the prompts and a reward does not, told as those of `describePromptNotices`. */
+export function describeUnscored(
+  tokenizer: Pick<CLIPTokenizer, 'cut'>,
+  readers: readonly Reader[],
+  prompts: Iterable<string>,
+  whole = false,
+): string[] {
+  const distinct = [...new Set(prompts)];
+  return readers.flatMap(({ name, maxLength, cut }) => {
+    const unscored = distinct
+      .map((prompt) => ({ prompt, cut: cut(prompt) }))
+      .filter((one) => one.cut !== '' && (whole || one.cut !== tokenizer.cut(one.prompt)));
+    return lines(
+      unscored,
+      (one) =>
+        `reward ${name} reads the first ${maxLength} tokens of a prompt: of "${start(one.prompt)}", "${one.cut}" is drawn but not scored. Shorten the prompt, or take a reward that reads it`,
+      'prompts are longer too',
+    );
+  });
+}
+
 /** Prompts that are written out; of the others their number is told. */
 const shown = 3;
 
@@ -52,9 +80,9 @@ export function describePromptNotices(notices: readonly PromptNotice[], length: 
   ];
 }
 
-function lines(
-  notices: readonly PromptNotice[],
-  one: (notice: PromptNotice) => string,
+function lines<Notice extends PromptNotice>(
+  notices: readonly Notice[],
+  one: (notice: Notice) => string,
   others: string,
 ): string[] {
   const more = notices.length - shown;

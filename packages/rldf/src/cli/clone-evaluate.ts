@@ -67,6 +67,7 @@ Examples:
 Calling again goes on where it was stopped. docs/methods/rldf.md`,
     )
     .action(async (clone: string, options: Options) => {
+      const { checkDrawing } = await import('../plan/drawing.js');
       const { UserError } = await import('@rldf/torch/errors');
       const { deviceName, setThreads } = await import('@rldf/torch');
       const { featureNetworks } = await import('@rldf/common/instruments/feature-networks');
@@ -121,6 +122,8 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
           runs: options.runs ?? `${clone}/.evaluation`,
           source: () =>
             openSource(options.model, {
+              checkDrawing,
+              onNotice: (line) => progress.print(line),
               device: options.device as Device,
               ...(steps === undefined ? {} : { steps }),
               ...(guidance === undefined ? {} : { guidanceScale: guidance }),

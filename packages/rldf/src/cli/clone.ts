@@ -1,5 +1,6 @@
 import { defaultLearner } from '@rldf/search/default-learner';
 import { Command, Option } from 'commander';
+import { mostPictures } from '../base/counts.js';
 import { cloneEvaluateCommand } from './clone-evaluate.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
@@ -97,6 +98,7 @@ Examples:
 Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
     )
     .action(async (options: Options) => {
+      const { checkDrawing } = await import('../plan/drawing.js');
       const { UserError } = await import('@rldf/torch/errors');
       const { exploration, openRecogniser, openSource, readGrammar } = await import('@rldf/search');
       const { cloneDataset } = await import('@rldf/search/clone');
@@ -107,6 +109,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
         );
       const number = (name: string, text: string, least = 0, whole = true) =>
         numberOption(name, text, { least, whole })!;
+      const perClass = numberOption('per-class', options.perClass, { least: 1, most: mostPictures })!;
       const [index, count] = /^(\d+)\/(\d+)$/.exec(options.shard)?.slice(1).map(Number) ?? [];
       if (index === undefined || count === undefined || index >= count)
         throw new UserError(`--shard ${options.shard}: write i/n with i from 0 to n - 1, such as 0/4`);
@@ -120,11 +123,13 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
       try {
         const cloning = cloneDataset({
           images,
-          perClass: number('per-class', options.perClass, 1),
+          perClass,
           output: out,
           format: options.format as 'folders',
           grammar,
           source: openSource(options.model, {
+            checkDrawing,
+            onNotice: (line) => progress.print(line),
             device: options.device as 'cpu',
             timeoutSeconds: number('timeout', options.timeout, 0.001, false),
             retries: number('retries', options.retries),

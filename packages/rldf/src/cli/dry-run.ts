@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
 import { CLIPTokenizer, generate, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
+import { duration } from '../base/duration.js';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
 import { methodOf } from '../methods/index.js';
 import { checkPolicy } from '../plan/policy-check.js';
@@ -12,7 +13,6 @@ import type { Recipe } from '../recipe/recipe.js';
 import { loadReward } from '../rewards/index.js';
 import { noticesOf } from '../train/from-recipe.js';
 import { print } from './output.js';
-import { duration } from './progress.js';
 import { printJson } from './shared.js';
 
 /** A backward costs about two forwards. */
@@ -28,7 +28,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   const method = methodOf(recipe);
   method.checkPrompts?.(recipe, prompts);
   checkPolicy(recipe);
-  await loadReward(recipe.reward);
+  const reward = await loadReward(recipe.reward);
   const arithmetic = method.plan.arithmetic(recipe);
   const evaluations = Math.ceil((arithmetic.steps ?? recipe.epochs) / recipe.evaluate.every) + 1;
   const evaluated =
@@ -36,7 +36,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
       repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
     2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
   const tokenizer = CLIPTokenizer.load(join(model.path, 'tokenizer'));
-  for (const line of noticesOf(recipe, tokenizer)) process.stderr.write(`${line}\n`);
+  for (const line of noticesOf(recipe, tokenizer, reward)) process.stderr.write(`${line}\n`);
   const { forward, decode, scheduler } = await measure(recipe, model.path);
   const seconds =
     arithmetic.samplingForwards * forward +

@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander';
+import { mostPictures } from '../base/counts.js';
 import { print } from './output.js';
-import { duration, Estimate, Progress } from './progress.js';
-import { mostPictures, parseSeeds } from './seeds.js';
+import { Estimate, Progress } from './progress.js';
+import { parseSeeds } from './seeds.js';
 import { collect, interruption, numberOption } from './shared.js';
 
 interface Options {
@@ -26,9 +27,6 @@ interface Options {
   device: string;
   json?: boolean;
 }
-
-/** Seconds from which the estimate is told before the work. */
-const longWait = 30;
 
 const schedulers = {
   ddim: 'DDIMScheduler',
@@ -156,17 +154,16 @@ Examples:
       for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) progress.print(line);
       const batchSize = numberOption('batch-size', options.batchSize, { least: 1 })!;
       const { checkDrawing } = await import('../plan/drawing.js');
-      const seconds = await checkDrawing(pipeline, {
+      await checkDrawing(pipeline, {
         folder: model.path,
         device,
         pictures: pictures.length,
         steps: settings.steps ?? pipeline.defaults.steps ?? 30,
         batchSize,
         guided: (settings.guidanceScale ?? pipeline.defaults.guidanceScale) !== 1,
+        onNotice: (line) => progress.print(line),
         ...defined({ width: settings.width, height: settings.height }),
       });
-      if (seconds !== undefined && seconds > longWait)
-        progress.print(`this will take about ${duration(seconds)}; Ctrl-C ends it`);
       const { signal, release } = await interruption(() => progress.print('stopping ...'), {
         stoppable: true,
       });

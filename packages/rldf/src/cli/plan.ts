@@ -52,7 +52,7 @@ async function describe(
   const { methodOf } = await import('../methods/index.js');
   const { withSizes } = await import('../plan/fit.js');
   const { processBytes } = await import('../plan/plan.js');
-  const { duration } = await import('./progress.js');
+  const { duration } = await import('../base/duration.js');
   const { memory, chosen, asked, seconds } = planned;
   const { unet, vae, textEncoder, trained } = memory.parameters;
   const count = (n: number) => n.toLocaleString('en');

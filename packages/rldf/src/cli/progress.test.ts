@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { bar, duration, Estimate, Progress } from './progress.js';
+import { duration } from '../base/duration.js';
+import { bar, Estimate, Progress } from './progress.js';
 
 function recorder(isTTY: boolean) {
   const written: string[] = [];

@@ -1,6 +1,7 @@
 /** One updating line on a terminal, plain lines elsewhere. */
 
 import type { WriteStream } from 'node:tty';
+import { duration } from '../base/duration.js';
 
 /** What is written to: `process.stderr`, or a test's recorder. */
 export type Output = Pick<WriteStream, 'write'> & { isTTY?: boolean; columns?: number };
@@ -66,13 +67,6 @@ export class Estimate {
     if (done < 0.01 || elapsed < 1) return '';
     return `about ${duration((elapsed / done) * (1 - share))} left`;
   }
-}
-
-/** Seconds in words: "45 s", "3 min", "2 h 5 min". */
-export function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** `[#####.....]` */

@@ -57,6 +57,8 @@ const tableKinds = ['actions', 'afterstates'];
 const initialQs = ['random', 'zero', 'optimistic', 'axes'];
 /** What a search draws into its folder, besides slides. */
 const searchPictures = ['input.png', 'world.png', 'trajectory.png', 'q-values.png', 'pictures.png'];
+/** Final pictures: all of them are compared with each other. */
+const mostShown = 10_000;
 const orders = ['clip', 'clip-pictures', 'file', 'shuffled'];
 
 export function searchCommand(): Command {
@@ -178,6 +180,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         timeoutSeconds: number('timeout', options.timeout, 0.001)!,
         retries: number('retries', options.retries, 0, true)!,
         onNotice: (line: string) => progress.print(line),
+        checkDrawing: (await import('../plan/drawing.js')).checkDrawing,
       };
       const seed = number('seed', options.seed, 0, true)!;
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
@@ -219,7 +222,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
           order: options.order as 'clip',
           pictureSeed: number('picture-seed', options.pictureSeed, 0, true) ?? seed,
           minConfidence: number('min-confidence', options.minConfidence)!,
-          pictures: number('pictures', options.pictures, 0, true)!,
+          pictures: numberOption('pictures', options.pictures, { most: mostShown })!,
           slides: options.slide ?? [],
           ...defined({ start: options.start, caption: options.caption, memory: options.memory }),
           resume: options.resume === true,

@@ -2,9 +2,7 @@
 
 import { UserError } from '@rldf/torch/errors';
 import { largestSeed, type Seed, seedOf } from '@rldf/torch/seeds';
-
-/** Pictures that one command draws at most. */
-export const mostPictures = 1_000_000;
+import { mostPictures } from '../base/counts.js';
 
 export interface Seeds {
   readonly length: number;

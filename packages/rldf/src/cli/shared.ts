@@ -54,12 +54,13 @@ export function collect(value: string, previous: string[] = []): string[] {
 
 /**
  * The number given to `--name`; undefined if the option was not given.
- * @throws UserError when it is no number, below `least`, or not whole though it must be
+ * @param limits `most` is of whole numbers
+ * @throws UserError when it is no number, below `least` or above `most`, or not whole though it must be
  */
 export function numberOption(
   name: string,
   text: string | undefined,
-  { least = 0, whole = true } = {},
+  { least = 0, whole = true, most = Number.MAX_SAFE_INTEGER } = {},
 ): number | undefined {
   if (text === undefined) return undefined;
   const value = Number(text);
@@ -67,13 +68,13 @@ export function numberOption(
     text.trim() !== '' &&
     Number.isFinite(value) &&
     value >= least &&
-    (!whole || Number.isSafeInteger(value))
+    (!whole || (Number.isSafeInteger(value) && value <= most))
   )
     return value;
-  const most =
-    whole && value > Number.MAX_SAFE_INTEGER ? ` and at most ${Number.MAX_SAFE_INTEGER} (2^53 - 1)` : '';
+  const limit = most === Number.MAX_SAFE_INTEGER ? `${most} (2^53 - 1)` : most;
+  const above = whole && value > most ? ` and at most ${limit}` : '';
   throw new UserError(
-    `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}${most}`,
+    `--${name} ${text}: expected a ${whole ? 'whole ' : ''}number of at least ${least}${above}`,
   );
 }
 

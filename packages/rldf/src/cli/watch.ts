@@ -1,11 +1,12 @@
 /** Shows the events of a run: one progress line, a lasting line a step, the result at the end. */
 
 import { join } from 'node:path';
+import { duration } from '../base/duration.js';
 import type { Recipe } from '../recipe/recipe.js';
 import type { ReportNumbers } from '../report/report.js';
 import type { RunEvent } from '../train/train.js';
 import { print } from './output.js';
-import { bar, duration, Estimate, type Progress } from './progress.js';
+import { bar, Estimate, type Progress } from './progress.js';
 import { describeResult } from './report.js';
 import { printJson } from './shared.js';
 

@@ -1,7 +1,6 @@
 /** The numbers of a recipe: how pictures, batches and updates fit together. Pure; nothing is loaded. */
 
-/** An epoch's pictures are all in memory at once. */
-const mostPictures = 1_000_000;
+import { mostPictures } from '../base/counts.js';
 
 /** What the arithmetic needs of a recipe. */
 export interface BatchFields {

@@ -6,7 +6,7 @@ import { baseKey } from '@rldf/common/instruments/adapter-base';
 import { nouns } from '@rldf/emoji-world';
 import { LoraAdapter, saveLora, savePipeline, tinyPipeline, UNET_ATTENTION } from '@rldf/models';
 import { liveTensors, scope, setThreads, type Tensor } from '@rldf/torch';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { withBoxes } from './boxes.js';
 import { type EvaluateOptions, evaluate } from './evaluate.js';
 import type { Judges, LoadedJudges } from './judges.js';
@@ -146,6 +146,21 @@ test('missing judges are an error, or left out and said so', async () => {
   const { skipped, suites } = await evaluate({ ...options, judges: missing, skipMissing: true });
   expect([Object.keys(skipped), Object.keys(suites)]).toEqual([['spatial'], ['clip', 'diversity']]);
   await expect(evaluate({ ...options, suites: ['spacial'] })).rejects.toThrow('there are single, spatial');
+});
+
+test('what no machine draws, and what this one cannot hold, is refused before a picture', async () => {
+  const drawn = {
+    judges: { ...all, judges: { ...judges, clipScores: () => Promise.reject(new Error('drawn')) } },
+  };
+  await expect(evaluate({ ...options, ...drawn, pictures: 1e9 })).rejects.toThrow(
+    /suite clip: 1000000000 pictures of each prompt are 3000000000 in all — at most 1000000 .*--pictures or --max-prompts/,
+  );
+  const memory = vi.spyOn(process, 'constrainedMemory').mockReturnValue(501e6);
+  const batch = { pictures: 400, batchSize: 1200 };
+  await expect(evaluate({ ...options, ...drawn, ...batch })).rejects.toThrow(
+    /^1200 pictures of .* this machine has 501.0 MB/,
+  );
+  memory.mockRestore();
 });
 
 test('noise differs between prompts and pictures, and is named by them alone', () => {

@@ -16,6 +16,8 @@ import {
 import { type Device, free, noiseKey, Random } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import type { AdapterFile } from '../adapters/generate-files.js';
+import { mostPictures } from '../base/counts.js';
+import { checkDrawing } from '../plan/drawing.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';
@@ -96,6 +98,10 @@ export interface Evaluation {
   seconds: number;
 }
 
+type DrawnOptions = EvaluateOptions & Evaluation['settings'];
+
+const defaultBatch = 64;
+
 /** How many prompts are shown on a suite's sheet. */
 const SHEET_PROMPTS = 24;
 
@@ -144,6 +150,7 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
           eta: options.eta ?? 0,
         };
         settings ??= own;
+        await checkArm(pipeline, arm, plans, { ...options, ...own });
         return drawArm(pipeline, plans, loaded, { ...options, ...settings }, progress);
       }),
     );
@@ -168,12 +175,21 @@ interface SetPlan {
   suites: string[];
 }
 
-function plansOf(names: readonly string[], { pictures, seeds, maxPrompts }: EvaluateOptions): SetPlan[] {
+function plansOf(
+  names: readonly string[],
+  { pictures, seeds, maxPrompts, arms }: EvaluateOptions,
+): SetPlan[] {
   const plans = new Map<string, SetPlan>();
   for (const name of names) {
     for (const { set, pictures: own } of suites[name]!.sets) {
-      const numbers = seeds ?? Array.from({ length: pictures ?? own }, (_, number) => number);
       const { prompts, hash } = promptSet(set);
+      const each = seeds?.length ?? pictures ?? own;
+      const asked = prompts.slice(0, maxPrompts).length * each * arms.length;
+      if (asked > mostPictures)
+        throw new UserError(
+          `suite ${name}: ${each} pictures of each prompt are ${asked} in all — at most ${mostPictures} in one evaluation. Give fewer with --pictures or --max-prompts`,
+        );
+      const numbers = seeds ?? Array.from({ length: each }, (_, number) => number);
       const plan = plans.get(set) ?? {
         set,
         hash,
@@ -234,14 +250,29 @@ async function withPipeline<T>(
   }
 }
 
+/** @throws UserError when a batch does not fit into the memory; a long wait is told */
+async function checkArm(
+  pipeline: Pipeline,
+  { model }: Arm,
+  plans: readonly SetPlan[],
+  { batchSize = defaultBatch, device = 'cpu', steps, guidanceScale, onNotice }: DrawnOptions,
+): Promise<void> {
+  const counts = plans.map(({ prompts, numbers }) => prompts.length * numbers.length);
+  await checkDrawing(pipeline, {
+    ...{ folder: findModel(model).path, device, steps, guided: guidanceScale !== 1, onNotice },
+    batchSize: Math.min(batchSize, Math.max(0, ...counts)),
+    pictures: counts.reduce((a, b) => a + b, 0),
+  });
+}
+
 async function drawArm(
   pipeline: Pipeline,
   plans: readonly SetPlan[],
   { judges }: LoadedJudges,
-  options: EvaluateOptions & Evaluation['settings'],
+  options: DrawnOptions,
   progress: Counter,
 ): Promise<Verdicts> {
-  const { batchSize = 64, steps, guidanceScale, eta, signal } = options;
+  const { batchSize = defaultBatch, steps, guidanceScale, eta, signal } = options;
   const asked = plans.flatMap(({ prompts }) => prompts.map(({ prompt }) => prompt));
   const notices = promptNotices(pipeline.tokenizer, asked);
   for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) options.onNotice?.(line);

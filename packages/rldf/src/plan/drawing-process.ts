@@ -2,27 +2,34 @@
 
 import { readFileSync } from 'node:fs';
 import { decodeImages, generate, loadPipeline } from '@rldf/models';
-import { free, noGrad, peakBytes, shapes } from '@rldf/torch';
+import { free, noGrad, peakBytes, resetPeakBytes, shapes } from '@rldf/torch';
 import type { DrawingAnswer, DrawingQuestion } from './drawing.js';
 
 try {
-  const { folder, batchSize, width, height, guided } = JSON.parse(readFileSync(0, 'utf8')) as DrawingQuestion;
+  const { folder, batchSizes, width, height, guided } = JSON.parse(
+    readFileSync(0, 'utf8'),
+  ) as DrawingQuestion;
   shapes.setKernels('cpu');
   const pipeline = loadPipeline(folder);
-  const prompts = Array<string>(batchSize).fill('');
   const size = { ...(width === undefined ? {} : { width }), ...(height === undefined ? {} : { height }) };
-  const { latents } = await generate(pipeline, {
-    prompts,
-    seeds: prompts.map(() => 0),
-    steps: 1,
-    guidanceScale: guided ? 2 : 1,
-    ...size,
-  });
-  const drawing = shapes.takeWork();
-  free(noGrad(() => decodeImages(pipeline, latents)));
-  const decoding = shapes.takeWork();
-  const answer: DrawingAnswer = { peak: peakBytes(), drawing, decoding };
-  process.stdout.write(JSON.stringify(answer));
+  const answers: DrawingAnswer[] = [];
+  for (const batchSize of batchSizes) {
+    resetPeakBytes();
+    shapes.takeWork();
+    const prompts = Array<string>(batchSize).fill('');
+    const { images, latents } = await generate(pipeline, {
+      prompts,
+      seeds: prompts.map(() => 0),
+      steps: 1,
+      guidanceScale: guided ? 2 : 1,
+      ...size,
+    });
+    images.free();
+    const drawing = shapes.takeWork();
+    free([noGrad(() => decodeImages(pipeline, latents)), latents]);
+    answers.push({ peak: peakBytes(), drawing, decoding: shapes.takeWork() });
+  }
+  process.stdout.write(JSON.stringify(answers));
 } catch (error) {
   const { name, message, stack } = error as Error;
   const user = name === 'UserError';

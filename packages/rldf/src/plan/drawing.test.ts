@@ -28,3 +28,12 @@ test('beyond the memory it is refused with the batch that fits, and a picture al
   expect(tight).toBeInstanceOf(UserError);
   expect(tight.message).toMatch(/Use --batch-size [23]; the pictures stay the same$/);
 });
+
+test('a batch of any size is reckoned, not tried', async () => {
+  const many = { ...drawing, pictures: 1e6, batchSize: 1e6 };
+  const error = await checkDrawing(pipeline, many, 8e9).then(String, (one) => one);
+  expect(error).toBeInstanceOf(UserError);
+  const [, needed, fitting] = /about ([\d.]+) GB of memory.*--batch-size (\d+);/.exec(error.message) ?? [];
+  // what fits by the words is what the memory allows
+  expect(Number(fitting) / 1e6).toBeCloseTo((8 - 0.5) / (Number(needed) - 0.5), 2);
+});

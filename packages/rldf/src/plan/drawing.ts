@@ -3,6 +3,7 @@
 import { latentShape, type Pipeline } from '@rldf/models';
 import type { Device, shapes } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { duration } from '../base/duration.js';
 import { byteWords, machineMemory } from '../base/machine.js';
 import { askShapes } from './ask-shapes.js';
 import { calibrate } from './calibration.js';
@@ -10,7 +11,8 @@ import { processBytes } from './plan.js';
 
 export interface DrawingQuestion {
   folder: string;
-  batchSize: number;
+  /** Each is answered. */
+  batchSizes: number[];
   width?: number;
   height?: number;
   /** Whether the unguided half is drawn too. */
@@ -25,51 +27,62 @@ export interface DrawingAnswer {
   decoding: shapes.Work[];
 }
 
-export interface Drawing extends DrawingQuestion {
+export interface Drawing extends Omit<DrawingQuestion, 'batchSizes'> {
   device: Device;
+  batchSize: number;
   pictures: number;
   steps: number;
+  /** Told how long it will take, where that is long. */
+  onNotice?: ((line: string) => void) | undefined;
 }
 
 /** Below so many places of latents at once every machine draws every model that it can load. */
 const always = 8192;
+/** Of a larger batch, the memory is reckoned: each picture takes as much. */
+const mostTried = 64;
 /** Seconds for trying this machine. */
 const budget = 1;
+/** Seconds from which the estimate is told before the work. */
+const longWait = 30;
 
 /**
- * The estimated seconds of a large drawing; nothing for a small one, or on a GPU.
+ * Looks at a large drawing before it begins; not at a small one, nor on a GPU.
  * @param memory bytes that there are
  * @throws UserError when it needs more memory than there is, with what would fit
  */
 export async function checkDrawing(
   pipeline: Pipeline,
-  { device, pictures, steps, ...asked }: Drawing,
+  { device, pictures, steps, onNotice, ...asked }: Drawing,
   memory = machineMemory(),
-): Promise<number | undefined> {
+): Promise<void> {
   const { folder, width, height, guided } = asked;
   const size = { ...(width === undefined ? {} : { width }), ...(height === undefined ? {} : { height }) };
   const [, rows, columns] = latentShape(pipeline, size);
   const batchSize = Math.min(asked.batchSize, pictures);
-  if (device !== 'cpu' || batchSize * rows * columns <= always) return undefined;
-  const ask = (batch: number) =>
-    askShapes<DrawingQuestion, DrawingAnswer>('drawing-process', {
-      ...{ folder, guided, batchSize: batch, ...size },
-    });
-  const answer = await ask(batchSize);
+  if (device !== 'cpu' || batchSize * rows * columns <= always) return;
+  const tried = Math.min(batchSize, mostTried);
+  const [{ peak: one }, answer] = await askShapes<DrawingQuestion, [DrawingAnswer, DrawingAnswer]>(
+    'drawing-process',
+    { folder, guided, batchSizes: [1, tried], ...size },
+  );
+  const each = (answer.peak - one) / Math.max(1, tried - 1);
+  const peak = one + each * (batchSize - 1);
   const limit = memory - processBytes;
-  if (answer.peak > limit) {
+  if (peak > limit) {
     const { downFactor } = pipeline.vae;
-    const one = batchSize === 1 ? answer.peak : (await ask(1)).peak;
-    const each = (answer.peak - one) / Math.max(1, batchSize - 1);
     const fix =
       one > limit
-        ? 'Draw smaller pictures with --width and --height'
+        ? 'Draw smaller pictures with --width and --height, or with a smaller model'
         : `Use --batch-size ${Math.floor(1 + (limit - one) / each)}; the pictures stay the same`;
     throw new UserError(
-      `${batchSize} picture${batchSize === 1 ? '' : 's'} of ${columns * downFactor} x ${rows * downFactor} pixels at once: about ${byteWords(answer.peak + processBytes)} of memory are needed, and this machine has ${byteWords(memory)} — what does not fit is killed. ${fix}`,
+      `${batchSize} picture${batchSize === 1 ? '' : 's'} of ${columns * downFactor} x ${rows * downFactor} pixels at once: about ${byteWords(peak + processBytes)} of memory are needed, and this machine has ${byteWords(memory)} — what does not fit is killed. ${fix}`,
     );
   }
-  const work = { drawnSteps: batchSize, pictures: batchSize, learning: [], learnedSteps: 1 };
+  const work = { drawnSteps: tried, pictures: tried, learning: [], learnedSteps: 1 };
   const { drawing, decoding } = calibrate({ ...answer, ...work }, budget, device);
-  return pictures * (steps * drawing + decoding);
+  const seconds = pictures * (steps * drawing + decoding);
+  if (seconds > longWait)
+    onNotice?.(
+      `${pictures} picture${pictures === 1 ? '' : 's'} will take about ${duration(seconds)}; Ctrl-C ends it`,
+    );
 }

@@ -17,7 +17,7 @@ export function clipScore(frozen: FrozenClip): Reward {
     const texts = noGrad(() => clip.encodeText(idsOf(frozen, prompts).to(images01.device))); // [B, D]
     return clip.encodeImage(pixelsOf(frozen, images01)).mul(texts).sum(1).mul(100); // [B]
   };
-  return rewardFromScores('clip-score', '', scores, clip.logitScale.device);
+  return rewardFromScores('clip-score', '', scores, clip.logitScale.device, frozen.tokenizer);
 }
 
 /**

@@ -1,5 +1,6 @@
 /** A reward from the scores of a network that is differentiable. */
 
+import type { CLIPTokenizer } from '@rldf/models';
 import { type Device, noGrad, scope, type Tensor } from '@rldf/torch';
 import type { Reward } from './reward.js';
 
@@ -7,16 +8,21 @@ import type { Reward } from './reward.js';
  * A reward from a differentiable score of pictures and prompts.
  * @param scores images01 float [B, 3, H, W] in [0, 1] -> [B]
  * @param device of the network that scores; pictures that lie elsewhere are moved there
+ * @param tokenizer by which it reads the prompts, if it does
  */
 export function rewardFromScores(
   name: string,
   unit: string,
   scores: (images01: Tensor, prompts: readonly string[]) => Tensor,
   device: Device = 'cpu',
+  tokenizer?: Pick<CLIPTokenizer, 'maxLength' | 'cut'>,
 ): Reward {
   return {
     name,
     unit,
+    ...(tokenizer && {
+      readers: [{ name, maxLength: tokenizer.maxLength, cut: (prompt) => tokenizer.cut(prompt) }],
+    }),
     score: ({ images, prompts }) =>
       noGrad(() => {
         const result = scope(

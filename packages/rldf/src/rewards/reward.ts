@@ -12,11 +12,22 @@ export interface RewardBatch {
   meta: readonly unknown[];
 }
 
+/** What reads a prompt by tokens. */
+export interface PromptReader {
+  name: string;
+  /** Tokens that it reads at most. */
+  maxLength: number;
+  /** The words behind them; empty if there are none. */
+  cut(prompt: string): string;
+}
+
 /** Scores pictures; higher is better. */
 export interface Reward {
   readonly name: string;
   /** Unit of the scores, such as kB. */
   readonly unit: string;
+  /** Those of its parts that read only the beginning of a prompt, with what they cut off; none: all of it counts, or none. */
+  readonly readers?: readonly PromptReader[];
   /** One score a picture, in order. */
   score(batch: RewardBatch): number[] | Promise<number[]>;
   /**

@@ -30,7 +30,7 @@ export function loadPreference(
     const texts = noGrad(() => frozen.clip.encodeText(idsOf(frozen, prompts).to(images01.device)));
     return model.score(texts, pixelsOf(frozen, images01));
   };
-  return rewardFromScores(name, '', scores, device);
+  return rewardFromScores(name, '', scores, device, frozen.tokenizer);
 }
 
 /** The shipped scorer in ImageReward's form. */
@@ -50,7 +50,7 @@ export function loadImageReward(folder = instrumentsFolder, device: Device = 'cp
   );
   const scores = (images01: Tensor, prompts: readonly string[]) =>
     model.forward(idsOf(frozen, prompts).to(images01.device), pixelsOf(frozen, images01));
-  return rewardFromScores('image-reward', '', scores, device);
+  return rewardFromScores('image-reward', '', scores, device, frozen.tokenizer);
 }
 
 export function loadAesthetic(folder = instrumentsFolder, device: Device = 'cpu'): Reward {

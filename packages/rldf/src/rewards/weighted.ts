@@ -5,6 +5,7 @@ import { UserError } from '@rldf/torch/errors';
 import {
   type CompositeReward,
   checkScores,
+  type PromptReader,
   type Purpose,
   type Reward,
   type RewardBatch,
@@ -66,6 +67,7 @@ interface Moments {
 export class WeightedReward implements CompositeReward {
   readonly name: string;
   readonly unit = '';
+  readonly readers: readonly PromptReader[];
   readonly #parts: WeightedPart[];
   #running: Moments[];
   #first: Moments[];
@@ -75,6 +77,7 @@ export class WeightedReward implements CompositeReward {
   constructor(parts: WeightedPart[]) {
     this.#parts = parts;
     this.name = parts.map(nameOf).join(' + ');
+    this.readers = parts.flatMap(({ reward }) => reward.readers ?? []);
     const names = parts.map(({ reward }) => reward.name);
     const twice = names.find((name, index) => names.indexOf(name) !== index);
     if (twice !== undefined) {

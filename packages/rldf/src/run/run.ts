@@ -20,6 +20,7 @@ import { lockRun, type RunLock } from '@rldf/common/storage/lock';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
 import { describeEnvironment } from './environment.js';
+import type { RunInputs } from './inputs.js';
 import { MetricsWriter, truncateMetrics } from './metrics.js';
 
 /** File systems allow 255 bytes. */
@@ -110,13 +111,15 @@ export interface CreateOptions {
   name: string;
   /** The resolved recipe, as written to `recipe.yaml`. */
   recipe: Record<string, unknown>;
+  /** What it reads from outside, kept in `environment.json`. */
+  inputs?: RunInputs;
 }
 
 /**
  * Makes a new run folder with its recipe and environment.
  * @throws UserError when the name is not usable or the folder already holds a run
  */
-export function createRun({ root = 'runs', name, recipe }: CreateOptions): Run {
+export function createRun({ root = 'runs', name, recipe, inputs }: CreateOptions): Run {
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) {
     throw new UserError(
       `run name "${name}": only letters, digits, ".", "_" and "-", beginning with a letter or digit. Choose another with --name`,
@@ -134,7 +137,8 @@ export function createRun({ root = 'runs', name, recipe }: CreateOptions): Run {
     );
   if (existsSync(run.recipePath)) throw taken();
   for (const folder of [run.folder, run.samplesFolder, run.checkpointsFolder]) makeFolder(folder);
-  replaceFile(run.environmentPath, `${JSON.stringify(describeEnvironment(), null, 2)}\n`);
+  const environment = { ...describeEnvironment(), inputs };
+  replaceFile(run.environmentPath, `${JSON.stringify(environment, null, 2)}\n`);
   const temporary = `${run.recipePath}.tmp-${process.pid}`;
   try {
     writeFileDurably(temporary, stringify(recipe));

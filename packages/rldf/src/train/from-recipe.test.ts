@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -72,6 +72,42 @@ test('a library user trains with a reward function and sees epochs and the resul
   await expect(drain(train({ ...own, name: 'sad' }, { root, reward: sad }))).rejects.toThrow(
     'reward brightness: returned 1 scores for 3 pictures',
   );
+});
+
+test('a run goes on only on the weights that it began with; other prompts are told', async () => {
+  const own = join(folder, 'own-model');
+  saveTinyModel(own);
+  const prompts = join(folder, 'prompts.txt');
+  writeFileSync(prompts, 'a cat\na dog\na cow\n');
+  const short = { ...tinyRecipe(own, 1), prompts, report: { maxPrompts: 1 } };
+  await drain(train(short, { name: 'moved', root }));
+  writeFileSync(prompts, 'a cat\na dog\na fox\n');
+  const longer = { root, overrides: ['epochs=2'] };
+  const notices = (await drain(resume('moved', longer))).filter(({ kind }) => kind === 'notice');
+  const told = ['prompts', 'evaluate', 'report'].map((field) => ({
+    kind: 'notice',
+    text: expect.stringContaining(`the prompts of \`${field}\` changed since the run began`),
+  }));
+  expect(notices).toEqual(told);
+  const weights = join(own, 'unet', 'diffusion_pytorch_model.safetensors');
+  const bytes = readFileSync(weights);
+  writeFileSync(weights, bytes.fill(0, bytes.length - 20_000));
+  await expect(drain(resume('moved', { root, overrides: ['epochs=3'] }))).rejects.toThrow(
+    /own-model has other weights \(\w{16}\) than when the run began \(\w{16}\)/,
+  );
+  expect(readFileSync(openRun('moved', root).recipePath, 'utf8')).toContain('epochs: 2'); // nothing was changed
+});
+
+test('a reward that tells no picture from another is told early, once', async () => {
+  const own = { ...tinyRecipe(model, 4), reward: 'same', report: { maxPrompts: 1 } };
+  const noticesOf = async (name: string, reward: RewardFunction) =>
+    (await drain(train(own, { name, root, reward }))).flatMap((event) =>
+      event.kind === 'notice' ? [event.text] : [],
+    );
+  expect(await noticesOf('flat', ({ images }) => images.map(() => 0.5))).toEqual([
+    expect.stringMatching(/^every picture got the same reward \(0\.5\) in each of the first 2 steps/),
+  ]);
+  expect(await noticesOf('uneven', ({ images }) => images.map((_, i) => i))).toEqual([]);
 });
 
 test('a run without a name is refused before anything is done', async () => {

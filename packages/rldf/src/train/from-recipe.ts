@@ -1,7 +1,7 @@
 /** From a recipe to a run: loads model, prompts and reward, and starts or resumes the training. */
 
-import { replaceFile } from '@rldf/common/base/files';
-import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
+import { readTextIfThere, replaceFile } from '@rldf/common/base/files';
+import { describePromptNotices, describeUnscored, promptNotices } from '@rldf/common/base/prompt-notices';
 import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
 import { type CLIPTokenizer, loadPipeline, type Pipeline } from '@rldf/models';
@@ -9,6 +9,7 @@ import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
 import { methodOf } from '../methods/index.js';
+import { checkTraining } from '../plan/training.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { checkRecipe, loadRecipe } from '../recipe/load.js';
 import type { Recipe } from '../recipe/recipe.js';
@@ -16,6 +17,7 @@ import { gradientMissing } from '../rewards/differentiable.js';
 import { loadReward } from '../rewards/index.js';
 import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { compareInputs, hashOf, type RunInputs } from '../run/inputs.js';
 import { PictureLog } from '../run/picture-log.js';
 import { createRun, openRun, type Run } from '../run/run.js';
 import { checkTrackers } from '../run/trackers.js';
@@ -66,6 +68,7 @@ export async function* train(recipe: string | object, options: TrainOptions = {}
   const run = createRun({
     name,
     recipe: checked,
+    inputs: prepared.inputs,
     ...(options.root === undefined ? {} : { root: options.root }),
   });
   yield* drive(prepared, { run });
@@ -88,7 +91,7 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
   try {
     const before = loadRecipe(opened.recipePath);
     const recipe = overrides.length === 0 ? before : loadRecipe(opened.recipePath, overrides);
-    const prepared = await prepare(recipe, options);
+    const prepared = await prepare(recipe, options, opened);
     if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
     const seam = (step: number) => describeSeam(before, recipe, step);
     yield* drive({ ...prepared, seam }, { run: opened, resume: true, fallback: options.fallback ?? false });
@@ -97,10 +100,13 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
   }
 }
 
-type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & { release: () => void };
+type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & {
+  inputs: RunInputs;
+  release: () => void;
+};
 
 async function* drive(
-  { release, ...prepared }: Prepared,
+  { release, inputs: _, ...prepared }: Prepared,
   rest: { run: Run; resume?: boolean; fallback?: boolean },
 ): AsyncGenerator<RunEvent> {
   try {
@@ -110,10 +116,14 @@ async function* drive(
   }
 }
 
-/** Loads everything a run needs. Fails before a run folder is made if something is missing. */
+/**
+ * Loads everything a run needs. Fails before a run folder is made if something is missing.
+ * @param begun the run that goes on
+ */
 async function prepare(
   recipe: Recipe,
   options: Pick<TrainOptions, 'reward' | 'memory' | 'signal'>,
+  begun?: Run,
 ): Promise<Prepared> {
   const device = recipe.device as Device;
   deviceName(device);
@@ -128,6 +138,7 @@ async function prepare(
   if (methodOf(recipe).followsReward && reward.differentiable === undefined) {
     throw new UserError(gradientMissing(recipe.method, reward.name));
   }
+  await checkTraining(recipe, { begun: begun !== undefined });
   const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge, device);
   const pipeline = loadPipeline(model.path, { device });
   if (recipe.longPrompts === 'chunks') {
@@ -140,6 +151,12 @@ async function prepare(
   const recall = options.memory === undefined ? undefined : pictureMemory(options.memory);
   const log = new PictureLog();
   try {
+    const inputs: RunInputs = {
+      base: baseFingerprint(pipeline),
+      prompts: { prompts: hashOf(prompts), evaluate: hashOf(validation), report: hashOf(test) },
+      modules: hashesOfModules(recipe.reward),
+    };
+    const changed = begun === undefined ? [] : compareInputs(begun, inputs, recipe.model);
     const training = methodOf(recipe).create(recipe, pipeline, {
       prompts,
       score: async (images, drawn, purpose = 'training', behaviours = []) => {
@@ -167,7 +184,8 @@ async function prepare(
       ...(recall && { drawUntrained: drawUntrained(recipe, pipeline, training, recall) }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
-      notices: noticesOf(recipe, pipeline.tokenizer),
+      notices: [...changed, ...noticesOf(recipe, pipeline.tokenizer, reward)],
+      inputs,
       ...signal,
       release: () => {
         training.free();
@@ -203,14 +221,27 @@ export function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): 
   return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt];
 }
 
-/** What the model does not see of a recipe's prompts. */
-export function noticesOf(recipe: Recipe, tokenizer: CLIPTokenizer): string[] {
-  const notices = promptNotices(tokenizer, textsOf(recipe), recipe.longPrompts === 'chunks');
-  return describePromptNotices(notices, tokenizer.maxLength);
+/** What the model, and the reward where it is here, do not see of a recipe's prompts. */
+export function noticesOf(recipe: Recipe, tokenizer: CLIPTokenizer, reward?: Reward): string[] {
+  const [texts, whole] = [textsOf(recipe), recipe.longPrompts === 'chunks'];
+  return [
+    ...describePromptNotices(promptNotices(tokenizer, texts, whole), tokenizer.maxLength),
+    ...describeUnscored(tokenizer, reward?.readers ?? [], texts, whole),
+  ];
 }
 
 async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {
   if (given === undefined) return loadReward(recipe.reward, recipe.device as Device);
   if (typeof given !== 'function') return given;
   return rewardFromFunction(typeof recipe.reward === 'string' ? recipe.reward : 'reward', given);
+}
+
+/** Of the modules that a reward names, wherever in it. */
+function hashesOfModules(reward: unknown): Record<string, string> {
+  const hashes: Record<string, string> = {};
+  JSON.stringify(reward, (key, value) => {
+    if (key === 'module' && typeof value === 'string') hashes[value] = hashOf(readTextIfThere(value) ?? '');
+    return value;
+  });
+  return hashes;
 }

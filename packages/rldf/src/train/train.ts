@@ -177,6 +177,8 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
       // The first checkpoint lets a run that is interrupted early resume without drawing all this again.
       yield save(0);
     }
+    /** Steps from the beginning in which no picture was better than another. */
+    let flat = resumed ? Number.NEGATIVE_INFINITY : 0;
     let began = performance.now();
     let cpu = process.cpuUsage();
     /** Whether `training.state()` is that after step `step`, so that it may be saved. */
@@ -221,6 +223,12 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         }
         yield { kind: 'step', step, steps: training.steps, row: write(row) };
         for (const text of trackers.notices.splice(0)) yield { kind: 'notice', text };
+        flat = row['reward/std'] === 0 ? flat + 1 : Number.NEGATIVE_INFINITY;
+        if (flat === flatSteps && training.steps > step)
+          yield {
+            kind: 'notice',
+            text: `every picture got the same reward (${row['reward/mean']}) in each of the first ${flatSteps} steps: nothing can be learned from it. Ctrl-C saves and ends; look at the reward on a few pictures`,
+          };
         if (alarm !== undefined) yield { kind: 'alarm', alarm };
         if (alarm !== undefined && options.watch.mode === 'stop') break; // the checkpoints are those of clean steps
         const isBest =
@@ -246,6 +254,9 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     await trackers.close();
   }
 }
+
+/** After so many steps without any difference, chance is no explanation. */
+const flatSteps = 2;
 
 const cpuSecondsSince = (start: NodeJS.CpuUsage) => {
   const { user, system } = process.cpuUsage(start);

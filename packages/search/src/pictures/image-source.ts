@@ -40,18 +40,23 @@ export interface PipelineSourceOptions {
   batchSize?: number;
   /** Told once of each sentence that the model does not see whole. */
   onNotice?: (line: string) => void;
+  /** Asked before the first picture whether a batch can be drawn. */
+  check?: (pictures: number, settings: { steps: number; guided: boolean }) => Promise<void>;
 }
 
 export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOptions): ImageSource {
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
-  const { model, negativePrompt = '', batchSize = 16, onNotice } = options;
+  const { model, negativePrompt = '', batchSize = 16, onNotice, check } = options;
   const told = new Set<string>();
+  let checked = false;
   const against = negativePrompt === '' ? '' : `, not "${negativePrompt}"`;
   return {
     name: `${model}, ${steps} steps, guidance ${guidanceScale}${against}`,
     batchSize,
     async draw(requests, deliver, signal) {
+      if (!checked) await check?.(batchSize, { steps, guided: guidanceScale !== 1 });
+      checked = true;
       const fresh = new Set(requests.map(({ sentence }) => sentence).filter((one) => !told.has(one)));
       for (const sentence of fresh) told.add(sentence);
       const notices = promptNotices(pipeline.tokenizer, fresh);

@@ -12,7 +12,7 @@ import { findModel } from '@rldf/common/instruments/models';
 import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
 import { SceneClassifier, styleLabels } from '@rldf/common/instruments/scene-classifier';
 import { nouns } from '@rldf/emoji-world';
-import { loadPipeline } from '@rldf/models';
+import { loadPipeline, type Pipeline } from '@rldf/models';
 import type { Device, Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import type { Encoding } from '../world/encoding.js';
@@ -27,14 +27,36 @@ import {
 } from './image-source.js';
 import { clipEmbedder, type Embedder, type Recogniser, zeroShotRecogniser } from './recogniser.js';
 
-export type SourceOptions = Omit<PipelineSourceOptions, 'model'> & EndpointOptions & { device?: Device };
+/** A batch as a pipeline is to draw it. */
+export interface SourceDrawing {
+  folder: string;
+  device: Device;
+  pictures: number;
+  batchSize: number;
+  steps: number;
+  guided: boolean;
+  onNotice?: ((line: string) => void) | undefined;
+}
+
+export type SourceOptions = Omit<PipelineSourceOptions, 'model' | 'check'> &
+  EndpointOptions & {
+    device?: Device;
+    /** Asked before the first picture of a pipeline whether the machine can draw a batch; may refuse. */
+    checkDrawing?: (pipeline: Pipeline, drawing: SourceDrawing) => Promise<void>;
+  };
 
 /** @param model a shipped model, a folder, or an endpoint's address */
 export function openSource(model: string, options: SourceOptions = {}): ImageSource {
   if (/^https?:/i.test(model)) return endpointSource(model, options);
-  const { name, path, bytes } = findModel(model);
-  const pipeline = loadPipeline(path, options.device === undefined ? {} : { device: options.device });
-  return pipelineSource(pipeline, { ...options, model: `${name} (${bytes} bytes)` });
+  const { name, path: folder, bytes } = findModel(model);
+  const { device = 'cpu', onNotice, checkDrawing } = options;
+  const pipeline = loadPipeline(folder, { device });
+  return pipelineSource(pipeline, {
+    ...options,
+    model: `${name} (${bytes} bytes)`,
+    check: async (pictures, settings) =>
+      checkDrawing?.(pipeline, { folder, device, pictures, batchSize: pictures, onNotice, ...settings }),
+  });
 }
 
 /**
