@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// npm run test:torch -- --torch VERSION: the tests of packages/torch on another PyTorch (on Linux x64 pip's CUDA build,
-// several GB), in an environment of its own. Without a GPU everything is computed on the CPU.
+// npm run test:torch -- --torch VERSION [FILES]: the tests of packages/torch, or others, on another PyTorch (on Linux x64 pip's
+// CUDA build, several GB), in an environment of its own. Without a GPU everything is computed on the CPU.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,7 +18,11 @@ const root = resolve(import.meta.dirname, '..');
 const say = (text) => process.stdout.write(`test-torch: ${text}\n`);
 
 try {
-  const { values } = parseArgs({ options: { torch: { type: 'string', default: testedTorch[0] } } });
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { torch: { type: 'string', default: testedTorch[0] } },
+  });
+  const files = positionals.length > 0 ? positionals : ['packages/torch'];
   const environment = join(root, '.environments', `torch-${values.torch}`);
   const there = process.env.LIBTORCH ?? venvTorch(environment);
   const libtorch = there && existsSync(there) ? there : installTorch(environment, values.torch, say);
@@ -33,7 +37,7 @@ try {
   const node = ['--conditions=rldf-source', '--import', 'tsx', '--input-type=module', '-e', code];
   spawnSync(process.execPath, node, { cwd: join(root, 'packages', 'rldf'), env, stdio: 'inherit' });
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  const { status } = spawnSync(process.execPath, [vitest, 'run', 'packages/torch'], {
+  const { status } = spawnSync(process.execPath, [vitest, 'run', ...files], {
     cwd: root,
     env,
     stdio: 'inherit',
