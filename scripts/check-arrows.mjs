@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Refuses imports against the arrows of ARCHITECTURE.md, between packages and between the floors inside them, imports past the
+// Rejects imports against the order in ARCHITECTURE.md, between packages and between the layers inside them, imports past the
 // packages' entry points, packages of unequal versions, files that grew past 500 lines, more than 1,200 lines of C++, and C++
 // that clang-format (where it is installed) would lay out otherwise.
 import { spawnSync } from 'node:child_process';
@@ -21,10 +21,10 @@ const allowed = {
   ],
 };
 /**
- * The floors of a package's src, the lowest first: each room may import those before it, types included, and none behind it.
- * What lives where stands in each room's README.md; index.ts alone stands on the roof.
+ * The layers of a package's src, the lowest first: each folder may import those before it, types included, and none after it.
+ * The README.md of each folder says what it contains; index.ts may import all.
  */
-const floors = {
+const layers = {
   common: ['base', 'drawing', 'storage', 'instruments'],
   search: ['world', 'agents', 'pictures', 'search', 'clone', 'table', 'index.ts'],
   rldf: [
@@ -74,40 +74,41 @@ for (const name of Object.keys(allowed)) {
     problems.push(`packages/${name}/package.json: ${name} may not depend on ${one}`);
 }
 
-/** Imports of a room that go up, or sideways into a circle. Tests may look at anything. */
-function visitRooms(name, folder, source = folder) {
-  const roomOf = (path) => relative(source, path).split('/')[0];
+/** Imports of a folder from one that comes after it. Tests may import anything. */
+function visitLayers(name, folder, source = folder) {
+  const folderOf = (path) => relative(source, path).split('/')[0];
   for (const entry of readdirSync(folder, { withFileTypes: true })) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) visitRooms(name, path, source);
+    if (entry.isDirectory()) visitLayers(name, path, source);
     else if (path.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(path)) {
       const code = readFileSync(path, 'utf8').replace(/^\s*(\*|\/\/).*$/gm, '');
-      const own = roomOf(path);
+      const own = folderOf(path);
       for (const [, target] of code.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
-        const other = roomOf(resolve(dirname(path), target)).replace(/\.js$/, '.ts');
-        if (own !== other && floors[name].indexOf(other) >= floors[name].indexOf(own))
+        const other = folderOf(resolve(dirname(path), target)).replace(/\.js$/, '.ts');
+        if (own !== other && layers[name].indexOf(other) >= layers[name].indexOf(own))
           problems.push(
-            `${relative(root, path)}: ${own} may not import ${target} — ${other} is on a higher floor`,
+            `${relative(root, path)}: ${own} may not import ${target} — ${other} is in a higher layer`,
           );
       }
     }
   }
 }
 
-for (const [name, rooms] of Object.entries(floors)) {
+for (const [name, folders] of Object.entries(layers)) {
   const source = join(root, 'packages', name, 'src');
   const where = relative(root, source);
-  visitRooms(name, source);
+  visitLayers(name, source);
   const loose = readdirSync(source, { withFileTypes: true });
-  for (const { name: room } of loose.filter((entry) => entry.isDirectory())) {
-    if (!rooms.includes(room)) problems.push(`${where}/${room}: a room without a floor — name it in floors`);
-    if (!existsSync(join(source, room, 'README.md')))
-      problems.push(`${where}/${room}: no README.md — say in a few lines what lives there`);
+  for (const { name: folder } of loose.filter((entry) => entry.isDirectory())) {
+    if (!folders.includes(folder))
+      problems.push(`${where}/${folder}: a folder without a layer — name it in layers`);
+    if (!existsSync(join(source, folder, 'README.md')))
+      problems.push(`${where}/${folder}: no README.md — say in a few lines what it contains`);
   }
   const looseFiles = loose.filter((entry) => entry.isFile()).length;
   if (looseFiles > mostLooseFiles)
     problems.push(
-      `${where}: ${looseFiles} loose files; ${mostLooseFiles} is the limit — each belongs to a room`,
+      `${where}: ${looseFiles} loose files; ${mostLooseFiles} is the limit — each belongs in a folder`,
     );
 }
 

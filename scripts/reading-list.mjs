@@ -4,7 +4,7 @@
 // The method's own file counts whole. Of what it calls, two calls deep, each function, class member or class that is named is
 // counted with its comment, in the file where it stands. Not followed: calls inside `throw` (error texts), and what a training
 // offers besides its loop (draw, exportTo, state, load, free, plan: evaluation, saving and planning). Not counted: schemas, plans and
-// rooms that are given (base; what reads recipes and prompts; the run folder); other packages (files, instruments, networks and
+// folders that are given (base; what reads recipes and prompts; the run folder); other packages (files, instruments, networks and
 // tensors). TexForce and DiffExp have no loop of their own: they are read with DDPO, which calls them.
 //
 // Without a method: all of them, and exit code 1 if one is above its budget.
@@ -14,7 +14,7 @@ import ts from 'typescript';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const source = join(root, 'packages/rldf/src');
-/** Rooms of packages/rldf/src that a reader takes as given. */
+/** Folders of packages/rldf/src that a reader takes as given. */
 const given = ['base', 'config', 'prompts', 'run'];
 const depth = 2;
 const notFollowed = new Set(['draw', 'exportTo', 'state', 'load', 'free', 'plan']);
@@ -59,7 +59,7 @@ const fileOf = (name) => join(source, 'methods', `${name}.ts`);
 const program = programOf();
 const checker = program.getTypeChecker();
 
-/** What is counted of a name: the declaration that runs, in a room that is not given. */
+/** What is counted of a name: the declaration that runs, in a folder that is not given. */
 function declarationOf(node) {
   let symbol = checker.getSymbolAtLocation(node);
   if (symbol === undefined) return undefined;
@@ -68,8 +68,8 @@ function declarationOf(node) {
   if (declaration === undefined) return undefined;
   const { fileName } = declaration.getSourceFile();
   if (!fileName.startsWith(`${source}/`)) return undefined;
-  const room = relative(source, fileName).split('/')[0];
-  if (given.includes(room) || /-(schema|plan)\.ts$/.test(fileName)) return undefined;
+  const folder = relative(source, fileName).split('/')[0];
+  if (given.includes(folder) || /-(schema|plan)\.ts$/.test(fileName)) return undefined;
   const runs =
     ts.isFunctionDeclaration(declaration) ||
     ts.isMethodDeclaration(declaration) ||

@@ -28,7 +28,6 @@ import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';
 import type { TrainingContext } from '../run/training.js';
-import { drawAnew } from '../sampling/picture-memory.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
 // N pictures · C, h, w latent · H, W pixels
@@ -129,7 +128,7 @@ export function ownPictures(
   prompts: readonly Prompt[],
   grammar: RelabelGrammar | undefined,
   detector: Detector | undefined,
-  { signal, recall = drawAnew }: Pick<TrainingContext, 'signal' | 'recall'> = {},
+  { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt } = recipe;
   const base = baseFingerprint(pipeline);

@@ -30,6 +30,3 @@ export function pictureMemory(folder: string): Recall {
     return drawn;
   };
 }
-
-/** Remembers nothing. */
-export const drawAnew: Recall = (_, draw) => draw();
