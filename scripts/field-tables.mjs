@@ -20,7 +20,12 @@ function fieldsAt(method, path) {
     const parent = withoutNull(found);
     required = parent.required?.includes(name) ?? false;
     found = parent.properties?.[name];
-    if (found === undefined) throw new Error(`field-tables: method ${method} has no field ${path}`);
+    if (found === undefined) {
+      process.stderr.write(
+        `field-tables: method ${method} has no field ${path} — if it is new, npm run build first\n`,
+      );
+      process.exit(1);
+    }
   }
   return leaves(path, found, required);
 }
