@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { print } from './output.js';
 import { numberOption, printJson } from './shared.js';
@@ -35,7 +35,8 @@ Examples:
   $ rldf studio runs --no-open --port 0 --json
   $ rldf studio . --port 9000              runs and searches below this folder`,
     )
-    .action(async (runs: string, options: Options) => {
+    .action(async (given: string, options: Options) => {
+      const runs = existsSync(join(given, 'recipe.yaml')) ? join(given, '..') : given; // a run: those beside it
       const port = numberOption('port', options.port) as number;
       const { UserError } = await import('@rldf/torch/errors');
       if (port > 65535)
