@@ -4,7 +4,7 @@
  */
 
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { constants, existsSync, mkdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { constants, lstatSync, mkdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { open, realpath, stat } from 'node:fs/promises';
 import { join, relative, resolve, sep } from 'node:path';
 import type { FileId } from './api.js';
@@ -115,10 +115,11 @@ export class RunsFolder {
   /** The token: kept, so that a page outlives a restart; readable by its owner alone. */
   token(): string {
     const file = this.own('token');
-    if (existsSync(file)) {
+    if (isPrivate(file)) {
       const kept = readFileSync(file, 'utf8').trim();
       if (/^[A-Za-z0-9_-]{43}$/.test(kept)) return kept;
     }
+    rmSync(file, { force: true }); // what others could read, or have put there, is no secret
     const token = randomBytes(32).toString('base64url');
     mkdirSync(this.own(), { recursive: true, mode: 0o700 });
     writeFileSync(file, `${token}\n`, { mode: 0o600 });
@@ -128,6 +129,13 @@ export class RunsFolder {
   #sign(place: string): string {
     return createHmac('sha256', this.#key).update(place).digest('base64url').slice(0, 22);
   }
+}
+
+/** A plain file that its owner, who runs this, alone can read. */
+function isPrivate(file: string): boolean {
+  const info = lstatSync(file, { throwIfNoEntry: false });
+  if (info === undefined || !info.isFile()) return false;
+  return process.getuid === undefined || (info.uid === process.getuid() && (info.mode & 0o077) === 0);
 }
 
 /** Size, time of change and identity of a file; undefined when it is not there. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -198,4 +198,9 @@ test('the token is kept for the next start, readable by its owner alone', async 
   expect(statSync(file).mode & 0o077).toBe(0);
   expect(new RunsFolder(runs).token()).toBe(studio.token);
   expect(studio.token).toMatch(/^[A-Za-z0-9_-]{43}$/); // 256 bits
+  const other = new RunsFolder(newFolder());
+  const first = other.token();
+  chmodSync(other.own('token'), 0o644); // now others can read it
+  expect(other.token()).not.toBe(first);
+  expect(statSync(other.own('token')).mode & 0o077).toBe(0);
 });
