@@ -214,10 +214,15 @@ def write_peft(question):
 def tensorboard(question):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(question["folder"], size_guidance={"scalars": 0})
+    events = EventAccumulator(question["folder"], size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     return {
         "scalars": {tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]},
+        "images": [
+            [tag, e.step, e.width, e.height, e.encoded_image_string.hex()]
+            for tag in events.Tags()["images"]
+            for e in events.Images(tag)
+        ],
     }
 
 
