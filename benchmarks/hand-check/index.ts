@@ -1,59 +1,34 @@
 // Do the detectors see on generated pictures what people see? 200 pictures are drawn and shown as numbered contact sheets
 // without prompts (--output FOLDER, before any label exists). Two blind passes are written down in
 // docs/results/hand-check/pass-{1,2}.tsv and committed; only then are the detectors compared with what both passes say.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+// With --sheet a stranger names pictures instead: stranger.ts.
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { nouns, promptScenes } from '@rldf/emoji-world';
-import { type Detection, generate, loadPipeline } from '@rldf/models';
-import { free, noiseKey, Random } from '@rldf/torch';
-import { contactSheet, findModel, loadDetector, type Picture, picturesOf, UserError } from 'rldf';
+import { nouns, type SceneKind } from '@rldf/emoji-world';
+import type { Detection } from '@rldf/models';
+import { loadDetector, UserError } from 'rldf';
 import { tensorOfPictures } from 'rldf/run';
-import { type OptionsOf, text } from '../shared/options.js';
+import { type OptionsOf, text, whole } from '../shared/options.js';
 import type { Result } from '../shared/rows.js';
 import { wilson } from '../shared/statistics.js';
+import { askedFor, drawAll, LABELS, modelHash, type Slice, writeSheets } from './pictures.js';
+import { drawForStranger, scoreStranger } from './stranger.js';
 
-const LABELS = fileURLToPath(new URL('../../docs/results/hand-check/', import.meta.url));
-const KINDS = { relation: 132, count: 45, single: 45 } as const;
-const SHEET = 20;
-const SEED = 7_000_000;
+/** The relations follow on those of the first check (of the second model, seed 7,000,000). */
+const KINDS: Partial<Record<SceneKind, Slice>> = {
+  relation: { start: 132, count: 100 },
+  count: { start: 0, count: 20 },
+  single: { start: 45, count: 40 },
+  colour: { start: 0, count: 40 },
+};
+const SEED = 7_100_000;
+/** Whose pictures the labels describe; those of the second model lie in docs/results/hand-check/second-model. */
+const LABELLED = '7fbbba435a73';
 
 /** What a picture shows: how many of each noun, and how the first of two nouns (by alphabet) stands to the other. */
 interface Label {
   objects: string;
   relation: string;
-}
-
-async function draw(): Promise<Picture[]> {
-  const prompts = new Random(noiseKey(SEED, 'hand check')).shuffle(
-    Object.entries(KINDS).flatMap(([kind, count]) =>
-      promptScenes('test', kind as keyof typeof KINDS)
-        .slice(0, count)
-        .map(({ prompt }) => prompt),
-    ),
-  );
-  const pipeline = loadPipeline(findModel('emoji').path);
-  const pictures: Picture[] = [];
-  for (let start = 0; start < prompts.length; start += 50) {
-    const some = prompts.slice(start, start + 50);
-    const drawn = await generate(pipeline, { prompts: some, seeds: some.map((_, i) => SEED + start + i) });
-    pictures.push(...picturesOf(drawn.images));
-    free(drawn);
-  }
-  return pictures;
-}
-
-async function writeSheets(pictures: readonly Picture[], folder: string): Promise<string> {
-  mkdirSync(folder, { recursive: true });
-  for (let start = 0; start < pictures.length; start += SHEET) {
-    const cells = pictures.slice(start, start + SHEET).map((picture, i) => ({
-      pictures: [picture],
-      label: String(start + i),
-    }));
-    const sheet = await contactSheet(cells, { columns: 5, pictureSize: 192 });
-    writeFileSync(join(folder, `sheet-${String(start / SHEET).padStart(2, '0')}.png`), sheet);
-  }
-  return `${pictures.length} pictures on ${Math.ceil(pictures.length / SHEET)} sheets in ${folder}\n`;
 }
 
 const OPPOSITE: Record<string, string> = { left: 'right', right: 'left', above: 'below', below: 'above' };
@@ -90,6 +65,16 @@ function readLabels(file: string, count: number): Label[] {
   return labels;
 }
 
+/** How often a detector says what both passes say. */
+interface Agreement {
+  right: number;
+  total: number;
+  share: number;
+  ci95: [number, number];
+  /** Picture, kind of prompt, label, and what the detector says instead. */
+  differences: string[];
+}
+
 /** The same of a detector's answer. The relation is that of the centres, along the axis on which they are further apart. */
 function labelOf(detections: readonly Detection[]): Label {
   const counts = new Map<string, number>();
@@ -117,11 +102,27 @@ export function cohensKappa(a: readonly string[], b: readonly string[]): number 
   return chance === 1 ? 1 : (agreed - chance) / (1 - chance);
 }
 
-export const options = { output: text('FOLDER', 'draws the sheets that are to be labelled there, and ends') };
+export const options = {
+  output: text('FOLDER', 'draws the sheets that are to be labelled there, and ends'),
+  sheet: text('SHEET', 'singles or pairs, which a stranger names: draws them, or compares answers and key'),
+  seed: whole('of the sheets that a stranger names; default: 1'),
+};
 
-export async function run({ output, say }: OptionsOf<typeof options>): Promise<Result> {
-  const pictures = await draw();
+export async function run({ output, sheet, seed = 1, say }: OptionsOf<typeof options>): Promise<Result> {
+  if (sheet !== undefined) {
+    return output === undefined ? scoreStranger(sheet) : await drawForStranger(sheet, seed, output);
+  }
+  const asked = askedFor(KINDS, SEED, 'hand check');
+  const pictures = await drawAll(
+    asked.map(({ prompt }) => prompt),
+    SEED,
+  );
   if (output !== undefined) return { data: {}, text: await writeSheets(pictures, output) };
+  if (modelHash() !== LABELLED) {
+    throw new UserError(
+      `hand-check: the labels are of pictures by the model ${LABELLED}, this one is ${modelHash()} — labels say what one model's pictures show. Draw sheets with --output FOLDER and label them anew.`,
+    );
+  }
   const files = [1, 2].map((pass) => join(LABELS, `pass-${pass}.tsv`));
   const missing = files.find((file) => !existsSync(file));
   if (missing !== undefined) {
@@ -150,20 +151,21 @@ export async function run({ output, say }: OptionsOf<typeof options>): Promise<R
     );
   const agreed = { objects: certain('objects'), relation: certain('relation') };
   const images = tensorOfPictures(pictures);
-  const detectors: Record<
-    string,
-    Record<string, { right: number; total: number; share: number; ci95: number[] }>
-  > = {};
+  const detectors: Record<string, Record<string, Agreement>> = {};
   for (const name of ['detector', 'judge-detector'] as const) {
     const seen = loadDetector(name).detect(images).map(labelOf);
     detectors[name] = Object.fromEntries(
       (['objects', 'relation'] as const).map((field) => {
         const total = agreed[field].length;
-        const right = agreed[field].filter((i) => seen[i]![field] === first[i]![field]).length;
-        return [field, { right, total, share: right / total, ci95: wilson(right, total) }];
+        const differing = agreed[field].filter((i) => seen[i]![field] !== first[i]![field]);
+        const right = total - differing.length;
+        const differences = differing.map(
+          (i) => `${i} (${asked[i]!.kind}): ${first[i]![field]}; detector: ${seen[i]![field]}`,
+        );
+        return [field, { right, total, share: right / total, ci95: wilson(right, total), differences }];
       }),
     );
-    say(`${name}: ${JSON.stringify(detectors[name])}`);
+    say(`${name}: ${JSON.stringify(detectors[name], null, 2)}`);
   }
   images.free();
   const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
