@@ -150,6 +150,10 @@ export async function run({ output, sheet, seed = 1, say }: OptionsOf<typeof opt
         : [],
     );
   const agreed = { objects: certain('objects'), relation: certain('relation') };
+  const unnamed: Partial<Record<SceneKind, number>> = {};
+  for (const [i, { kind }] of asked.entries()) {
+    if (!agreed.objects.includes(i)) unnamed[kind] = (unnamed[kind] ?? 0) + 1;
+  }
   const images = tensorOfPictures(pictures);
   const detectors: Record<string, Record<string, Agreement>> = {};
   for (const name of ['detector', 'judge-detector'] as const) {
@@ -176,7 +180,7 @@ export async function run({ output, sheet, seed = 1, say }: OptionsOf<typeof opt
     ),
   );
   return {
-    data: { pictures: pictures.length, kappa, detectors },
-    text: `kappa of the two passes: objects ${kappa.objects.toFixed(3)}, relation ${kappa.relation.toFixed(3)}\n${lines.join('')}`,
+    data: { pictures: pictures.length, kappa, unnamed, detectors },
+    text: `kappa of the two passes: objects ${kappa.objects.toFixed(3)}, relation ${kappa.relation.toFixed(3)}\nnot named alike by both passes: ${JSON.stringify(unnamed)}\n${lines.join('')}`,
   };
 }

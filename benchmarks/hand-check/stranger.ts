@@ -56,19 +56,14 @@ export function scoreStranger(sheet: string): Result {
     fileOf(sheet, 'answers'),
     join(LABELS, 'other-names.json'),
   ].map(read) as [Key, Record<string, string>, Record<string, string[]>];
-  const named = key.pictures.map(({ prompt, nouns }, i) => {
-    const answer = answers[i];
-    if (answer === undefined) {
-      throw new UserError(
-        `${fileOf(sheet, 'answers')}: picture ${i} has no answer — every picture needs one. Write "?" for what cannot be named.`,
-      );
-    }
-    const seen = answer.split(',').map((name) => name.trim());
-    const found = nouns.map((noun) => [noun, ...(others[noun] ?? [])].some((name) => seen.includes(name)));
-    return { picture: i, prompt, answer, all: !found.includes(false), only: seen.length === nouns.length };
-  });
-  const total = named.length;
-  const right = named.filter(({ all }) => all).length;
+  const unanswered = key.pictures.findIndex((_, i) => answers[i] === undefined);
+  if (unanswered >= 0) {
+    throw new UserError(
+      `${fileOf(sheet, 'answers')}: picture ${unanswered} has no answer — every picture needs one. Write "?" for what cannot be named.`,
+    );
+  }
+  const named = namedBy(key.pictures, answers, others);
+  const [total, right] = [named.length, named.filter(({ all }) => all).length];
   const exact = named.filter(({ all, only }) => all && only).length;
   const ci95 = wilson(right, total);
   const wrong = named.filter(({ all, only }) => !(all && only));
@@ -80,6 +75,20 @@ export function scoreStranger(sheet: string): Result {
       ...wrong.map(({ picture, prompt, answer }) => `${picture}: "${prompt}" seen as: ${answer}\n`),
     ].join(''),
   };
+}
+
+/** Whether an answer (names with commas) names all nouns of its picture, and has as many names as there are nouns. */
+export function namedBy(
+  pictures: Key['pictures'],
+  answers: Record<string, string>,
+  others: Record<string, string[]>,
+): { picture: number; prompt: string; answer: string; all: boolean; only: boolean }[] {
+  return pictures.map(({ prompt, nouns }, picture) => {
+    const answer = answers[picture] as string;
+    const seen = answer.split(',').map((name) => name.trim());
+    const all = nouns.every((noun) => [noun, ...(others[noun] ?? [])].some((name) => seen.includes(name)));
+    return { picture, prompt, answer, all, only: seen.length === nouns.length };
+  });
 }
 
 function slicesOf(sheet: string): Partial<Record<SceneKind, Slice>> {
