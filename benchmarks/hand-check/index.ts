@@ -150,10 +150,7 @@ export async function run({ output, sheet, seed = 1, say }: OptionsOf<typeof opt
         : [],
     );
   const agreed = { objects: certain('objects'), relation: certain('relation') };
-  const unnamed: Partial<Record<SceneKind, number>> = {};
-  for (const [i, { kind }] of asked.entries()) {
-    if (!agreed.objects.includes(i)) unnamed[kind] = (unnamed[kind] ?? 0) + 1;
-  }
+  const unnamed = asked.flatMap(({ prompt }, i) => (agreed.objects.includes(i) ? [] : [`${i}: ${prompt}`]));
   const images = tensorOfPictures(pictures);
   const detectors: Record<string, Record<string, Agreement>> = {};
   for (const name of ['detector', 'judge-detector'] as const) {
@@ -181,6 +178,6 @@ export async function run({ output, sheet, seed = 1, say }: OptionsOf<typeof opt
   );
   return {
     data: { pictures: pictures.length, kappa, unnamed, detectors },
-    text: `kappa of the two passes: objects ${kappa.objects.toFixed(3)}, relation ${kappa.relation.toFixed(3)}\nnot named alike by both passes: ${JSON.stringify(unnamed)}\n${lines.join('')}`,
+    text: `kappa of the two passes: objects ${kappa.objects.toFixed(3)}, relation ${kappa.relation.toFixed(3)}\n${lines.join('')}not named alike by both passes:\n${unnamed.join('\n')}\n`,
   };
 }
