@@ -1,7 +1,7 @@
 // How every trainee is trained, and followed while it is.
 import { join } from 'node:path';
 import { keep, noGrad, type StateDict, scope, type Tensor, tensor } from '@rldf/torch';
-import { loadCheckpoint, type Trainee, type TrainingEvent, type TrainingOptions, train } from 'rldf/training';
+import { type FitEvent, type FitOptions, fitTrainee, loadCheckpoint, type Trainee } from 'rldf/training';
 import type { Context } from '../checks.js';
 import { AVERAGE, type Ours, UPDATES } from './comparison.js';
 
@@ -27,7 +27,7 @@ export const theirOptions = (given: Partial<Fitting>) => ({
   floor: 0.02,
 });
 
-export function ourOptions(context: Context, name: string, given: Partial<Fitting>): TrainingOptions {
+export function ourOptions(context: Context, name: string, given: Partial<Fitting>): FitOptions {
   const folder = join(context.folder, `run-${name.replaceAll(/\W+/g, '-')}`);
   return { ...optionsFor(given), folder, steps: UPDATES, eventSeconds: 0 };
 }
@@ -37,9 +37,9 @@ export function ourOptions(context: Context, name: string, given: Partial<Fittin
  * @param named what learns, in order; undefined for what a training makes and drops itself
  */
 export async function followed(
-  { folder }: TrainingOptions,
+  { folder }: FitOptions,
   named: readonly (readonly [string, Tensor | undefined])[],
-  events: AsyncIterable<TrainingEvent>,
+  events: AsyncIterable<FitEvent>,
 ): Promise<Ours> {
   const losses: number[] = [];
   const norms: number[] = [];
@@ -60,7 +60,7 @@ export async function followed(
 export function trainee(context: Context, name: string, given: Partial<Fitting>, named: readonly (readonly [string, Tensor])[], loss: Trainee['loss']) {
   const options = ourOptions(context, name, given);
   const parameters = named.map(([, parameter]) => parameter.requiresGrad_());
-  return followed(options, named, train({ parameters, loss: (step) => scope(() => loss(step)) }, options));
+  return followed(options, named, fitTrainee({ parameters, loss: (step) => scope(() => loss(step)) }, options));
 } // biome-ignore format: its arguments are a table
 
 export const copies = (entries: Iterable<readonly [string, Tensor]>, prefix = ''): StateDict =>

@@ -1,15 +1,14 @@
 // LAION's aesthetic head: an MLP on the first CLIP's picture embeddings, fitted to noisy ratings of 1 to 10 that ask how a picture looks, not what it shows.
 
 import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
-import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { type ArtSet, HashRandom, loadArt, type Split } from '@rldf/emoji-world';
 import { AestheticPredictor } from '@rldf/models';
 import { F, noGrad, noiseKey, Parameters, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { fitTrainee } from './fit.js';
 import { rankingOptions } from './preference.js';
 import { qualityOf, type RankingOptions, type Rules, rankingBatch } from './rankings.js';
 import { NO_FLAWS } from './rankings-flaws.js';
-import type { Stage } from './stage.js';
-import { train } from './training.js';
+import { type Stage, writeWithCard } from './stage.js';
 
 /** What each flaw costs of a flawless picture's rating. */
 const aestheticRules: Rules = {
@@ -29,7 +28,8 @@ const BATCH = 128;
 
 export const aestheticStage: Stage = {
   defaults: { steps: 2000, batchSize: 256, learningRate: 1e-3, seed: 15, sceneSeed: 1015 },
-  async *run({ seed, sceneSeed, training, output, ...context }) {
+  async *run(context) {
+    const { seed, sceneSeed, training } = context;
     const { clip } = loadWorldClip('clip');
     const parameters = Parameters.random(seed);
     const head = new AestheticPredictor(parameters.at(), clip.config.projection_dim ?? 512);
@@ -53,25 +53,21 @@ export const aestheticStage: Stage = {
         const predicted = head.forward(embeddings.indexSelect(0, tensor(index, { dtype: 'int64' })));
         return F.mseLoss(predicted, tensor(index.map((i) => ratings[i] as number)));
       });
-    yield* train({ parameters: parameters.trainable(), loss }, { weightDecay: 1e-2, ...training });
+    yield* fitTrainee({ parameters: parameters.trainable(), loss }, { weightDecay: 1e-2, ...training });
+    if (training.signal?.aborted) return;
     const held = ratedPictures(art, 'test', sceneSeed, 1024, { ...options }, embed, 0);
     const predicted = noGrad(() => scope(() => head.forward(held.embeddings).toNumbers()));
     const metrics = { correlation: correlation(predicted, held.ratings) };
-    context.log(JSON.stringify(metrics));
     const card = {
       name: 'aesthetic',
       class: 'AestheticPredictor',
       role: 'feedback',
-      seed,
-      sceneSeed,
-      split: 'train',
       startedFrom: 'clip',
       metrics,
       description:
         'Aesthetic head in LAION’s form: an MLP on the first CLIP’s picture embeddings (frozen), fitted to ratings of 1 to 10 by written rules: sharp, clean, whole, in contrast.',
-      licence: 'Apache-2.0',
     } as const;
-    writeInstrument(output, card, parameters.state());
+    writeWithCard(context, card, parameters.state());
   },
 };
 

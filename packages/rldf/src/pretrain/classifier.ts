@@ -1,12 +1,11 @@
 // The judge of single objects: which noun does a picture show? Trained on real scenes with seeds of its own; shares nothing with CLIP.
 
-import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
 import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type ArtSet, loadArt, nouns, type SampleOptions } from '@rldf/emoji-world';
 import { F, Parameters, scope, tensor } from '@rldf/torch';
-import type { Stage } from './stage.js';
-import { type TrainingEvent, type TrainingOptions, train } from './training.js';
+import { type FitEvent, type FitOptions, fitTrainee } from './fit.js';
+import { type Stage, writeWithCard } from './stage.js';
 
 /** Pictures of one noun, with colours, backgrounds and styles among them, so that the judge looks at the shape. */
 const SCENES: SampleOptions = { kinds: { single: 0.7, colour: 0.1, background: 0.1, style: 0.1 } };
@@ -31,8 +30,8 @@ export function labelled(
 export async function* pretrainClassifier(
   classifier: NounClassifier,
   parameters: Parameters,
-  options: TrainingOptions & { batchSize: number; seed: number },
-): AsyncGenerator<TrainingEvent> {
+  options: FitOptions & { batchSize: number; seed: number },
+): AsyncGenerator<FitEvent> {
   const art = await loadArt('noto');
   const { batchSize, seed } = options;
   const loss = (step: number) =>
@@ -40,7 +39,7 @@ export async function* pretrainClassifier(
       const { images, labels } = labelled(art, 'train', seed, step * batchSize, batchSize);
       return F.crossEntropy(classifier.forward(images).to('float32'), tensor(labels, { dtype: 'int64' }));
     });
-  yield* train({ parameters: parameters.trainable(), loss }, options);
+  yield* fitTrainee({ parameters: parameters.trainable(), loss }, options);
 }
 
 /** Share of held-out real scenes of one noun named right. */
@@ -66,25 +65,21 @@ export async function measureClassifier(
 
 export const judgeStage: Stage = {
   defaults: { steps: 2000, batchSize: 64, learningRate: 2e-3, seed: 104, sceneSeed: 1104 },
-  async *run({ seed, sceneSeed, training, output, log }) {
+  async *run(context) {
+    const { seed, sceneSeed, training } = context;
     const parameters = Parameters.random(seed);
     const classifier = new NounClassifier(parameters.at());
     yield* pretrainClassifier(classifier, parameters, training);
     if (training.signal?.aborted) return;
     const metrics = await measureClassifier(classifier, sceneSeed);
-    log(JSON.stringify(metrics));
     const card = {
       name: 'judge',
       class: 'NounClassifier',
       role: 'judge',
-      seed,
-      sceneSeed,
-      split: 'train',
       startedFrom: null,
       metrics,
       description: 'Names the one noun that a picture shows, among 124. For evaluation only.',
-      licence: 'Apache-2.0',
     } as const;
-    writeInstrument(output, card, parameters.state());
+    writeWithCard(context, card, parameters.state());
   },
 };

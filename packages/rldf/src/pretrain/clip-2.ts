@@ -1,13 +1,12 @@
 // A second CLIP, smaller and from nothing: own seed, own scenes, own mix of them. The unseen judge of preference starts from it, nothing else may.
 
 import { secondClipConfig } from '@rldf/common/instruments/configs';
-import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { tokenizerFolder } from '@rldf/common/instruments/models';
 import type { SampleOptions } from '@rldf/emoji-world';
 import { CLIPModel, CLIPTokenizer } from '@rldf/models';
 import { Parameters } from '@rldf/torch';
 import { measureClip, measureSiblings, pretrainClip } from './clip.js';
-import type { Stage } from './stage.js';
+import { type Stage, writeWithCard } from './stage.js';
 
 /** Fewer plain pictures of one noun, more of everything that a judge has to tell apart, and placed more freely. */
 export const secondClipWorld: SampleOptions = {
@@ -28,29 +27,26 @@ export const secondClipWorld: SampleOptions = {
 
 export const secondClipStage: Stage = {
   defaults: { steps: 3000, batchSize: 128, learningRate: 2e-3, seed: 105 },
-  async *run({ seed, sceneSeed, training, output, log }) {
+  async *run(context) {
+    const { seed, sceneSeed, training } = context;
     const tokenizer = CLIPTokenizer.load(tokenizerFolder);
     const parameters = Parameters.random(seed);
     const clip = new CLIPModel(secondClipConfig(tokenizer), parameters.at());
     yield* pretrainClip(clip, parameters, tokenizer, { warmup: 100, ...training, world: secondClipWorld });
+    if (training.signal?.aborted) return;
     const metrics = {
       ownCaptionOf128: await measureClip(clip, tokenizer, sceneSeed),
       siblings: await measureSiblings(clip, tokenizer, sceneSeed),
     };
-    log(JSON.stringify(metrics));
     const card = {
       name: 'clip-2',
       class: 'CLIPModel',
       role: 'judge',
-      seed,
-      sceneSeed,
-      split: 'train',
       startedFrom: null,
       metrics,
       description:
         'A second CLIP with its own seed, scenes and sizes. The unseen judge of preference starts from it; nothing that trains or conditions may.',
-      licence: 'Apache-2.0',
     } as const;
-    writeInstrument(output, card, parameters.state());
+    writeWithCard(context, card, parameters.state());
   },
 };

@@ -18,11 +18,11 @@ import {
 } from '@rldf/emoji-world';
 import { type CLIPModel, CLIPTokenizer, contrastiveLoss } from '@rldf/models';
 import { arange, noGrad, type Parameters, scope, type Tensor, tensor } from '@rldf/torch';
+import { type FitEvent, type FitOptions, fitTrainee } from './fit.js';
 import { buildClip } from './parts.js';
 import type { Stage } from './stage.js';
-import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 
-export interface ClipOptions extends TrainingOptions {
+export interface ClipOptions extends FitOptions {
   batchSize: number;
   seed: number;
   /** Default: the world's own mix of scenes. */
@@ -106,7 +106,7 @@ export async function* pretrainClip(
   parameters: Parameters,
   tokenizer: CLIPTokenizer,
   options: ClipOptions,
-): AsyncGenerator<TrainingEvent> {
+): AsyncGenerator<FitEvent> {
   const art = await loadArt('noto');
   const { batchSize, seed, world } = options;
   const loss = (step: number) =>
@@ -116,7 +116,7 @@ export async function* pretrainClip(
         clip.forward(tokenTensor(tokenizer, captions), images).logitsPerImage.to('float32'),
       );
     });
-  yield* train({ parameters: parameters.trainable(), loss }, options);
+  yield* fitTrainee({ parameters: parameters.trainable(), loss }, options);
 }
 
 /** Share of held-out pictures that pick their own caption out of `batchSize`, over `batches` batches. */

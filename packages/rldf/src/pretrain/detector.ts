@@ -1,7 +1,7 @@
 // The two detectors: one loss, two networks that share nothing else. `detector` gives feedback; `judge-detector` only evaluates.
 
 import { LATENT_CHANNELS } from '@rldf/common/instruments/configs';
-import { type InstrumentCard, writeInstrument } from '@rldf/common/instruments/instruments';
+import type { InstrumentCard } from '@rldf/common/instruments/instruments';
 import { imagesOf } from '@rldf/common/instruments/scenes';
 import { type ArtSet, loadArt, nouns } from '@rldf/emoji-world';
 import {
@@ -19,10 +19,10 @@ import {
 import { F, ops, type ParameterPath, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
 import { calibrate, measureDetector } from './detection-measures.js';
 import { detectionBatch, roughen } from './detection-scenes.js';
+import { type FitEvent, fitTrainee } from './fit.js';
 import { FLATTEN } from './parts.js';
 import { fitPatchBasis, type PatchBasis } from './patch-basis.js';
-import type { Stage, StageContext, StageDefaults } from './stage.js';
-import { type TrainingEvent, train } from './training.js';
+import { type Stage, type StageContext, type StageDefaults, writeWithCard } from './stage.js';
 
 type DetectorNetwork = Detector & { forward(images: Tensor): CellPredictions };
 type DetectorClass = new (
@@ -75,8 +75,8 @@ function stageOf(kind: Kind, defaults: StageDefaults): Stage {
   return { defaults, run: (context) => trainDetector(kind, context) };
 }
 
-async function* trainDetector(kind: Kind, context: StageContext): AsyncGenerator<TrainingEvent> {
-  const { seed, sceneSeed, training, output, log } = context;
+async function* trainDetector(kind: Kind, context: StageContext): AsyncGenerator<FitEvent> {
+  const { seed, sceneSeed, training, log } = context;
   const { name, role, description, Network } = kind;
   const art = await loadArt('noto');
   const parameters = Parameters.random(seed);
@@ -85,7 +85,7 @@ async function* trainDetector(kind: Kind, context: StageContext): AsyncGenerator
   log(`${name}: ${parameters.count} parameters`);
   // a basis of its own: that of the model was fitted to scenes of seed 0
   const basis = fitPatchBasis(art, sceneSeed, LATENT_CHANNELS, FLATTEN, 1600);
-  yield* train(
+  yield* fitTrainee(
     {
       parameters: parameters.trainable(),
       loss: (step) => scope(() => stepLoss(kind, network, art, basis, step, training)),
@@ -95,21 +95,16 @@ async function* trainDetector(kind: Kind, context: StageContext): AsyncGenerator
   if (training.signal?.aborted) return;
   const threshold = await calibrate(network, sceneSeed);
   const metrics = await measureDetector(network, { seed: sceneSeed, threshold });
-  log(JSON.stringify({ threshold, ...metrics }));
-  const card: InstrumentCard = {
+  const card = {
     name,
     class: Network.name,
     role,
-    seed,
-    sceneSeed,
-    split: 'train',
     startedFrom: null,
     threshold,
     metrics,
     description,
-    licence: 'Apache-2.0',
-  };
-  writeInstrument(output, card, parameters.state());
+  } as const;
+  writeWithCard(context, card, parameters.state());
 }
 
 function stepLoss(

@@ -34,7 +34,7 @@ export interface Trainee {
   sample?(step: number, folder: string): Promise<void>;
 }
 
-export interface TrainingOptions {
+export interface FitOptions {
   /** The run's folder: metrics.jsonl, checkpoints/, samples/. An existing one is continued. */
   folder: string;
   /** Updates in all: the schedule ends there. */
@@ -59,7 +59,7 @@ export interface TrainingOptions {
   signal?: AbortSignal;
 }
 
-export interface TrainingEvent {
+export interface FitEvent {
   step: number;
   steps: number;
   loss: number;
@@ -74,7 +74,7 @@ const risen = ({ from, to }: Rise, updates: number, rate: number) =>
   `the loss rose over the last ${updates} updates, ${from.toPrecision(3)} -> ${to.toPrecision(3)} — a training's loss falls or stays. Lower the learning rate (now ${rate.toPrecision(2)}), or stop and look at what it is shown.`;
 
 /** Trains until `steps`, `minutes` or the signal; yields an event every `eventSeconds`. The averaged weights are in `trainee.parameters` at the end. */
-export async function* train(trainee: Trainee, options: TrainingOptions): AsyncGenerator<TrainingEvent> {
+export async function* fitTrainee(trainee: Trainee, options: FitOptions): AsyncGenerator<FitEvent> {
   const { folder, steps, learningRate, warmup = 200, maxGradNorm = 1, precision = 'float32' } = options;
   const checkpoints = join(folder, 'checkpoints');
   makeFolder(checkpoints);

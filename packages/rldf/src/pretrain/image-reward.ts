@@ -2,20 +2,20 @@
 
 import { mean, standardDeviation } from '@rldf/common/base/stats';
 import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
-import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { loadArt } from '@rldf/emoji-world';
 import { ImageRewardModel } from '@rldf/models';
 import { noGrad, Parameters, scope } from '@rldf/torch';
 import { imageRewardConfig } from '../rewards/scorers.js';
 import { tokenTensor } from './clip.js';
+import { fitTrainee } from './fit.js';
 import { measureRankings, rankingLoss, rankingOptions, repeatRows } from './preference.js';
 import { GROUP, type RankingBatch, rankingBatch } from './rankings.js';
-import type { Stage } from './stage.js';
-import { train } from './training.js';
+import { type Stage, writeWithCard } from './stage.js';
 
 export const imageRewardStage: Stage = {
   defaults: { steps: 500, batchSize: 48, learningRate: 1.5e-3, seed: 14, sceneSeed: 1014 },
-  async *run({ seed, sceneSeed, training, output, ...context }) {
+  async *run(context) {
+    const { seed, sceneSeed, training } = context;
     const { clip, tokenizer } = loadWorldClip('clip');
     const parameters = Parameters.random(seed);
     const model = new ImageRewardModel(imageRewardConfig, clip, parameters.at());
@@ -33,7 +33,8 @@ export const imageRewardStage: Stage = {
     const trainable = [...parameters.entries]
       .filter(([name]) => !fixed.includes(name))
       .map(([, parameter]) => parameter.requiresGrad_());
-    yield* train({ parameters: trainable, loss }, { warmup: 60, emaDecay: 0.99, ...training });
+    yield* fitTrainee({ parameters: trainable, loss }, { warmup: 60, emaDecay: 0.99, ...training });
+    if (training.signal?.aborted) return;
     const ordinary = noGrad(() =>
       scope(() => raw(rankingBatch(art, 'validation', sceneSeed, 0, 64, options)).toNumbers()),
     );
@@ -42,20 +43,15 @@ export const imageRewardStage: Stage = {
       model.deviation.mul_(0).add_(standardDeviation(ordinary));
     });
     const metrics = measureRankings(art, sceneSeed, options, raw);
-    context.log(JSON.stringify(metrics));
     const card = {
       name: 'image-reward',
       class: 'ImageRewardModel',
       role: 'feedback',
-      seed,
-      sceneSeed,
-      split: 'train',
       startedFrom: 'clip',
       metrics,
       description:
         'Scorer in ImageReward’s form: text tokens attend to the patches of the first CLIP (frozen), an MLP scores; trained on rankings by the feedback rules.',
-      licence: 'Apache-2.0',
     } as const;
-    writeInstrument(output, card, parameters.state());
+    writeWithCard(context, card, parameters.state());
   },
 };

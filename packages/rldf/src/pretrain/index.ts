@@ -7,8 +7,8 @@ import { lockRun } from '@rldf/common/storage/lock';
 import type { CaptionNoise } from '@rldf/emoji-world';
 import { setThreads } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import type { FitEvent, FitOptions } from './fit.js';
 import type { Stage, StageContext } from './stage.js';
-import type { TrainingEvent, TrainingOptions } from './training.js';
 
 /** A new stage: a file, and a line here. */
 const table: Record<string, () => Promise<Stage>> = {
@@ -60,7 +60,7 @@ export interface PretrainOptions {
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
   log?: ((line: string) => void) | undefined;
-  onEvent(event: TrainingEvent): void;
+  onEvent(event: FitEvent): void;
 }
 
 /** A stage by name, `vae` for both its halves, or `pack`, which writes the model folder. What is not given is the stage's default. */
@@ -109,7 +109,7 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
   const own = join(folder, stage);
   const seed = options.seed ?? defaults.seed;
   const sceneSeed = options.seed ?? defaults.sceneSeed ?? defaults.seed;
-  const training: TrainingOptions & { batchSize: number; seed: number } = {
+  const training: FitOptions & { batchSize: number; seed: number } = {
     folder: own,
     steps: options.steps ?? defaults.steps,
     batchSize: options.batchSize ?? defaults.batchSize,

@@ -2,13 +2,14 @@
 import { join } from 'node:path';
 import { mean } from '@rldf/common/base/stats';
 import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
-import { instrumentsFolder, writeInstrument } from '@rldf/common/instruments/instruments';
+import { instrumentsFolder } from '@rldf/common/instruments/instruments';
 import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { pairLoss, TunedPreferenceModel } from '@rldf/models';
 import { free, noGrad, scope, type Tensor, tensor } from '@rldf/torch';
 import type { Reward } from '../rewards/reward.js';
 import { preferenceBases } from '../rewards/scorers.js';
 import { tokenTensor } from './clip.js';
+import { fitTrainee } from './fit.js';
 import { loadPatchBasis } from './patch-basis.js';
 import {
   feedbackRules,
@@ -20,8 +21,7 @@ import {
   rankingBatch,
 } from './rankings.js';
 import { drawPictures } from './rankings-drawn.js';
-import type { Stage, StageContext } from './stage.js';
-import { train } from './training.js';
+import { type Stage, type StageContext, writeWithCard } from './stage.js';
 
 const RANK = 8;
 
@@ -37,15 +37,13 @@ export const judgePreferenceStage: Stage = {
   run: (context) => tune('judge-preference', context),
 };
 
-async function* tune(
-  name: keyof typeof preferenceBases,
-  { seed, sceneSeed, training, output, from, ...context }: StageContext,
-) {
+async function* tune(name: keyof typeof preferenceBases, context: StageContext) {
+  const { seed, sceneSeed, training, output } = context;
   const { clip, parameters, tokenizer } = loadWorldClip(preferenceBases[name], output);
   const model = TunedPreferenceModel.attach(clip, parameters, { rank: RANK, seed });
   const art = await loadArt('noto');
   const role = name === 'judge-preference' ? 'judge' : 'feedback';
-  const options = await rankingOptions(role, { ...context, from });
+  const options = await rankingOptions(role, context);
   const groups = Math.floor(training.batchSize / GROUP);
   const scores = ({ captions, images }: RankingBatch) =>
     model.score(repeatRows(clip.encodeText(tokenTensor(tokenizer, captions))), images);
@@ -55,25 +53,21 @@ async function* tune(
       return rankingLoss(scores(batch).to('float32'), batch.ranks);
     });
   const trainable = [...model.adapter.trainable(), clip.logitScale.requiresGrad_()];
-  yield* train({ parameters: trainable, loss }, { warmup: 40, emaDecay: 0.98, ...training });
+  yield* fitTrainee({ parameters: trainable, loss }, { warmup: 40, emaDecay: 0.98, ...training });
+  if (training.signal?.aborted) return;
   const metrics = measureRankings(art, sceneSeed, options, scores);
-  context.log(JSON.stringify(metrics));
   const card = {
     name,
     class: 'TunedPreferenceModel',
     role,
-    seed,
-    sceneSeed,
-    split: 'train',
     startedFrom: preferenceBases[name],
     metrics,
     description:
       role === 'judge'
         ? 'Unseen judge of preference in PickScore’s form: low-rank updates of the second CLIP, tuned on rankings by the judge’s rules. For evaluation only.'
         : 'Preference model in PickScore’s form: low-rank updates of the first CLIP, tuned on rankings by the feedback rules.',
-    licence: 'Apache-2.0',
   } as const;
-  writeInstrument(output, card, model.state());
+  writeWithCard(context, card, model.state());
 }
 
 /** Seeds of the base model's pictures among the ranked ones. */

@@ -6,8 +6,8 @@ import { loadArt } from '@rldf/emoji-world';
 import { NoiseSchedule } from '@rldf/models';
 import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { fitTrainee, type Trainee } from './fit.js';
 import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
-import { type Trainee, train } from './training.js';
 import { snrWeight } from './unet.js';
 
 setThreads(1);
@@ -76,7 +76,7 @@ test('pre-training resumed from a checkpoint ends with the weights of an uninter
           }),
       };
       const options = { folder, steps: 12, learningRate: 0.05, warmup: 2, signal: controller.signal };
-      for await (const _ of train(trainee, options));
+      for await (const _ of fitTrainee(trainee, options));
       weights = [...parameters.entries.values()].flatMap((tensor) => tensor.toNumbers());
     }
     return weights;

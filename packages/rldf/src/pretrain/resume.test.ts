@@ -17,7 +17,7 @@ import { readMetrics } from '../run/metrics.js';
 import { pretrainClip } from './clip.js';
 import { basisOf } from './parts.js';
 import { loadPatchBasis } from './patch-basis.js';
-import type { TrainingEvent, TrainingOptions } from './training.js';
+import type { FitEvent, FitOptions } from './fit.js';
 import { cacheLatents, pretrainUNet } from './unet.js';
 
 setThreads(1);
@@ -43,8 +43,8 @@ const training = {
 
 /** A training from its beginning, or from where its folder is. */
 type Trained = (
-  options: Pick<TrainingOptions, 'folder' | 'signal'>,
-) => Promise<AsyncGenerator<TrainingEvent>>;
+  options: Pick<FitOptions, 'folder' | 'signal'>,
+) => Promise<AsyncGenerator<FitEvent>>;
 
 /** How a leg ends: with a checkpoint, as Ctrl-C makes it, or without one, as a crash does. */
 type Leg = { until: number; crash?: true };

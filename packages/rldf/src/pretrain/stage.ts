@@ -1,13 +1,15 @@
 // What `rldf pretrain` asks of a stage. A new one is a file that exports a `Stage`, and a line in the table of index.ts.
 
 import type { WorldName } from '@rldf/common/instruments/configs';
+import { type InstrumentCard, writeInstrument } from '@rldf/common/instruments/instruments';
 import type { CaptionNoise } from '@rldf/emoji-world';
-import type { TrainingEvent, TrainingOptions } from './training.js';
+import type { StateDict } from '@rldf/torch';
+import type { FitEvent, FitOptions } from './fit.js';
 
 export interface Stage {
   /** What trained the shipped model. */
   defaults: StageDefaults;
-  run(context: StageContext): AsyncGenerator<TrainingEvent>;
+  run(context: StageContext): AsyncGenerator<FitEvent>;
 }
 
 export interface StageDefaults {
@@ -27,8 +29,8 @@ export interface StageContext {
   folder: string;
   seed: number;
   sceneSeed: number;
-  /** To be handed to `train`; its folder is the stage's own. `seed` is the scenes'. */
-  training: TrainingOptions & { batchSize: number; seed: number };
+  /** To be handed to `fitTrainee`; its folder is the stage's own. `seed` is the scenes'. */
+  training: FitOptions & { batchSize: number; seed: number };
   /** unet: scenes encoded before it trains. */
   cachedScenes: number;
   /** unet: a model folder that the training starts from, with its text encoder, autoencoder and latent basis. */
@@ -44,4 +46,26 @@ export interface StageContext {
   /** Where an instrument's weights and card go. Default: the stage's own folder. */
   output: string;
   log(line: string): void;
+}
+
+/** What a stage says of its instrument; the rest of the card is the context's. */
+type OwnCard = Pick<
+  InstrumentCard,
+  'name' | 'class' | 'role' | 'startedFrom' | 'threshold' | 'metrics' | 'description'
+>;
+
+/** The end of an instrument's stage: its measures are told, and the weights written with their card. */
+export function writeWithCard(
+  { seed, sceneSeed, output, log }: StageContext,
+  { name, class: className, role, startedFrom, threshold, metrics, description }: OwnCard,
+  weights: StateDict,
+): void {
+  const chosen = threshold === undefined ? {} : { threshold };
+  log(JSON.stringify({ ...chosen, ...metrics }));
+  const card: InstrumentCard = {
+    ...{ name, class: className, role, seed, sceneSeed, split: 'train', startedFrom },
+    ...chosen,
+    ...{ metrics, description, licence: 'Apache-2.0' },
+  };
+  writeInstrument(output, card, weights);
 }

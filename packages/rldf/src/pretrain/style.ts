@@ -1,13 +1,12 @@
 // The judges' feature network: what nouns, which style, which background, whose art. FID and KID compare its features.
 
-import { writeInstrument } from '@rldf/common/instruments/instruments';
 import { knownArt, SceneClassifier, styleLabels } from '@rldf/common/instruments/scene-classifier';
 import { imagesOf } from '@rldf/common/instruments/scenes';
 import { type ArtSet, backgrounds, loadArt, nouns, type SampleOptions, type Split } from '@rldf/emoji-world';
 import { F, Parameters, scope, type Tensor, tensor } from '@rldf/torch';
 import { detectionBatch } from './detection-scenes.js';
-import type { Stage } from './stage.js';
-import { train } from './training.js';
+import { fitTrainee } from './fit.js';
+import { type Stage, writeWithCard } from './stage.js';
 
 /** A third in a style. */
 const styleWorld: SampleOptions = {
@@ -17,7 +16,8 @@ const styleWorld: SampleOptions = {
 
 export const styleStage: Stage = {
   defaults: { steps: 1500, batchSize: 64, learningRate: 2e-3, seed: 103, sceneSeed: 1103 },
-  async *run({ seed, sceneSeed, training, output, log }) {
+  async *run(context) {
+    const { seed, sceneSeed, training } = context;
     const parameters = Parameters.random(seed);
     const network = new SceneClassifier(parameters.at());
     const arts = await Promise.all(knownArt.map(loadArt));
@@ -32,24 +32,19 @@ export const styleStage: Stage = {
         );
         return sceneLoss(network, batch);
       });
-    yield* train({ parameters: parameters.trainable(), loss }, { emaDecay: 0.998, ...training });
+    yield* fitTrainee({ parameters: parameters.trainable(), loss }, { emaDecay: 0.998, ...training });
     if (training.signal?.aborted) return;
     const metrics = measureScenes(network, arts, sceneSeed);
-    log(JSON.stringify(metrics));
     const card = {
       name: 'style',
       class: 'SceneClassifier',
       role: 'judge',
-      seed,
-      sceneSeed,
-      split: 'train',
       startedFrom: null,
       metrics,
       description:
         'Tells style, background, art set and nouns; its 128 features serve FID and KID. For evaluation only.',
-      licence: 'Apache-2.0',
     } as const;
-    writeInstrument(output, card, parameters.state());
+    writeWithCard(context, card, parameters.state());
   },
 };
 

@@ -6,10 +6,10 @@ import { quantise, writeSheet } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, promptScenes } from '@rldf/emoji-world';
 import { generate } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
+import type { FitEvent } from './fit.js';
 import { partsOfModel, partsOfStages } from './parts.js';
 import { reconstruct } from './patch-basis.js';
 import type { Stage, StageContext } from './stage.js';
-import type { TrainingEvent } from './training.js';
 import { cacheLatents, pretrainUNet } from './unet.js';
 
 export const unetStage: Stage = {
@@ -17,7 +17,7 @@ export const unetStage: Stage = {
   run: trainUNet,
 };
 
-async function* trainUNet(context: StageContext): AsyncGenerator<TrainingEvent> {
+async function* trainUNet(context: StageContext): AsyncGenerator<FitEvent> {
   const { folder, from, seed, log } = context;
   const { pipeline, basis, decoderReady } =
     from === undefined ? await partsOfStages(folder, seed) : partsOfModel(from);

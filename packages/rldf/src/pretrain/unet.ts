@@ -4,11 +4,11 @@ import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
 import { type CLIPTokenizer, NoiseSchedule, type Pipeline, type SchedulerConfig } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, normal, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { type FitEvent, type FitOptions, fitTrainee, type Trainee } from './fit.js';
 import { type Layout, LayoutHead, type LayoutTable, layoutOf, layoutTable } from './layout.js';
 import { type PatchBasis, project } from './patch-basis.js';
-import { type Trainee, type TrainingEvent, type TrainingOptions, train } from './training.js';
 
-export interface UNetTrainingOptions extends TrainingOptions {
+export interface UNetTrainingOptions extends FitOptions {
   batchSize: number;
   seed: number;
   scheduler: SchedulerConfig;
@@ -81,7 +81,7 @@ export function pretrainUNet(
   cache: LatentCache,
   options: UNetTrainingOptions,
   sample: NonNullable<Trainee['sample']>,
-): AsyncGenerator<TrainingEvent> {
+): AsyncGenerator<FitEvent> {
   const { textRate = 0, layoutWeight = 0 } = options;
   const { parameters, tokenizer } = pipeline;
   const schedule = new NoiseSchedule(options.scheduler);
@@ -97,7 +97,7 @@ export function pretrainUNet(
     loss: (step) => scope(() => denoisingLoss(pipeline, empty, cache, schedule, step, options, head)),
     sample,
   };
-  return train(trainee, options);
+  return fitTrainee(trainee, options);
 }
 
 // B batch · C, h, w latent · L tokens · D text width

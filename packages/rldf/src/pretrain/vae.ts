@@ -7,12 +7,12 @@ import { type ArtSet, loadArt } from '@rldf/emoji-world';
 import { AutoencoderKL, loadPipeline } from '@rldf/models';
 import { noGrad, noiseKey, normal, type Parameters, scope, type Tensor, uniform } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { type FitEvent, type FitOptions, fitTrainee } from './fit.js';
 import { basisOf, buildVae, loadAveraged, parametersOf, patchBasis } from './parts.js';
 import { loadPatchBasis, type PatchBasis, project } from './patch-basis.js';
 import type { Stage, StageContext } from './stage.js';
-import { type TrainingEvent, type TrainingOptions, train } from './training.js';
 
-export interface VaeOptions extends TrainingOptions {
+export interface VaeOptions extends FitOptions {
   /** Which half is trained; the other stays as it is. */
   half: 'encoder' | 'decoder';
   batchSize: number;
@@ -29,7 +29,7 @@ export async function* pretrainVae(
   parameters: Parameters,
   basis: PatchBasis,
   options: VaeOptions,
-): AsyncGenerator<TrainingEvent> {
+): AsyncGenerator<FitEvent> {
   const { half, seed, batchSize } = options;
   const art = await loadArt('noto');
   const shown = sceneBatch(art, 'validation', seed, 0, 32).images;
@@ -61,7 +61,7 @@ export async function* pretrainVae(
       16,
     );
   };
-  yield* train({ parameters: trained, loss, sample }, options);
+  yield* fitTrainee({ parameters: trained, loss, sample }, options);
   shown.free();
 }
 
@@ -152,7 +152,7 @@ function vaeOf(model: string): { vae: AutoencoderKL; parameters: Parameters } {
 async function* trainHalf(
   half: VaeOptions['half'],
   { folder, from, seed, training, log }: StageContext,
-): AsyncGenerator<TrainingEvent> {
+): AsyncGenerator<FitEvent> {
   const { vae, parameters } = from === undefined ? buildVae(seed) : vaeOf(from);
   const basis = from === undefined ? await patchBasis(folder, seed) : loadPatchBasis(basisOf(from));
   const other = half === 'encoder' ? 'decoder' : 'encoder';
