@@ -69,7 +69,7 @@ test.each(['epsilon', 'sample', 'v_prediction'] as const)(
         .mul(a)
         .add(noising.noise.narrow(0, row, 1).mul(s));
       const own: Conditioning = { hiddenStates: conditioning.hiddenStates.narrow(0, row, 1) };
-      const answer = unet
+      const prediction = unet
         .forward(
           noisy,
           noising.noise.narrow(0, 0, 1).flatten().narrow(0, 0, 1).mul(0).add(timestep).to('int64'),
@@ -82,24 +82,24 @@ test.each(['epsilon', 'sample', 'v_prediction'] as const)(
         v_prediction: noise.map((e, i) => a * e - s * (x0[i] as number)),
       }[prediction_type];
       const expected =
-        answer.reduce((sum, y, i) => sum + (y - (target[i] as number)) ** 2, 0) / answer.length;
+        prediction.reduce((sum, y, i) => sum + (y - (target[i] as number)) ** 2, 0) / prediction.length;
       expect(errors[row]).toBeCloseTo(expected, 10);
     }
   },
 );
 
-test('of the guided answer: u + w (c - u), by hand', () => {
+test('of the guided prediction: u + w (c - u), by hand', () => {
   const { unet } = network();
   const schedule = new NoiseSchedule(config);
   const latents = random('latents', [4, 4, 4]);
   const noising = drawNoising(schedule, latents, 7, paths);
   const text = (name: string): Conditioning => ({ hiddenStates: random(name, [12, 16]) });
-  const answer = (conditioning: Conditioning) => {
+  const prediction = (conditioning: Conditioning) => {
     const timesteps = tensor([...noising.timesteps], { dtype: 'int64' });
     const noisy = schedule.addNoise(latents, noising.noise, noising.timesteps);
     return unet.forward(noisy, timesteps, conditioning).toNumbers();
   };
-  const [u, c] = [answer(text('empty')), answer(text('caption'))];
+  const [u, c] = [prediction(text('empty')), prediction(text('caption'))];
   const both = { hiddenStates: cat([text('empty').hiddenStates, text('caption').hiddenStates]) };
   const errors = denoisingErrors(unet, schedule, latents, noising, both, 5).toNumbers();
   const squares = noising.noise

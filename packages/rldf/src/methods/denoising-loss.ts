@@ -58,11 +58,11 @@ export function dropped(caption: string, seed: Seed, path: NoisingPath, share: n
 }
 
 /**
- * Mean over latent elements of (answer - target)², the target being noise, clean latents or velocity by the schedule's
+ * Mean over latent elements of (prediction - target)², the target being noise, clean latents or velocity by the schedule's
  * `predictionType`. Differentiable in the network's weights and the conditioning; the mean is taken in float32, or float64.
  * @param latents clean, as the sampler ended, [B, C, h, w]
- * @param conditioning of B rows; or of 2B, the unconditional ones first, for the error of the guided answer
- * @param guidanceScale of the guided answer
+ * @param conditioning of B rows; or of 2B, the unconditional ones first, for the error of the guided prediction
+ * @param guidanceScale of the guided prediction
  * @returns [B]
  */
 export function denoisingErrors(
@@ -75,9 +75,9 @@ export function denoisingErrors(
 ): Tensor {
   return scope(() => {
     const noisy = schedule.addNoise(latents, noise, timesteps); // [B, C, h, w]
-    const answer = predictGuided(unet, noisy, timesteps, conditioning, guidanceScale);
+    const prediction = predictGuided(unet, noisy, timesteps, conditioning, guidanceScale);
     const target = schedule.target(latents, noise, timesteps);
-    const exact = answer.dtype === 'float64' ? answer : answer.to('float32');
+    const exact = prediction.dtype === 'float64' ? prediction : prediction.to('float32');
     return exact.sub(target.to(exact.dtype)).square().mean([1, 2, 3]); // [B]
   });
 }

@@ -166,7 +166,7 @@ function passesOf(
   };
 }
 
-/** The reference: one graph of all steps. The network's answer is cut off where a picture is not followed. */
+/** The reference: one graph of all steps. The network's prediction is cut off where a picture is not followed. */
 function plain(drawing: Drawing, followed: Followed): Found {
   const { behaviours, steps, eta } = drawing;
   const scheduler = new DDIMScheduler(pipeline.schedulerConfig);
@@ -187,14 +187,14 @@ function plain(drawing: Drawing, followed: Followed): Found {
       );
       const timestep = scheduler.timesteps[step] as number;
       const given = latents;
-      const answer = predictGuided(
+      const prediction = predictGuided(
         pipeline.unet,
         given.mul(live).add(given.detach().mul(live.neg().add(1))),
         timestep,
         conditioning([...prompts.keys()]),
         2.5,
       );
-      const cut = answer.mul(live).add(answer.detach().mul(live.neg().add(1)));
+      const cut = prediction.mul(live).add(prediction.detach().mul(live.neg().add(1)));
       const { mean, std } = scheduler.moments(cut, step, given, eta);
       latents = std === 0 ? mean : mean.add(noise('rollout step', step).mul(std));
     }
