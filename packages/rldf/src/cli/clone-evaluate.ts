@@ -1,5 +1,6 @@
 import type { Device } from '@rldf/torch';
 import { Command, Option } from 'commander';
+import { modelGuidanceOption, modelSettings, modelStepsOption } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { collect, interruption, numberOption, printJson } from './shared.js';
@@ -43,8 +44,8 @@ export function cloneEvaluateCommand(): Command {
     .option('--arms <list>', 'of clone, class-name, real', 'clone,class-name,real')
     .option('--runs <folder>', 'classifiers, pictures and results; default: CLONE/.evaluation')
     .option('--model <model>', 'draws the class-name arm: the model that drew the clone', 'emoji')
-    .option('--denoising-steps <n>', 'of the model; default: its own')
-    .option('--guidance <scale>', 'of the model; default: its own')
+    .option(...modelStepsOption)
+    .option(...modelGuidanceOption)
     .option('--size <pixels>', 'edge to which all pictures are brought', '64')
     .option('--batch-size <n>', 'pictures an update', '32')
     .option('--learning-rate <x>', 'of AdamW, at the top of its cosine', '1e-3')
@@ -95,10 +96,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
       const threads = number('threads', options.threads);
       if (threads !== undefined) setThreads(threads);
       const [nouns, pictures] = [number('nouns', options.nouns), number('pictures', options.pictures)];
-      const [steps, guidance] = [
-        number('denoising-steps', options.denoisingSteps),
-        number('guidance', options.guidance, 0, false),
-      ];
+      const drawing = modelSettings(options);
       const progress = new Progress();
       const { signal, release } = await interruption(() => progress.print('saving a checkpoint ...'));
       try {
@@ -122,11 +120,10 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
           runs: options.runs ?? `${clone}/.evaluation`,
           source: () =>
             openSource(options.model, {
+              ...drawing,
               checkDrawing,
               onNotice: (line) => progress.print(line),
               device: options.device as Device,
-              ...(steps === undefined ? {} : { steps }),
-              ...(guidance === undefined ? {} : { guidanceScale: guidance }),
             }),
           features: network(),
           featuresName: options.features,

@@ -2,11 +2,12 @@ import { defaultLearner } from '@rldf/search/default-learner';
 import { Command, Option } from 'commander';
 import { mostPictures } from '../base/counts.js';
 import { cloneEvaluateCommand } from './clone-evaluate.js';
+import { type SourceOptionValues, sourceOptions, sourceSettings } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { grammarPath, interruption, numberOption, printJson } from './shared.js';
 
-interface Options {
+interface Options extends SourceOptionValues {
   images?: string;
   perClass: string;
   out?: string;
@@ -23,13 +24,6 @@ interface Options {
   memory?: string;
   minConfidence: string;
   redraw: string;
-  denoisingSteps?: string;
-  guidance?: string;
-  batchSize?: string;
-  size?: string;
-  timeout: string;
-  retries: string;
-  device: string;
   json?: boolean;
 }
 
@@ -37,55 +31,50 @@ export function cloneCommand(): Command {
   const evaluate = cloneEvaluateCommand()
     .exitOverride()
     .configureOutput({ outputError: () => {} });
-  return new Command('clone')
-    .enablePositionalOptions()
-    .addCommand(evaluate)
-    .description(
-      'draw a data set anew from one picture of each class (RLDF): search along the object axis, then draw',
-    )
-    .option('--images <folder>', 'one folder a class; the first picture of each is looked at, no name is')
-    .option('--out <folder>', 'where the clone goes')
-    .option('--per-class <n>', 'pictures of each class', '100')
-    .addOption(
-      new Option('--format <format>', 'as folders, or a tar a class')
-        .choices(['folders', 'webdataset'])
-        .default('folders'),
-    )
-    .option('--grammar <file>', 'grammar: a file, or objects, world, ...', 'objects')
-    .option('--model <model>', 'draws: shipped model, folder, or http://HOST/v1#NAME', 'emoji')
-    .option('--clip <folder>', 'recognise by this CLIP alone')
-    .addOption(
-      new Option('--agent <name>', 'who searches')
-        .choices(['q', 'sarsa', 'random', 'enumeration', 'hill-climber'])
-        .default('q'),
-    )
-    .addOption(
-      new Option('--reward <name>', 'what it is paid for')
-        .choices(['multi', 'partial', 'clip'])
-        .default('multi'),
-    )
-    .option('--epsilon <schedule>', 'share of random actions', defaultLearner.epsilon)
-    .option('--steps <n>', 'most steps of a search', '20000')
-    .option('--seed <n>', 'of agents and pictures', '0')
-    .option(
-      '--shard <i/n>',
-      'do every n-th class only, from the i-th: 0/4, 1/4, ... for four processes',
-      '0/1',
-    )
-    .option('--memory <folder>', 'pictures that searches share; default: OUT/.memory')
-    .option('--min-confidence <x>', 'least confidence in a class’s picture', '0.3')
-    .option(
-      '--redraw <n>',
-      'draw a picture in which its object is not recognised again, at most so often',
-      '0',
-    )
-    .option('--denoising-steps <n>', 'of the model; default: its own')
-    .option('--guidance <scale>', 'of the model; default: its own')
-    .option('--batch-size <n>', 'pictures drawn at once; default 16')
-    .option('--size <WxH>', 'pictures asked of an endpoint, such as 512x512')
-    .option('--timeout <seconds>', 'for one answer of an endpoint', '120')
-    .option('--retries <n>', 'further tries of an endpoint', '4')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+  return sourceOptions(
+    new Command('clone')
+      .enablePositionalOptions()
+      .addCommand(evaluate)
+      .description(
+        'draw a data set anew from one picture of each class (RLDF): search along the object axis, then draw',
+      )
+      .option('--images <folder>', 'one folder a class; the first picture of each is looked at, no name is')
+      .option('--out <folder>', 'where the clone goes')
+      .option('--per-class <n>', 'pictures of each class', '100')
+      .addOption(
+        new Option('--format <format>', 'as folders, or a tar a class')
+          .choices(['folders', 'webdataset'])
+          .default('folders'),
+      )
+      .option('--grammar <file>', 'grammar: a file, or objects, world, ...', 'objects')
+      .option('--model <model>', 'draws: shipped model, folder, or http://HOST/v1#NAME', 'emoji')
+      .option('--clip <folder>', 'recognise by this CLIP alone')
+      .addOption(
+        new Option('--agent <name>', 'who searches')
+          .choices(['q', 'sarsa', 'random', 'enumeration', 'hill-climber'])
+          .default('q'),
+      )
+      .addOption(
+        new Option('--reward <name>', 'what it is paid for')
+          .choices(['multi', 'partial', 'clip'])
+          .default('multi'),
+      )
+      .option('--epsilon <schedule>', 'share of random actions', defaultLearner.epsilon)
+      .option('--steps <n>', 'most steps of a search', '20000')
+      .option('--seed <n>', 'of agents and pictures', '0')
+      .option(
+        '--shard <i/n>',
+        'do every n-th class only, from the i-th: 0/4, 1/4, ... for four processes',
+        '0/1',
+      )
+      .option('--memory <folder>', 'pictures that searches share; default: OUT/.memory')
+      .option('--min-confidence <x>', 'least confidence in a class’s picture', '0.3')
+      .option(
+        '--redraw <n>',
+        'draw a picture in which its object is not recognised again, at most so often',
+        '0',
+      ),
+  )
     .option('--json', 'print what was done, one class after the other')
     .addHelpText(
       'after',
@@ -128,21 +117,9 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
           format: options.format as 'folders',
           grammar,
           source: openSource(options.model, {
+            ...sourceSettings(options),
             checkDrawing,
             onNotice: (line) => progress.print(line),
-            device: options.device as 'cpu',
-            timeoutSeconds: number('timeout', options.timeout, 0.001, false),
-            retries: number('retries', options.retries),
-            ...(options.size === undefined ? {} : { size: options.size }),
-            ...(options.denoisingSteps === undefined
-              ? {}
-              : { steps: number('denoising-steps', options.denoisingSteps, 1) }),
-            ...(options.guidance === undefined
-              ? {}
-              : { guidanceScale: number('guidance', options.guidance, 0, false) }),
-            ...(options.batchSize === undefined
-              ? {}
-              : { batchSize: number('batch-size', options.batchSize, 1) }),
           }),
           recogniser,
           embedder,

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { batchSizeOption, deviceOption, guidanceOption, stepsOption } from './options.js';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
 import { parseSeeds } from './seeds.js';
@@ -60,12 +61,12 @@ export function evalCommand(): Command {
     .option('--seeds <list>', 'which pictures of each prompt instead, such as 0-7; they name the noise')
     .option('--max-prompts <n>', 'at most this many prompts of each set, for a quick look')
     .option('--eta <x>', 'noise of DDIM, 0 to 1', '0')
-    .option('--steps <n>', 'denoising steps; default: the model’s')
-    .option('--guidance <scale>', 'classifier-free guidance, 1 = off; default: the model’s')
-    .option('--batch-size <n>', 'pictures drawn at once; changes memory and speed, not the pictures', '64')
+    .option(...stepsOption)
+    .option(...guidanceOption)
+    .option(...batchSizeOption, '64')
     .option('--features <name>', 'network behind diversity, fid and kid: style (default) or clip-2')
     .option('--output <folder>', 'where page, numbers and contact sheets go', 'evaluation')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option(...deviceOption)
     .option('--json', 'print eval.json: { metrics: { name: { value, ci95, n, prompts } }, ... }')
     .addHelpText(
       'after',

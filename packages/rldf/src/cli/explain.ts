@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { runsOption } from './options.js';
 import { print } from './output.js';
 import { printJson } from './shared.js';
 
@@ -10,7 +11,7 @@ export function explainCommand(): Command {
       'say in plain words why a run’s reward rose, stalled or fell, or whether a pre-training’s loss rises, with the numbers and a change to try',
     )
     .argument('<run>', 'run folder, or its name below --runs; or the folder of a stage of rldf pretrain')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--json', 'print as JSON: { curve, outcome, findings: [{ what, evidence, change }] }')
     .addHelpText(
       'after',

@@ -2,6 +2,7 @@ import { seedOf } from '@rldf/torch/seeds';
 import { Command } from 'commander';
 import type { FusedAdapters } from '../adapters/fuse.js';
 import type { AdapterFile } from '../adapters/generate-files.js';
+import { deviceOption } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { numberOption, printJson, table } from './shared.js';
@@ -46,7 +47,7 @@ export function fuseCommand(): Command {
     .option('--steps <n>', 'for the grid: denoising steps; default: the model’s')
     .option('--guidance <scale>', 'for the grid: default: the model’s')
     .option('--batch-size <n>', 'pictures drawn at once', '32')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option(...deviceOption)
     .option('--json', 'print what was written, and the rewards of the grid, as JSON')
     .addHelpText(
       'after',

@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander';
 import { mostPictures } from '../base/counts.js';
+import { batchSizeOption, deviceOption, guidanceOption, stepsOption } from './options.js';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
 import { parseSeeds } from './seeds.js';
@@ -65,16 +66,16 @@ export function generateCommand(): Command {
     )
     .option('--latents <file>', 'initial noise: safetensors, float32 `latents` [n, c, h, w] of unit variance')
     .option('--save-latents <file>', 'write the initial noise in that form')
-    .option('--steps <n>', 'denoising steps; default: the model’s')
-    .option('--guidance <scale>', 'classifier-free guidance, 1 = off; default: the model’s')
+    .option(...stepsOption)
+    .option(...guidanceOption)
     .option('--eta <x>', 'noise of DDIM, 0 to 1', '0')
     .addOption(new Option('--scheduler <name>', 'default: the model’s').choices(Object.keys(schedulers)))
     .option('--width <pixels>', 'default: the model’s')
     .option('--height <pixels>', 'default: the model’s')
     .option('--model <name>', 'shipped model or folder in diffusers layout', 'emoji')
     .option('--output <folder>', 'where the files go', 'pictures')
-    .option('--batch-size <n>', 'pictures drawn at once; changes memory and speed, not the pictures', '16')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option(...batchSizeOption, '16')
+    .option(...deviceOption)
     .option('--json', 'print the written files as JSON')
     .addHelpText(
       'after',

@@ -1,6 +1,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
+import { runsOption } from './options.js';
 import { collect, freeRunName, recipePath, setOption } from './shared.js';
 import { trainByRecipe } from './train.js';
 
@@ -14,7 +15,7 @@ interface Options {
 export function quickstartCommand(): Command {
   return new Command('quickstart')
     .description('raise a reward of the shipped model in a few minutes, with a report to look at')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--seed <n>', 'seed of the run')
     .option(...setOption, collect)
     .option('--json', 'print report.json at the end')

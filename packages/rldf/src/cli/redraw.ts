@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { runsOption } from './options.js';
 import { print } from './output.js';
 import { printJson } from './shared.js';
 
@@ -10,7 +11,7 @@ export function redrawCommand(): Command {
       '<picture>',
       'as `rldf studio` names it: validation-STEP-INDEX, rollout-STEP-INDEX or test-INDEX',
     )
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--output <file>', 'the PNG to write; default: PICTURE.png')
     .option('--json', 'print what was drawn as JSON')
     .addHelpText(

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { runsOption } from './options.js';
 import { print } from './output.js';
 import { printJson, table } from './shared.js';
 
@@ -13,7 +14,7 @@ export function reportCommand(): Command {
   return new Command('report')
     .description('draw the report of a finished run again; of several runs, lay their curves over each other')
     .argument('<run...>', 'run folders, or names below --runs')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--output <folder>', 'of several runs: where the common report goes', 'overlay')
     .option('--json', 'print report.json, or overlay.json of several runs')
     .addHelpText(

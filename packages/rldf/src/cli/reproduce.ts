@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { ProtocolFile } from '@rldf/common/base/protocol-file';
 import { Command, Option } from 'commander';
+import { runsOption } from './options.js';
 import { print } from './output.js';
 import { bar, Progress } from './progress.js';
 import { interruption, printJson, recipePath, recipesFolder, tableNames } from './shared.js';
@@ -31,7 +32,7 @@ export function reproduceCommand(): Command {
     .option('--seeds <numbers>', "only these of the protocol's seeds, separated by commas")
     .option('--device <device>', 'where to train: cpu, cuda or cuda:N; default: as the recipes say')
     .option('--minutes <n>', 'start no further run after so long; what is finished stays')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--recorded-only', 'tables of searches: draw no picture, search in those that are recorded')
     .option('--json', 'print the numbers as JSON')
     .addHelpText(

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { runsOption } from './options.js';
 import { Progress } from './progress.js';
 import { collect, interruption } from './shared.js';
 import { unitOf, watch } from './watch.js';
@@ -14,7 +15,7 @@ export function resumeCommand(): Command {
   return new Command('resume')
     .description('continue an interrupted run; it ends as if it had not been interrupted')
     .argument('[run]', 'run folder, or its name below --runs; default: the run changed last')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option('--fallback', 'if the newest checkpoint is damaged, continue from the one before')
     .option('--set <epochs=n>', 'make the run longer; nothing else may change', collect)
     .option('--json', 'print the result as JSON')

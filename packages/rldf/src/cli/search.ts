@@ -1,11 +1,12 @@
 import { basename, join } from 'node:path';
 import { defaultLearner } from '@rldf/search/default-learner';
 import { Command, Option } from 'commander';
+import { defined, type SourceOptionValues, sourceOptions, sourceSettings } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
 import { collect, grammarPath, interruption, numberOption, printJson } from './shared.js';
 
-interface Options {
+interface Options extends SourceOptionValues {
   image: string;
   agent: string;
   reward: string;
@@ -39,14 +40,7 @@ interface Options {
   output?: string;
   memory?: string;
   resume?: boolean;
-  denoisingSteps?: string;
-  guidance?: string;
   negative?: string;
-  batchSize?: string;
-  size?: string;
-  timeout: string;
-  retries: string;
-  device: string;
   json?: boolean;
 }
 
@@ -62,66 +56,63 @@ const mostShown = 10_000;
 const orders = ['clip', 'clip-pictures', 'file', 'shuffled'];
 
 export function searchCommand(): Command {
-  return new Command('search')
-    .description(
-      'find a picture’s semantics by the pictures that a model draws of a grammar’s sentences (RLDF)',
-    )
-    .requiredOption('--image <file>', 'the one input: a picture; no text is given')
-    .addOption(new Option('--agent <name>', 'who searches').choices(agents).default('q'))
-    .addOption(new Option('--reward <name>', 'what the agent is paid for').choices(rewards).default('multi'))
-    .option('--grammar <file>', 'grammar: a file, or world, world-large, pairs, photographs', 'world')
-    .option('--model <model>', 'draws the states: shipped model, folder, or http://HOST/v1#NAME', 'emoji')
-    .option('--draw-with <model>', 'draws the final pictures; default: the same')
-    .addOption(new Option('--order <order>', 'how axes are ordered').choices(orders).default('clip'))
-    .option('--steps <n>', 'most steps; a state that was drawn costs no time again', '20000')
-    .option('--seed <n>', 'of the agent, its start and the pictures', '0')
-    .option('--picture-seed <n>', 'of the states’ pictures alone, so that agents can share them')
-    .option('--start <sentence>', 'the state to begin at; default: drawn by the seed')
-    .option('--random-starts', 'a new start in every episode')
-    .option(
-      '--epsilon <schedule>',
-      'share of random actions: 0.1 or 0.01 as in the paper, 1/n, or from-to/steps',
-      defaultLearner.epsilon,
-    )
-    .option('--alpha <schedule>', 'step size: 1, 0.5, or 1/n^0.7 (Robbins-Monro)', defaultLearner.alpha)
-    .option('--gamma <x>', 'discount, below 1', '0.9')
-    .option('--bonus <x>', 'added at the goal; default: the least with which loitering never pays')
-    .option('--object-reward <x>', 'C of the multi-semantic reward', '1')
-    .option('--scene-reward <x>', 'C_s of the semantic rewards', '1')
-    .option('--unrealistic-penalty <x>', 'for states whose objects are not recognised', '0')
-    .addOption(
-      new Option('--table <kind>', 'what Q has entries for')
-        .choices(tableKinds)
-        .default(defaultLearner.table),
-    )
-    .addOption(
-      new Option('--initial-q <how>', 'Q at the beginning; axes is for afterstates')
-        .choices(initialQs)
-        .default(defaultLearner.initialQ),
-    )
-    .option('--rate <x>', 'step of the noisy diffusion gradient', '1')
-    .option('--continue-after-goal', 'go on seeking rewards at the goal, up to --steps')
-    .option('--all-steps', 'learn up to --steps, even when the way is known')
-    .option('--dynamic-seeds', 'another picture at every visit of a state')
-    .option('--min-confidence <x>', 'least confidence in the input’s object and scene', '0.3')
-    .option('--clip <folder>', 'recognise by this CLIP alone, for pictures of another world')
-    .option('--pictures <n>', 'final pictures', '8')
-    .option('--slide <axis>', 'also move along one axis and hold the rest; repeatable', collect)
-    .option('--caption <text>', 'a caption of the input from elsewhere, drawn beside')
-    .option('--output <folder>', 'where the files go; default: searches/IMAGE')
-    .option(
-      '--memory <folder>',
-      'pictures and what was seen in them, shared by searches; default: in the output',
-    )
-    .option('--resume', 'go on where the output folder’s search ended')
-    .option('--denoising-steps <n>', 'of the model; default: its own')
-    .option('--guidance <scale>', 'of the model; default: its own')
-    .option('--negative <prompt>', 'what the model steers away from')
-    .option('--batch-size <n>', 'pictures drawn at once, a state with its neighbours; default 16')
-    .option('--size <WxH>', 'pictures asked of an endpoint, such as 512x512')
-    .option('--timeout <seconds>', 'for one answer of an endpoint', '120')
-    .option('--retries <n>', 'further tries of an endpoint', '4')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+  return sourceOptions(
+    new Command('search')
+      .description(
+        'find a picture’s semantics by the pictures that a model draws of a grammar’s sentences (RLDF)',
+      )
+      .requiredOption('--image <file>', 'the one input: a picture; no text is given')
+      .addOption(new Option('--agent <name>', 'who searches').choices(agents).default('q'))
+      .addOption(
+        new Option('--reward <name>', 'what the agent is paid for').choices(rewards).default('multi'),
+      )
+      .option('--grammar <file>', 'grammar: a file, or world, world-large, pairs, photographs', 'world')
+      .option('--model <model>', 'draws the states: shipped model, folder, or http://HOST/v1#NAME', 'emoji')
+      .option('--draw-with <model>', 'draws the final pictures; default: the same')
+      .addOption(new Option('--order <order>', 'how axes are ordered').choices(orders).default('clip'))
+      .option('--steps <n>', 'most steps; a state that was drawn costs no time again', '20000')
+      .option('--seed <n>', 'of the agent, its start and the pictures', '0')
+      .option('--picture-seed <n>', 'of the states’ pictures alone, so that agents can share them')
+      .option('--start <sentence>', 'the state to begin at; default: drawn by the seed')
+      .option('--random-starts', 'a new start in every episode')
+      .option(
+        '--epsilon <schedule>',
+        'share of random actions: 0.1 or 0.01 as in the paper, 1/n, or from-to/steps',
+        defaultLearner.epsilon,
+      )
+      .option('--alpha <schedule>', 'step size: 1, 0.5, or 1/n^0.7 (Robbins-Monro)', defaultLearner.alpha)
+      .option('--gamma <x>', 'discount, below 1', '0.9')
+      .option('--bonus <x>', 'added at the goal; default: the least with which loitering never pays')
+      .option('--object-reward <x>', 'C of the multi-semantic reward', '1')
+      .option('--scene-reward <x>', 'C_s of the semantic rewards', '1')
+      .option('--unrealistic-penalty <x>', 'for states whose objects are not recognised', '0')
+      .addOption(
+        new Option('--table <kind>', 'what Q has entries for')
+          .choices(tableKinds)
+          .default(defaultLearner.table),
+      )
+      .addOption(
+        new Option('--initial-q <how>', 'Q at the beginning; axes is for afterstates')
+          .choices(initialQs)
+          .default(defaultLearner.initialQ),
+      )
+      .option('--rate <x>', 'step of the noisy diffusion gradient', '1')
+      .option('--continue-after-goal', 'go on seeking rewards at the goal, up to --steps')
+      .option('--all-steps', 'learn up to --steps, even when the way is known')
+      .option('--dynamic-seeds', 'another picture at every visit of a state')
+      .option('--min-confidence <x>', 'least confidence in the input’s object and scene', '0.3')
+      .option('--clip <folder>', 'recognise by this CLIP alone, for pictures of another world')
+      .option('--pictures <n>', 'final pictures', '8')
+      .option('--slide <axis>', 'also move along one axis and hold the rest; repeatable', collect)
+      .option('--caption <text>', 'a caption of the input from elsewhere, drawn beside')
+      .option('--output <folder>', 'where the files go; default: searches/IMAGE')
+      .option(
+        '--memory <folder>',
+        'pictures and what was seen in them, shared by searches; default: in the output',
+      )
+      .option('--resume', 'go on where the output folder’s search ended')
+      .option('--negative <prompt>', 'what the model steers away from'),
+  )
     .option('--json', 'print search.json')
     .addHelpText(
       'after',
@@ -169,16 +160,8 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
       deviceName(device);
       const progress = new Progress();
       const drawing = {
-        device,
-        ...defined({
-          steps: number('denoising-steps', options.denoisingSteps, 1, true),
-          guidanceScale: number('guidance', options.guidance),
-          negativePrompt: options.negative,
-          batchSize: number('batch-size', options.batchSize, 1, true),
-          size: options.size,
-        }),
-        timeoutSeconds: number('timeout', options.timeout, 0.001)!,
-        retries: number('retries', options.retries, 0, true)!,
+        ...sourceSettings(options),
+        ...defined({ negativePrompt: options.negative }),
         onNotice: (line: string) => progress.print(line),
         checkDrawing: (await import('../plan/drawing.js')).checkDrawing,
       };
@@ -241,13 +224,4 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         release();
       }
     });
-}
-
-type Defined<Values> = { [Key in keyof Values]?: Exclude<Values[Key], undefined> };
-
-/** Leaves out what is undefined. */
-function defined<Values extends object>(values: Values): Defined<Values> {
-  return Object.fromEntries(
-    Object.entries(values).filter(([, value]) => value !== undefined),
-  ) as Defined<Values>;
 }

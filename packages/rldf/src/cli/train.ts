@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Recipe } from '../recipe/recipe.js';
+import { runsOption } from './options.js';
 import { Progress } from './progress.js';
 import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
 import { unitOf, watch } from './watch.js';
@@ -18,7 +19,7 @@ export function trainCommand(): Command {
     .description('train by a recipe; Ctrl-C saves and ends, `rldf resume` continues')
     .argument('<recipe>', 'recipe file, or the name of a shipped one (`rldf recipes`)')
     .option('--name <name>', 'name of the run folder; default: the recipe’s name and a number')
-    .option('--runs <folder>', 'folder of all runs', 'runs')
+    .option(...runsOption)
     .option(...setOption, collect)
     .option('--dry-run', 'check everything, print the arithmetic and an estimated time, train nothing')
     .option('--json', 'print the result (or the plan) as JSON')

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { deviceOption } from './options.js';
 import { print } from './output.js';
 import { printJson } from './shared.js';
 
@@ -16,7 +17,7 @@ export function verifySeedCommand(): Command {
     )
     .argument('[model]', 'shipped model or folder in diffusers layout', 'emoji')
     .option('--steps <n>', 'denoising steps', '10')
-    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option(...deviceOption)
     .addOption(
       new Option('--precision <type>', 'of the networks').choices(['float64', 'float32']).default('float64'),
     )
