@@ -13,7 +13,7 @@ import type { Result } from '../shared/rows.js';
 import type { DeviceRow } from './row.js';
 
 interface Job {
-  /** Of the table that the rows go to. */
+  /** Name of the table that the rows go to. */
   check: string;
   /** What the process is asked for. */
   ask: string;

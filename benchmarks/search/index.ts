@@ -21,7 +21,7 @@ import { type Searched, searched, type Tools } from './searched.js';
 const runs = fileURLToPath(new URL('../../runs', import.meta.url));
 const page = fileURLToPath(new URL('../../docs/results/search', import.meta.url));
 
-/** Of each art set and style. */
+/** Pictures of each art set and style. */
 const RECOGNISED = 60;
 
 export const options = {

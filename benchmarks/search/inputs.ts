@@ -23,7 +23,7 @@ const kinds: readonly SceneKind[] = ['background', 'people', 'activity'];
 const excluded = ['giraffe', 'goat', 'sheep', 'wolf', 'elephant', 'camel', 'cow', 'rabbit', 'person'];
 
 export interface Input {
-  /** Of its folder. */
+  /** The name of its folder. */
   name: string;
   caption: string;
   art: ArtSetName;

@@ -8,7 +8,7 @@ export interface Row {
   peerName: string;
   unit: string;
   ratio: number | null;
-  /** Of the ratio. */
+  /** Interval of the ratio. */
   ci95?: [low: number, high: number];
   /** Largest difference of the two outputs, relative to the largest value. */
   difference?: number;

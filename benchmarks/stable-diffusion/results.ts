@@ -88,7 +88,7 @@ export interface StableDiffusionResults {
     metrics: Record<string, number>[];
   };
   adapters: AdapterRow[];
-  /** Of each step of the benchmark. */
+  /** Seconds that each step of the benchmark took. */
   seconds: Record<string, number>;
   failures: { step: string; message: string }[];
 }

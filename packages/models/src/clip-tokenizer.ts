@@ -35,7 +35,7 @@ export class CLIPTokenizer {
   readonly startId: number;
   readonly endId: number;
   readonly padId: number;
-  /** Of all tokens in the vocabulary. */
+  /** The highest id of any token in the vocabulary. */
   readonly highestId: number;
   readonly #files: { tokenizer: object; config: { [key: string]: unknown } };
   readonly #tokenizer: Tokenizer;

@@ -26,9 +26,9 @@ export interface InstrumentCard {
   class: string;
   /** `feedback` may reward, condition and choose; a `judge` only evaluates and shares no seed with any feedback model. */
   role: 'feedback' | 'judge';
-  /** Of the weights. */
+  /** Seed of the weights before training. */
   seed: number;
-  /** Of the training scenes. */
+  /** Seed of the training scenes. */
   sceneSeed: number;
   /** The split of the training scenes. */
   split: 'train';

@@ -64,7 +64,7 @@ export interface AdapterFile {
 
 export interface GeneratedFiles {
   count: number;
-  /** Of the picture of this index. */
+  /** The file of the picture with this index. */
   fileOf(index: number): string;
   sheet: string;
   /** How many of the pictures, the first ones, are on the sheet. */

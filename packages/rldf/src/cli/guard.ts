@@ -79,7 +79,7 @@ function isTheirs(error: unknown): boolean {
   return placeInUserModules(stack) !== undefined || !ourSources().some((folder) => stack.includes(folder));
 }
 
-/** Of this package and of those that were rooms of it. */
+/** Folders of the sources whose errors are ours: this package, the search, and what they share. */
 function ourSources(): string[] {
   const urls = [
     new URL('..', import.meta.url),

@@ -13,7 +13,7 @@ import { writeEvaluation } from './page.js';
 export interface ArmsNumbers {
   /** Pairs of training seeds behind every difference. */
   seeds: number;
-  /** Of the first arm minus the second. */
+  /** Each metric of the first arm minus the second. */
   differences: Record<string, MetricDifference>;
 }
 

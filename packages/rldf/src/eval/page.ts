@@ -19,7 +19,7 @@ export interface EvaluationNumbers {
   against?: { model: string; adapters: string[]; metrics: Record<string, Metric> };
   settings: Evaluation['settings'];
   metrics: Record<string, Metric>;
-  /** Of the model minus what it is compared with. */
+  /** Each metric of the model minus that of what it is compared with. */
   differences?: Record<string, MetricDifference>;
   suites: Record<string, Pick<SuiteResult, 'sets' | 'judges'>>;
   /** Suites that were left out, and why. */

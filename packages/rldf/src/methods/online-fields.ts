@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { count, fraction, positive } from '../config/fields.js';
 import { exploreSchema } from './diffexp-schema.js';
 
-/** Of methods that draw with the model they train. */
+/** Fields of the methods that draw with the model they train. */
 export const exploreFields = { explore: exploreSchema.nullish() };
 
 /** What of a network learns. */

@@ -167,7 +167,7 @@ class BasePictures {
     this.#losses.push(loss);
   }
 
-  /** Of the batches since the last call. */
+  /** What was measured in the batches since the last call. */
   metrics(): Record<string, number> {
     const losses = this.#losses.splice(0);
     return { 'loss/pretraining': losses.reduce((sum, loss) => sum + loss, 0) / losses.length };

@@ -247,7 +247,7 @@ export class EpochReport {
   readonly #parts: Record<string, number[]> = {};
   readonly #norms: number[] = [];
   readonly #rates: number[] = [];
-  /** Of the update at work. */
+  /** The pictures of the update that is being made. */
   #images: Tensor[] = [];
   #pictures: EpochPicture[] = [];
 

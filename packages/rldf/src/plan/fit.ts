@@ -17,7 +17,7 @@ export interface Fitted {
   chosen: Sizes;
   fits: boolean;
   memory: MemoryPrediction;
-  /** Of the sizes as asked. */
+  /** The memory that the sizes as asked would take. */
   askedMemory: MemoryPrediction;
   work: WorkPrediction;
   /** If it does not fit: changes of the recipe and what each would need. They change what is learned. */

@@ -64,7 +64,7 @@ export interface MemoryPrediction {
   /** Of the phase `learning`; they add up to its peak. */
   parts: MemoryParts;
   parameters: { unet: number; vae: number; textEncoder: number; trained: number };
-  /** Of the tensors in one checkpoint. */
+  /** Bytes of the tensors in one checkpoint. */
   checkpoint: number;
 }
 

@@ -303,7 +303,7 @@ interface Definition {
 }
 
 function definitionOf(node: unknown): Definition {
-  return (node as { _zod: { def: Definition } })._zod.def;
+  return (node as z.ZodType).def as unknown as Definition;
 }
 
 function branches(node: unknown): unknown[] {

@@ -83,7 +83,7 @@ function countsOf(asked: Asked, seen: readonly Detection[]): Map<string, number>
   return counts;
 }
 
-/** Of the one object of each noun. */
+/** The relation that holds between the one object of each noun. */
 function relationThatHolds(
   grammar: RelabelGrammar,
   asked: Asked,

@@ -20,7 +20,7 @@ export interface OverlaidRun {
   /** The resolved recipe. */
   recipe: unknown;
   rows: readonly MetricsRow[];
-  /** Of a finished run. */
+  /** There once the run has finished. */
   report?: ReportNumbers;
 }
 

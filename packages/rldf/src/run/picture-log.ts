@@ -33,7 +33,7 @@ export interface PictureLine {
   prompts: string[];
   rewards: number[];
   parts: Record<string, number[]>;
-  /** Of pictures drawn deterministically. */
+  /** There for pictures that were drawn deterministically. */
   seeds?: Seed[];
   /** Of rollouts: seed of the run, and identity of each picture's noise under it (`Behaviour.path`). */
   seed?: Seed;

@@ -68,7 +68,7 @@ export interface ClassifierProgress {
   step: number;
   steps: number;
   loss: number;
-  /** Of this process. */
+  /** Pictures a second, as measured in this process. */
   picturesPerSecond: number;
 }
 

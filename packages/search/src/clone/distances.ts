@@ -13,7 +13,7 @@ export interface SetDistance {
   /** Standard deviation over the subsets; null when there is one. */
   kidDeviation: number | null;
   subsets: number;
-  /** Of each set. */
+  /** How many pictures of each set were compared. */
   pictures: number;
 }
 

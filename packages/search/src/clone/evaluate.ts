@@ -34,7 +34,7 @@ export interface EvaluateCloneOptions {
   pictures?: number;
   recipe: Recipe;
   seeds: readonly number[];
-  /** Of the classifiers. */
+  /** Where the classifiers train. */
   device?: Device;
   /** Edge at which everything is looked at, pixels. */
   size: number;

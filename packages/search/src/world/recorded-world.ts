@@ -11,7 +11,7 @@ export interface Recording {
   encoding: Encoding;
   grid: Grid;
   goal: number;
-  /** Of each state one or several pictures. */
+  /** What was seen in the pictures of each state, of which there are one or several. */
   pictures: readonly (readonly Observation[])[];
 }
 

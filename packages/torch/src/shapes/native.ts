@@ -16,7 +16,7 @@ import { bytesOf, contiguousStrides } from './strides.js';
 export interface Work {
   /** The operator's name, or `backward` for all gradients together. */
   name: string;
-  /** Of the tensor operands. */
+  /** Shapes of the tensor operands. */
   shapes: number[][];
   /** Lists among the other arguments, such as stride and padding. */
   lists: number[][];
