@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { fromKohyaName, fromLdmPath } from '@rldf/models';
 import { InternalError, readSafetensors, type StateDict, writeSafetensors } from '@rldf/torch';
 import { type RewardFunction, train } from 'rldf';
-import { type Check, type Context, changes, largestDifference, rldf, same } from './checks.js';
+import { largestDifference } from '../shared/differences.js';
+import { type Check, type Context, changes, rldf, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
 
 /** All linear layers of the U-Net, so that every kind of name is in the file. */

@@ -1,5 +1,6 @@
 // The shipped model in diffusers' own pipeline draws the pictures that we draw.
-import { type Check, type Context, largestDifference, same } from './checks.js';
+import { largestDifference } from '../shared/differences.js';
+import { type Check, type Context, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
 
 const ways = [

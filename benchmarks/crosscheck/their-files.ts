@@ -1,7 +1,8 @@
 // Model folders and adapters that diffusers and PEFT wrote load here and draw the same.
 import { join } from 'node:path';
 import { readSafetensors } from '@rldf/torch';
-import { ask, type Check, type Context, changes, largestDifference, same } from './checks.js';
+import { largestDifference } from '../shared/differences.js';
+import { ask, type Check, type Context, changes, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
 
 /** What PEFT's LoraConfig can say: patterns of ranks and alphas, convolutions, rsLoRA. */

@@ -11,7 +11,8 @@ import {
   type Tensor,
   tensor,
 } from '@rldf/torch';
-import { ask, type Check, type Context, relativeDifference, same, writeTensors } from './checks.js';
+import { relativeDifference } from '../shared/differences.js';
+import { ask, type Check, type Context, same, writeTensors } from './checks.js';
 import { hardPrompts } from './prompts.js';
 
 const pictures = 64;

@@ -7,6 +7,7 @@ import { nounOf, paperAnimals } from '@rldf/emoji-world';
 import { initialNoiseKeys } from '@rldf/models';
 import { free, normal, UserError, writeSafetensors } from '@rldf/torch';
 import { findModel } from 'rldf';
+import { largestDifference } from '../shared/differences.js';
 import { pythonEnvironment } from '../shared/environments.js';
 import { flag, type OptionsOf, python, wholes, words } from '../shared/options.js';
 import { type Answer, Peer } from '../shared/peer.js';
@@ -73,11 +74,8 @@ async function fastestWay(
 }
 
 /** Largest difference of two pictures' bytes, as a share of 255. */
-function difference(ours: string, theirs: string): number {
-  const [a, b] = [readFileSync(ours), readFileSync(theirs)];
-  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
-  return a.reduce((worst, byte, i) => Math.max(worst, Math.abs(byte - (b[i] as number))), 0) / 255;
-}
+const difference = (ours: string, theirs: string) =>
+  largestDifference(readFileSync(ours), readFileSync(theirs)) / 255;
 
 async function measure(
   python: string,

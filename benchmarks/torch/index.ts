@@ -20,6 +20,7 @@ import {
   writeSafetensors,
 } from '@rldf/torch';
 import { LATENT_CHANNELS, unetConfig } from 'rldf/pretrain';
+import { relativeDifference } from '../shared/differences.js';
 import { flag, type OptionsOf, python } from '../shared/options.js';
 import { findPython, Peer } from '../shared/peer.js';
 import { median, type Row } from '../shared/rows.js';
@@ -166,15 +167,7 @@ function time({ run, calls, perScope }: Case): number {
 function difference(ours: Tensor, file: string): number {
   const bytes = readFileSync(file);
   const theirs = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  const values = ours.toArray() as Float32Array;
-  if (values.length !== theirs.length) return Number.POSITIVE_INFINITY;
-  let worst = 0;
-  let scale = 0;
-  values.forEach((value, i) => {
-    worst = Math.max(worst, Math.abs(value - (theirs[i] as number)));
-    scale = Math.max(scale, Math.abs(value));
-  });
-  return worst / scale;
+  return relativeDifference(ours.toArray() as Float32Array, theirs);
 }
 
 async function measure(peer: Peer, peerName: string, item: Case, folder: string): Promise<Row> {
