@@ -21,7 +21,7 @@ export function hashOf(value: unknown): string {
 }
 
 /** As `createRun` wrote them; nothing in runs of before. */
-function inputsOf(run: Run): RunInputs | undefined {
+export function inputsOf(run: Run): RunInputs | undefined {
   try {
     return JSON.parse(readTextIfThere(run.environmentPath) ?? '{}').inputs;
   } catch {

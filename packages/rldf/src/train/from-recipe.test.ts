@@ -113,3 +113,22 @@ test('a reward that tells no picture from another is told early, once', async ()
 test('a run without a name is refused before anything is done', async () => {
   await expect(drain(train(recipe, { root }))).rejects.toThrow('the run has no name');
 });
+
+test('a run of before runs named their base model goes on with that one only', async () => {
+  const own = join(folder, 'own-model');
+  saveTinyModel(own);
+  await drain(train(tinyRecipe(own, 1), { name: 'unnamed', root }));
+  const { environmentPath } = openRun('unnamed', root);
+  const { inputs, ...older } = JSON.parse(readFileSync(environmentPath, 'utf8'));
+  expect(inputs.base).toMatch(/^[0-9a-f]{16}$/);
+  writeFileSync(environmentPath, JSON.stringify(older)); // as 0.1.0 wrote it
+  const goOn = () => drain(resume('unnamed', { root, overrides: ['epochs=2'] }));
+
+  saveTinyModel(own, 1);
+  const before = liveTensors();
+  await expect(goOn()).rejects.toThrow(/unnamed: the model draws another picture than when the run began/);
+  expect(liveTensors()).toBe(before);
+
+  saveTinyModel(own);
+  expect((await goOn()).at(-1)?.kind).toBe('finished');
+});

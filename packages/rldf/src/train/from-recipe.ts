@@ -17,7 +17,7 @@ import { gradientMissing } from '../rewards/differentiable.js';
 import { loadReward } from '../rewards/index.js';
 import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
-import { compareInputs, hashOf, type RunInputs } from '../run/inputs.js';
+import { compareInputs, hashOf, inputsOf, type RunInputs } from '../run/inputs.js';
 import { PictureLog } from '../run/picture-log.js';
 import { createRun, openRun, type Run } from '../run/run.js';
 import { checkTrackers } from '../run/trackers.js';
@@ -182,6 +182,7 @@ async function prepare(
         base: () => scoreBasePictures(recipe, pipeline, prompts, reward as CompositeReward),
       }),
       ...(recall && { drawUntrained: drawUntrained(recipe, pipeline, training, recall) }),
+      ...(begun !== undefined && inputsOf(begun) === undefined && { baseUnknown: true }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
       notices: [...changed, ...noticesOf(recipe, pipeline.tokenizer, reward)],

@@ -8,8 +8,8 @@ import { comparableRow, readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
 
 /** Writes the tiny model's folder. */
-export function saveTinyModel(folder: string): string {
-  const pipeline = tinyPipeline();
+export function saveTinyModel(folder: string, seed = 0): string {
+  const pipeline = tinyPipeline(seed);
   savePipeline(pipeline, folder);
   for (const parameters of Object.values(pipeline.parameters)) parameters.free();
   return folder;

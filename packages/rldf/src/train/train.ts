@@ -26,6 +26,7 @@ import { keepsPictures, logPictures, type PictureLog, truncatePictureLog } from 
 import type { Run } from '../run/run.js';
 import { openTrackers, type TrackerName, type Trackers } from '../run/trackers.js';
 import type { ProgressEvent, Training } from '../run/training.js';
+import { checkDrawsAsBefore } from './base-model.js';
 import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';
 
 export interface TrainRunOptions {
@@ -54,6 +55,8 @@ export interface TrainRunOptions {
   batchSize: number;
   /** Continue from the newest checkpoint, if there is one. */
   resume?: boolean;
+  /** With `resume`: the run does not name the base model that it began on; the pictures that it kept tell. */
+  baseUnknown?: boolean;
   /** With `resume`: pass over damaged checkpoints. */
   fallback?: boolean;
   /** Told at the beginning and in the report. */
@@ -110,6 +113,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
   let step = 0;
   const resumed = options.resume === true && run.checkpoints().length > 0;
   if (resumed) {
+    if (options.baseUnknown) await checkDrawsAsBefore(run, training, testSet);
     const loaded = run.loadCheckpoint({ like: state(), fallback: options.fallback ?? false });
     loadWholeState(options, loaded.state);
     freeTensors(loaded.state);
