@@ -19,7 +19,7 @@ interface Numbers {
   missing?: string[];
 }
 
-interface Capsule {
+interface ArmResult {
   arm: string;
   seed: number;
   curve: { pictures: number; validation: number | null }[];
@@ -66,12 +66,12 @@ export class TableReader {
     const curves: TableDetail['curves'] = [];
     for (const file of (await readdir(join(folder, name)).catch(() => [])).sort()) {
       if (!file.endsWith('.json')) continue;
-      const capsule = await readJson<Capsule>(join(folder, name, file));
-      if (capsule?.curve === undefined) continue;
-      const points = capsule.curve.flatMap(({ pictures, validation }) =>
+      const armResult = await readJson<ArmResult>(join(folder, name, file));
+      if (armResult?.curve === undefined) continue;
+      const points = armResult.curve.flatMap(({ pictures, validation }) =>
         validation === null ? [] : [{ pictures, reward: validation }],
       );
-      if (points.length > 0) curves.push({ arm: capsule.arm, seed: capsule.seed, points });
+      if (points.length > 0) curves.push({ arm: armResult.arm, seed: armResult.seed, points });
     }
     return {
       ...rowOf(id, numbers, changedAt),

@@ -38,7 +38,7 @@ export function reproduceCommand(): Command {
     .addHelpText(
       'after',
       `
-Every finished (arm, seed) is kept as a small capsule under docs/results/TABLE/; a table goes on from those that are
+Every finished (arm, seed) is kept as a small file of results under docs/results/TABLE/; a table goes on from those that are
 there. The protocol must be committed, and must not change after the first test picture.
 
 Examples:
@@ -82,7 +82,7 @@ Examples:
             const { step, steps, share, phase } = event.event;
             progress.update(`${headline}  ${bar((step + share) / steps)} ${phase}`);
           }
-          if (event.kind === 'capsule') progress.print(`${headline}: ${event.path}`);
+          if (event.kind === 'result') progress.print(`${headline}: ${event.path}`);
           if (event.kind === 'table') showTable(progress, event, options);
         }
       } finally {

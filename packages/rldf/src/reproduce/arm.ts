@@ -1,4 +1,4 @@
-/** One arm with one seed: trains, judges the test pictures, and keeps a capsule. */
+/** One arm with one seed: trains, judges the test pictures, and keeps its result. */
 
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -15,7 +15,7 @@ import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import { Run } from '../run/run.js';
 import { resume, train } from '../train/from-recipe.js';
 import type { RunEvent } from '../train/train.js';
-import type { Capsule } from './capsule.js';
+import type { ArmResult } from './arm-result.js';
 import type { Protocol } from './protocol.js';
 
 export interface ArmOptions {
@@ -35,7 +35,7 @@ export interface ArmOptions {
 export const runName = ({ arm, seed }: Pick<ArmOptions, 'arm' | 'seed'>) => `${arm}-seed${seed}`;
 
 /** Runs an arm, or continues it where it was; yields the run's events. Undefined when it was interrupted. */
-export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Capsule | undefined> {
+export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, ArmResult | undefined> {
   const { recipe, runs, signal } = options;
   const name = runName(options);
   const run = new Run(join(runs, name));
@@ -50,7 +50,7 @@ export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Cap
   if (adapters === undefined) return undefined;
   const rows = readMetrics(run.metricsPath);
   const { samplingForwards, trainingForwards, pictures } = methodOf(recipe).plan.arithmetic(recipe);
-  return capsuleOf(options, run, {
+  return armResultOf(options, run, {
     curve: curveOf(rows),
     cost: {
       pictures,
@@ -71,16 +71,16 @@ interface StoredPair {
 }
 
 /** Has the pictures in the run's report judged, and adds what the arm knows of itself. */
-export async function capsuleOf(
+export async function armResultOf(
   { protocol, arm, seed, budget, recipe, judges }: ArmOptions,
   run: Run,
-  own: Pick<Capsule, 'curve' | 'cost' | 'adapters'>,
-): Promise<Capsule> {
+  own: Pick<ArmResult, 'curve' | 'cost' | 'adapters'>,
+): Promise<ArmResult> {
   const { pairs, reward } = JSON.parse(readFileSync(join(run.reportFolder, 'evaluation.json'), 'utf8')) as {
     pairs: StoredPair[];
     reward: string;
   };
-  const scores: Capsule['scores'] = {
+  const scores: ArmResult['scores'] = {
     [reward]: {
       before: byPrompt(
         pairs,
@@ -137,7 +137,7 @@ async function judged(
   }
 }
 
-function curveOf(rows: readonly MetricsRow[]): Capsule['curve'] {
+function curveOf(rows: readonly MetricsRow[]): ArmResult['curve'] {
   const number = (value: unknown) => (typeof value === 'number' ? value : null);
   return rows.map((row) => ({
     pictures: Number(row.pictures ?? 0),

@@ -4,7 +4,7 @@
  */
 
 import { mean, tInterval } from '@rldf/common/base/stats';
-import type { Capsule } from './capsule.js';
+import type { ArmResult } from './arm-result.js';
 import type { Estimate } from './table.js';
 
 /** What a training spends, and how it is called. */
@@ -21,19 +21,23 @@ export interface EqualCost {
 /** @returns undefined where fewer than two arms have validation curves */
 export function equalCost(
   arms: readonly string[],
-  capsules: readonly Capsule[],
+  armResults: readonly ArmResult[],
   currency: Currency,
 ): EqualCost | undefined {
-  const spent = (of: readonly Capsule[]) => mean(of.map(({ cost }) => cost[currency]));
+  const spent = (of: readonly ArmResult[]) => mean(of.map(({ cost }) => cost[currency]));
   const measured = arms.flatMap((arm) => {
-    const here = capsules.filter((capsule) => capsule.arm === arm && validationGains(capsule).length > 1);
+    const here = armResults.filter(
+      (armResult) => armResult.arm === arm && validationGains(armResult).length > 1,
+    );
     return here.length === 0 ? [] : [{ arm, here }];
   });
   if (measured.length < 2) return undefined;
   const budget = Math.min(...measured.map(({ here }) => spent(here)));
   const gains = measured.map(({ arm, here }) => {
     const share = budget / spent(here);
-    const each = here.map((capsule) => interpolate(validationGains(capsule), share * capsule.cost.pictures));
+    const each = here.map((armResult) =>
+      interpolate(validationGains(armResult), share * armResult.cost.pictures),
+    );
     const ci95 = each.length > 1 ? tInterval(each).interval : null;
     return [arm, { mean: mean(each), ci95, seeds: each.length }] as const;
   });
@@ -43,7 +47,7 @@ export function equalCost(
 type Point = readonly [pictures: number, gain: number];
 
 /** From [0, 0] on, in the order of training. */
-function validationGains({ curve }: Capsule): Point[] {
+function validationGains({ curve }: ArmResult): Point[] {
   const points = curve.flatMap(({ pictures, validation }) =>
     validation === null ? [] : [[pictures, validation] as const],
   );

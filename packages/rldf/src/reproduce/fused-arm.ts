@@ -20,8 +20,8 @@ import { loadReward } from '../rewards/index.js';
 import { Run } from '../run/run.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
 import { drawAndScore, type RunEvent, testPairs } from '../train/train.js';
-import { type ArmOptions, capsuleOf, runName } from './arm.js';
-import { type Capsule, capsulePath } from './capsule.js';
+import { type ArmOptions, armResultOf, runName } from './arm.js';
+import { type ArmResult, armResultPath } from './arm-result.js';
 import type { Protocol } from './protocol.js';
 
 /** Fused arm -> the arms it adds up. */
@@ -94,13 +94,15 @@ function testSettings({ model, reward, negativePrompt, sample, prompts, evaluate
 export interface FusedArmOptions extends ArmOptions {
   /** Arms that are added up. */
   fuse: readonly string[];
-  /** Folder of the table's capsules. */
+  /** Folder of the table's results. */
   results: string;
-  capsules: readonly Capsule[];
+  armResults: readonly ArmResult[];
 }
 
 /** Draws and judges the test pictures with the sum of the arms' adapters. Undefined when it was interrupted. */
-export async function* runFusedArm(options: FusedArmOptions): AsyncGenerator<RunEvent, Capsule | undefined> {
+export async function* runFusedArm(
+  options: FusedArmOptions,
+): AsyncGenerator<RunEvent, ArmResult | undefined> {
   const { recipe, signal } = options;
   const { model: modelName, reward: rewardField, negativePrompt, report } = testSettings(recipe);
   const { sample, threads } = recipe;
@@ -139,7 +141,7 @@ export async function* runFusedArm(options: FusedArmOptions): AsyncGenerator<Run
     for (const adapter of Object.values(adapters)) adapter?.remove();
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();
   }
-  return capsuleOf(options, run, {
+  return armResultOf(options, run, {
     curve: [],
     cost: { pictures: 0, unetForwards: 0, seconds: 0, cpuSeconds: 0 },
     adapters: Object.fromEntries(summands.map(({ name, hash }) => [name, hash])),
@@ -148,7 +150,7 @@ export async function* runFusedArm(options: FusedArmOptions): AsyncGenerator<Run
 
 /**
  * The adapters that an arm's test pictures were drawn with.
- * @throws UserError when the arm was not run, or its run's folder is gone or holds others: a capsule keeps scores, not weights
+ * @throws UserError when the arm was not run, or its run's folder is gone or holds others: a result keeps scores, not weights
  */
 export function adaptersOf(
   summand: string,
@@ -157,24 +159,24 @@ export function adaptersOf(
     seed,
     runs,
     results,
-    capsules,
-  }: Pick<FusedArmOptions, 'arm' | 'seed' | 'runs' | 'results' | 'capsules'>,
+    armResults,
+  }: Pick<FusedArmOptions, 'arm' | 'seed' | 'runs' | 'results' | 'armResults'>,
 ): { name: string; path: string; hash: string }[] {
-  const capsule = capsules.find((one) => one.arm === summand && one.seed === seed);
-  if (capsule === undefined)
+  const armResult = armResults.find((one) => one.arm === summand && one.seed === seed);
+  if (armResult === undefined)
     throw new UserError(
       `${arm}, seed ${seed}: ${summand} has not run — a sum needs what it adds up. Run ${summand} with this seed first, or with it`,
     );
   const { adaptersFolder } = new Run(join(runs, runName({ arm: summand, seed })));
-  return Object.entries(capsule.adapters).map(([file, hash]) => {
+  return Object.entries(armResult.adapters).map(([file, hash]) => {
     const path = join(adaptersFolder, file);
-    const again = `Remove ${capsulePath(results, summand, seed)} and run ${summand} again, or leave ${arm} out with --arms`;
+    const again = `Remove ${armResultPath(results, summand, seed)} and run ${summand} again, or leave ${arm} out with --arms`;
     if (!existsSync(path))
       throw new UserError(
-        `${path}: missing — ${arm} adds adapters up, and a capsule keeps only scores. ${again}`,
+        `${path}: missing — ${arm} adds adapters up, and a result keeps only scores. ${again}`,
       );
     if (sha256(readFileSync(path)) !== hash)
-      throw new UserError(`${path}: is not what the capsule of ${summand} was made with. ${again}`);
+      throw new UserError(`${path}: is not what the result of ${summand} was made with. ${again}`);
     return { name: `${summand}/${basename(path)}`, path, hash };
   });
 }

@@ -11,7 +11,7 @@ import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
 import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
-import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
@@ -85,7 +85,7 @@ test('a protocol that is not committed, or was changed since, is refused', () =>
   expect(() => protocolCommit(load())).toThrow(/was changed since its last commit/);
 });
 
-test('a table runs every arm and seed once, goes on from its capsules, and refuses a protocol changed after them', async () => {
+test('a table runs every arm and seed once, goes on from its results, and refuses a protocol changed after them', async () => {
   const { folder, table, commit, load } = repository();
   commit();
   const first = await all(load(), folder);
@@ -116,8 +116,8 @@ test('a share of a table: arms and seeds that it has, on a device that is here',
   expect(events.flatMap((event) => (event.kind === 'arm' ? [`${event.arm} ${event.seed}`] : []))).toEqual([
     'high 2',
   ]);
-  const [capsule] = readCapsules(join(folder, 'docs', 'results', 'demo'), load());
-  expect(capsule?.environment.device).toBe('cpu');
+  const [armResult] = readArmResults(join(folder, 'docs', 'results', 'demo'), load());
+  expect(armResult?.environment.device).toBe('cpu');
 });
 
 test('judges: what no recipe can name, loaded before the first run', async () => {
@@ -181,7 +181,7 @@ test('a fused arm draws with the adapters of the arms it names, of the same seed
   const order = events.flatMap((event) => (event.kind === 'arm' ? [event.arm] : []));
   expect(order).toEqual(['text', 'unet', 'both']);
   const results = join(folder, 'docs', 'results', 'demo');
-  const [both, text, unet] = readCapsules(results, load());
+  const [both, text, unet] = readArmResults(results, load());
   expect(both).toMatchObject({
     arm: 'both',
     curve: [],
@@ -220,7 +220,7 @@ test('a fused arm draws with the adapters of the arms it names, of the same seed
   rmSync(join(results, 'both-seed1.json'));
   const adapter = join(report('text'), '..', 'adapters', 'pytorch_lora_weights.safetensors');
   writeFileSync(adapter, 'another');
-  await expect(run()).rejects.toThrow(/is not what the capsule of text was made with/);
+  await expect(run()).rejects.toThrow(/is not what the result of text was made with/);
   rmSync(join(report('text'), '..'), { recursive: true });
   await expect(run()).rejects.toThrow(
     /missing — both adds adapters up.*Remove .*text-seed1\.json and run text again, or leave both out/,
@@ -271,7 +271,7 @@ test('the numbers of a table, by hand', () => {
     question: '',
     paper: '',
   } as unknown as Protocol;
-  const capsule = (arm: string, seed: number, after: number[]) =>
+  const armResult = (arm: string, seed: number, after: number[]) =>
     ({
       arm,
       seed,
@@ -279,14 +279,14 @@ test('the numbers of a table, by hand', () => {
       scores: { reward: { before: [0, 0], after } },
       cost: { pictures: 4, unetForwards: 10, seconds: 1, cpuSeconds: 1800 },
       curve: [],
-    }) as unknown as Capsule;
-  const capsules = [
-    capsule('a', 1, [1, 3]),
-    capsule('a', 2, [3, 5]),
-    capsule('b', 1, [2, 4]),
-    capsule('b', 2, [6, 8]),
+    }) as unknown as ArmResult;
+  const armResults = [
+    armResult('a', 1, [1, 3]),
+    armResult('a', 2, [3, 5]),
+    armResult('b', 1, [2, 4]),
+    armResult('b', 2, [6, 8]),
   ];
-  const numbers = tableNumbers(protocol, capsules);
+  const numbers = tableNumbers(protocol, armResults);
   // seeds' means 2 and 4: mean 3, standard error 1, t(0.975, 1) = 12.7062
   expect(numbers.arms.a?.reward?.mean).toBe(3);
   expect(numbers.arms.a?.reward?.ci95?.[0]).toBeCloseTo(3 - 12.7062, 3);
@@ -297,7 +297,7 @@ test('the numbers of a table, by hand', () => {
     better: expect.objectContaining({ value: 2, seeds: 2, verdict: 'not shown' }),
   });
   expect(numbers.cost.a?.cpuHours).toBe(1);
-  expect(tableNumbers(protocol, capsules.slice(0, 3)).missing).toEqual(['b-seed2']);
+  expect(tableNumbers(protocol, armResults.slice(0, 3)).missing).toEqual(['b-seed2']);
   const page = tableMarkdown(numbers, 'command');
   expect(page).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
   expect(page).toContain('| b is better | b − a, reward | +2.00 [-10.7, +14.7] | above 0 | **not shown** |');
@@ -314,31 +314,31 @@ test.each([
 });
 
 test('equal cost, by hand: what each arm had gained when it had spent what the cheaper one spends in all', () => {
-  const capsule = (arm: string, seed: number, unetForwards: number, validation: readonly number[]) =>
+  const armResult = (arm: string, seed: number, unetForwards: number, validation: readonly number[]) =>
     ({
       arm,
       seed,
       cost: { pictures: 20, unetForwards, seconds: 1, cpuSeconds: 60 },
       curve: validation.map((value, i) => ({ pictures: 10 * i, training: null, validation: value })),
-    }) as unknown as Capsule;
-  const capsules = [
-    capsule('cheap', 1, 100, [1, 2, 3]),
-    capsule('dear', 1, 400, [1, 5, 6]),
-    capsule('dear', 2, 400, [0, 2, 2]),
+    }) as unknown as ArmResult;
+  const armResults = [
+    armResult('cheap', 1, 100, [1, 2, 3]),
+    armResult('dear', 1, 400, [1, 5, 6]),
+    armResult('dear', 2, 400, [0, 2, 2]),
   ];
-  const found = equalCost(['cheap', 'dear', 'absent'], capsules, 'unetForwards');
+  const found = equalCost(['cheap', 'dear', 'absent'], armResults, 'unetForwards');
   expect(found?.budget).toBe(100);
   expect(found?.gains.cheap).toEqual({ mean: 2, ci95: null, seeds: 1 });
   // a quarter of 20 pictures: half of the way to the first evaluation
   expect(found?.gains.dear?.mean).toBeCloseTo((2 + 1) / 2, 12);
-  expect(equalCost(['dear'], capsules, 'unetForwards')).toBeUndefined();
+  expect(equalCost(['dear'], armResults, 'unetForwards')).toBeUndefined();
 });
 
-test('a capsule that is no JSON is named', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'rldf-capsules-'));
+test('a result that is no JSON is named', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-results-'));
   const protocol = { file: 'p', hash: 'h' } as Protocol;
-  const path = writeCapsule(folder, { arm: 'a', seed: 1, protocol: 'h' } as unknown as Capsule);
-  expect(readCapsules(folder, protocol)).toHaveLength(1);
+  const path = writeArmResult(folder, { arm: 'a', seed: 1, protocol: 'h' } as unknown as ArmResult);
+  expect(readArmResults(folder, protocol)).toHaveLength(1);
   writeFileSync(path, '{');
-  expect(() => readCapsules(folder, protocol)).toThrow(/a-seed1.json.*a capsule is JSON/);
+  expect(() => readArmResults(folder, protocol)).toThrow(/a-seed1.json.*a result is JSON/);
 });

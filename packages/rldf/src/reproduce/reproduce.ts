@@ -1,4 +1,4 @@
-/** `rldf reproduce`: runs what a table's protocol asks for and is not there yet, then draws the table from all capsules. */
+/** `rldf reproduce`: runs what a table's protocol asks for and is not there yet, then draws the table from all results. */
 
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
@@ -11,7 +11,7 @@ import type { Recipe } from '../recipe/recipe.js';
 import type { Reward } from '../rewards/reward.js';
 import type { RunEvent } from '../train/train.js';
 import { runArm } from './arm.js';
-import { type Capsule, readCapsules, writeCapsule } from './capsule.js';
+import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
 import { checkEqualPictures, type Protocol, recipeOf } from './protocol.js';
@@ -38,13 +38,13 @@ export interface ReproduceOptions {
 export type ReproduceEvent =
   | { kind: 'arm'; arm: string; seed: number; done: number; total: number }
   | { kind: 'run'; event: RunEvent }
-  | { kind: 'capsule'; path: string }
+  | { kind: 'result'; path: string }
   | { kind: 'table'; path: string; numbers: TableNumbers };
 
 /**
- * Full tables keep their capsules under `docs/results/TABLE/` of the protocol's repository, so that they go on from
+ * Full tables keep their results under `docs/results/TABLE/` of the protocol's repository, so that they go on from
  * there on any machine; a smoke run keeps everything below `runs` and claims nothing.
- * @throws UserError when the protocol is not committed, was changed since its first capsule, or is unequal
+ * @throws UserError when the protocol is not committed, was changed since its first result, or is unequal
  */
 export async function* reproduce(options: ReproduceOptions): AsyncGenerator<ReproduceEvent> {
   const { protocol, budget, shippedRecipe, signal } = options;
@@ -63,8 +63,8 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   checkSummands(protocol, fused, recipes);
   const runs = join(options.runs, 'reproduce', `${protocol.table}-${budget}`);
   const results = budget === 'smoke' ? join(runs, 'results') : join(resultsFolder(protocol), protocol.table);
-  const capsules = readCapsules(results, protocol);
-  const done = new Set(capsules.map(({ arm, seed }) => `${arm} ${seed}`));
+  const armResults = readArmResults(results, protocol);
+  const done = new Set(armResults.map(({ arm, seed }) => `${arm} ${seed}`));
   // seed by seed, so that a table that is left early has compared all arms; sums after what they add up
   const wanted = seeds
     .flatMap((seed) => [...trained, ...Object.keys(fused)].map((arm) => ({ arm, seed })))
@@ -75,7 +75,7 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   for (const { arm, seed } of wanted) {
     const runsFirst = (name: string) => wanted.some((one) => one.arm === name && one.seed === seed);
     for (const name of fused[arm] ?? [])
-      if (!runsFirst(name)) adaptersOf(name, { arm, seed, runs, results, capsules });
+      if (!runsFirst(name)) adaptersOf(name, { arm, seed, runs, results, armResults });
   }
   const judges: Record<string, Reward> = {};
   if (wanted.length > 0) for (const name of protocol.judges) judges[name] = await loadTableJudge(name);
@@ -93,14 +93,14 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
             fuse,
             recipe: recipe(fuse[0] as string, seed),
             results,
-            capsules: readCapsules(results, protocol),
+            armResults: readArmResults(results, protocol),
           });
     let next = await running.next();
     for (; !next.done; next = await running.next()) yield { kind: 'run', event: next.value };
     if (next.value === undefined) break;
-    yield { kind: 'capsule', path: writeCapsule(results, next.value) };
+    yield { kind: 'result', path: writeArmResult(results, next.value) };
   }
-  const numbers = tableNumbers(protocol, readCapsules(results, protocol));
+  const numbers = tableNumbers(protocol, readArmResults(results, protocol));
   yield { kind: 'table', path: await writeTable(protocol, budget, results, numbers), numbers };
 }
 
@@ -116,7 +116,7 @@ function checkChosen({ protocol, arms = [], seeds = [] }: ReproduceOptions, all:
     );
 }
 
-/** Writes TABLE.md, TABLE.json and the curve beside the folder of capsules; returns the page. */
+/** Writes TABLE.md, TABLE.json and the curve beside the folder of results; returns the page. */
 async function writeTable(
   protocol: Protocol,
   budget: Budget,
@@ -127,7 +127,7 @@ async function writeTable(
   const folder = dirname(results);
   makeFolder(folder);
   const curve = `${table}.svg`;
-  const points = curvePoints(protocol, readCapsules(results, protocol));
+  const points = curvePoints(protocol, readArmResults(results, protocol));
   const page = tableMarkdown(
     numbers,
     `rldf reproduce ${table} --budget ${budget}`,
@@ -146,11 +146,11 @@ async function writeTable(
   return join(folder, `${table}.md`);
 }
 
-function curvePoints(protocol: Protocol, capsules: readonly Capsule[]) {
+function curvePoints(protocol: Protocol, armResults: readonly ArmResult[]) {
   return Object.keys(protocol.arms).flatMap((arm) => {
     const byPictures = new Map<number, number[]>();
-    for (const capsule of capsules.filter((one) => one.arm === arm)) {
-      for (const { pictures, validation } of capsule.curve) {
+    for (const armResult of armResults.filter((one) => one.arm === arm)) {
+      for (const { pictures, validation } of armResult.curve) {
         if (validation !== null) byPictures.set(pictures, [...(byPictures.get(pictures) ?? []), validation]);
       }
     }

@@ -1,8 +1,8 @@
-/** The numbers of a table, from its capsules alone: differences after - before, paired by prompt and noise. */
+/** The numbers of a table, from its results alone: differences after - before, paired by prompt and noise. */
 
 import { bootstrapSeedsAndPrompts, mean, tInterval } from '@rldf/common/base/stats';
 import { noiseKey, Random } from '@rldf/torch';
-import type { Capsule } from './capsule.js';
+import type { ArmResult } from './arm-result.js';
 import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
 import { type FusedArms, fusedArms } from './fused-arm.js';
 import type { Protocol } from './protocol.js';
@@ -49,17 +49,17 @@ export interface TableNumbers {
   summary: { claims: Record<string, ClaimResult> };
 }
 
-export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): TableNumbers {
+export function tableNumbers(protocol: Protocol, armResults: readonly ArmResult[]): TableNumbers {
   const arms: TableNumbers['arms'] = {};
   const againstReference: TableNumbers['againstReference'] = {};
   const cost: TableNumbers['cost'] = {};
   const of = (arm: string) =>
-    capsules.filter((capsule) => capsule.arm === arm).sort((a, b) => a.seed - b.seed);
+    armResults.filter((armResult) => armResult.arm === arm).sort((a, b) => a.seed - b.seed);
   const reference = protocol.reference === undefined ? [] : of(protocol.reference);
   for (const arm of Object.keys(protocol.arms)) {
     const here = of(arm);
     if (here.length === 0) continue;
-    const names = Object.keys((here[0] as Capsule).scores);
+    const names = Object.keys((here[0] as ArmResult).scores);
     arms[arm] = mapOf(names, (name) =>
       estimate(
         here.map(({ scores }) => differences(scores[name]!.before, scores[name]!.after)),
@@ -67,15 +67,15 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
       ),
     );
     cost[arm] = {
-      pictures: mean(here.map((capsule) => capsule.cost.pictures)),
-      unetForwards: mean(here.map((capsule) => capsule.cost.unetForwards)),
-      seconds: mean(here.map((capsule) => capsule.cost.seconds)),
-      cpuHours: here.reduce((total, capsule) => total + capsule.cost.cpuSeconds, 0) / 3600,
+      pictures: mean(here.map((armResult) => armResult.cost.pictures)),
+      unetForwards: mean(here.map((armResult) => armResult.cost.unetForwards)),
+      seconds: mean(here.map((armResult) => armResult.cost.seconds)),
+      cpuHours: here.reduce((total, armResult) => total + armResult.cost.cpuSeconds, 0) / 3600,
     };
     if (arm === protocol.reference) continue;
-    const pairs = here.flatMap((capsule) => {
-      const other = reference.find(({ seed }) => seed === capsule.seed);
-      return other === undefined ? [] : [[capsule, other] as const];
+    const pairs = here.flatMap((armResult) => {
+      const other = reference.find(({ seed }) => seed === armResult.seed);
+      return other === undefined ? [] : [[armResult, other] as const];
     });
     if (pairs.length === 0) continue;
     againstReference[arm] = mapOf(names, (name) =>
@@ -85,12 +85,12 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
       ),
     );
   }
-  const done = new Set(capsules.map(({ arm, seed }) => `${arm}-seed${seed}`));
+  const done = new Set(armResults.map(({ arm, seed }) => `${arm}-seed${seed}`));
   const wanted = Object.keys(protocol.arms).flatMap((arm) =>
     protocol.seeds.map((seed) => `${arm}-seed${seed}`),
   );
   const atEqualCost = (Object.keys(currencies) as Currency[]).flatMap((currency) => {
-    const found = equalCost(Object.keys(protocol.arms), capsules, currency);
+    const found = equalCost(Object.keys(protocol.arms), armResults, currency);
     return found === undefined ? [] : [[currency, found] as const];
   });
   const fused = fusedArms(protocol);
@@ -113,12 +113,12 @@ export function tableNumbers(protocol: Protocol, capsules: readonly Capsule[]): 
 /** The claims whose arms have run with common seeds. */
 function claimsOf(
   { claims }: Protocol,
-  of: (arm: string) => readonly Capsule[],
+  of: (arm: string) => readonly ArmResult[],
 ): Record<string, ClaimResult> {
   const results = Object.entries(claims).flatMap(([name, claim]) => {
     const rows = of(claim.arm).flatMap((ours) => {
       const other = of(claim.against).find(({ seed }) => seed === ours.seed);
-      const [after, against] = [ours, other].map((capsule) => capsule?.scores[claim.judge]?.after);
+      const [after, against] = [ours, other].map((armResult) => armResult?.scores[claim.judge]?.after);
       return after === undefined || against === undefined ? [] : [differences(against, after)];
     });
     if (rows.length === 0) return [];
@@ -176,7 +176,7 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
   return [
     `# ${numbers.table}: ${numbers.question}`,
     '',
-    `Made by \`${command}\` from the capsules beside this page, by the protocol with SHA-256 \`${numbers.protocol.slice(0, 12)}\`.`,
+    `Made by \`${command}\` from the results beside this page, by the protocol with SHA-256 \`${numbers.protocol.slice(0, 12)}\`.`,
     `The paper: ${numbers.paper}`,
     '',
     ...(missing.length === 0 ? [] : [`Not run yet: ${missing.join(', ')}.`, '']),

@@ -12,7 +12,7 @@ export const armNames = ['clone', 'class-name', 'real'] as const;
 export type ArmName = (typeof armNames)[number];
 
 /** What is kept of one trained classifier, beside its weights. */
-export interface Capsule {
+export interface TrainedArm {
   arm: ArmName;
   seed: number;
   /** Names training pictures, recipe and seed. */
@@ -40,24 +40,24 @@ export interface ArmOptions {
 }
 
 /** Trains what is not trained, tests what is not tested. Other pictures, recipe or seed in the folder are replaced. */
-export async function trainedArm(options: ArmOptions): Promise<Capsule> {
+export async function trainedArm(options: ArmOptions): Promise<TrainedArm> {
   const { arm, seed, training, tests, recipe, folder, device, signal, onProgress } = options;
   const key = createHash('sha256')
     .update(JSON.stringify([hashOf(training), recipe, seed]))
     .digest('hex')
     .slice(0, 24);
-  const file = join(folder, 'capsule.json');
-  let capsule = readCapsule(file);
-  if (capsule?.key !== key) {
+  const file = join(folder, 'trained.json');
+  let trained = readTrainedArm(file) ?? readTrainedArm(join(folder, formerName));
+  if (trained?.key !== key) {
     remove(folder);
     makeFolder(folder);
     const pictures = training.labels.length;
-    capsule = { arm, seed, key, recipe, pictures, loss: null, seconds: null, correct: {} };
-    writeCapsule(file, capsule);
+    trained = { arm, seed, key, recipe, pictures, loss: null, seconds: null, correct: {} };
+    writeTrainedArm(file, trained);
   }
   const hashes = tests.map(hashOf);
-  const untested = hashes.some((hash) => capsule.correct[hash] === undefined);
-  if (!untested) return capsule;
+  const untested = hashes.some((hash) => trained.correct[hash] === undefined);
+  if (!untested) return trained;
   const begun = performance.now();
   const { classifier, loss } = await trainClassifier(training, {
     recipe,
@@ -67,24 +67,27 @@ export async function trainedArm(options: ArmOptions): Promise<Capsule> {
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });
-  if (loss !== null) Object.assign(capsule, { loss, seconds: (performance.now() - begun) / 1000 });
+  if (loss !== null) Object.assign(trained, { loss, seconds: (performance.now() - begun) / 1000 });
   try {
-    for (const [i, test] of tests.entries()) capsule.correct[hashes[i]!] ??= classifier.correct(test);
+    for (const [i, test] of tests.entries()) trained.correct[hashes[i]!] ??= classifier.correct(test);
   } finally {
     classifier.free();
   }
-  writeCapsule(file, capsule);
-  return capsule;
+  writeTrainedArm(file, trained);
+  return trained;
 }
 
-function writeCapsule(file: string, capsule: Capsule): void {
-  replaceFile(file, `${JSON.stringify(capsule, null, 2)}\n`);
+function writeTrainedArm(file: string, trained: TrainedArm): void {
+  replaceFile(file, `${JSON.stringify(trained, null, 2)}\n`);
 }
 
-/** A capsule that cannot be read is none. */
-function readCapsule(file: string): Capsule | undefined {
+/** The file's name up to version 0.1.0. */
+const formerName = 'capsule.json';
+
+/** One that cannot be read is none. */
+function readTrainedArm(file: string): TrainedArm | undefined {
   try {
-    return JSON.parse(readTextIfThere(file) ?? '') as Capsule;
+    return JSON.parse(readTextIfThere(file) ?? '') as TrainedArm;
   } catch {
     return undefined;
   }

@@ -101,7 +101,7 @@ async function options(changes: Partial<EvaluateCloneOptions> = {}) {
   } as EvaluateCloneOptions;
 }
 
-const capsuleOf = (runs: string, arm: string) => readFileSync(join(runs, arm, 'capsule.json'), 'utf8');
+const trainedArmOf = (runs: string, arm: string) => readFileSync(join(runs, arm, 'trained.json'), 'utf8');
 const weightsOf = (folder: string) => readFileSync(join(folder, 'classifier.safetensors'));
 
 test('every arm is trained on equally many pictures and tested on every set; repeating trains nothing', async () => {
@@ -165,13 +165,13 @@ test('a training that was stopped goes on and ends with the same bytes', async (
 test('other pictures or another recipe are another classifier', async () => {
   const all = await options({ arms: ['clone'], seeds: [0] });
   await evaluateClone(all);
-  const first = capsuleOf(all.runs, 'clone-seed0');
+  const first = trainedArmOf(all.runs, 'clone-seed0');
   await evaluateClone({ ...all, recipe: { ...recipe, epochs: 1 } });
-  const second = capsuleOf(all.runs, 'clone-seed0');
+  const second = trainedArmOf(all.runs, 'clone-seed0');
   expect(JSON.parse(second).key).not.toBe(JSON.parse(first).key);
   writeFileSync(join(all.clone, 'red', '0.png'), await encodePng(picture(2, 999)));
   await evaluateClone({ ...all, recipe: { ...recipe, epochs: 1 } });
-  expect(JSON.parse(capsuleOf(all.runs, 'clone-seed0')).key).not.toBe(JSON.parse(second).key);
+  expect(JSON.parse(trainedArmOf(all.runs, 'clone-seed0')).key).not.toBe(JSON.parse(second).key);
 });
 
 test('it learns: colours are told apart', async () => {

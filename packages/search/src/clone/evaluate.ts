@@ -112,9 +112,9 @@ export async function evaluateClone(options: EvaluateCloneOptions): Promise<Clon
   ]);
 
   const trainings = arms.flatMap((arm) => seeds.map((seed) => ({ arm, seed })));
-  const capsules = [];
+  const trainedArms = [];
   for (const [done, { arm, seed }] of trainings.entries()) {
-    const capsule = await trainedArm({
+    const trained = await trainedArm({
       arm,
       seed,
       training: splits.get(arm)!.training,
@@ -126,11 +126,11 @@ export async function evaluateClone(options: EvaluateCloneOptions): Promise<Clon
       onProgress: (progress) =>
         onProgress?.({ kind: 'training', arm, seed, done, trainings: trainings.length, ...progress }),
     });
-    capsules.push(capsule);
+    trainedArms.push(trained);
   }
 
   onProgress?.({ kind: 'measuring' });
-  const accuracy = accuracyOf(capsules, tests);
+  const accuracy = accuracyOf(trainedArms, tests);
   const [first] = splits.values();
   const difference = cloneMinusClassName(accuracy);
   return {

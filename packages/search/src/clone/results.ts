@@ -2,7 +2,7 @@
 
 import { type MeanDifference, mean, meanDifference, seedInterval } from '@rldf/common/base/stats';
 import { noiseKey, Random } from '@rldf/torch';
-import { type ArmName, armNames, type Capsule } from './arms.js';
+import { type ArmName, armNames, type TrainedArm } from './arms.js';
 import type { CloneEvaluation } from './evaluate.js';
 import { hashOf, type LabelledSet } from './labelled-set.js';
 
@@ -20,7 +20,7 @@ export type AccuracyTable = Record<string, Partial<Record<ArmName, Accuracy>>>;
 
 /** By test and arm. */
 export function accuracyOf(
-  capsules: readonly Capsule[],
+  trainedArms: readonly TrainedArm[],
   tests: ReadonlyMap<string, LabelledSet>,
 ): AccuracyTable {
   const table: AccuracyTable = {};
@@ -29,8 +29,8 @@ export function accuracyOf(
     const pictures = set.labels.length;
     table[name] = {};
     for (const arm of armNames) {
-      const bySeed = capsules
-        .filter((capsule) => capsule.arm === arm)
+      const bySeed = trainedArms
+        .filter((trained) => trained.arm === arm)
         .map(({ correct }) => correct[hash]! / pictures);
       if (bySeed.length === 0) continue;
       const random = new Random(noiseKey(0, `clone-bootstrap/${arm}/${name}`));

@@ -19,7 +19,7 @@ import { type Grammar, readGrammar } from '../world/grammar.js';
 import { localEncoding } from '../world/locality.js';
 import type { SearchProtocol } from './protocol.js';
 
-/** Order and window of every axis, as `Encoding` takes them: plain data for capsules. */
+/** Order and window of every axis, as `Encoding` takes them: plain data, for recordings. */
 export type Orders = Record<string, { order: number[]; from: number; length: number }>;
 
 /** The grammar of one of the protocol's worlds: a file beside it, or a shipped one. */

@@ -7,7 +7,7 @@ import type { Budget } from '@rldf/common/base/protocol-file';
 import { UserError } from '@rldf/torch/errors';
 import type { Protocol } from './protocol.js';
 
-export interface Capsule {
+export interface ArmResult {
   table: string;
   budget: Budget;
   arm: string;
@@ -32,49 +32,49 @@ export interface Capsule {
     libtorch: string;
     cpu: string;
     threads: number;
-    /** Of the training; missing in old capsules: cpu. */
+    /** Of the training; missing in old results: cpu. */
     device?: string;
     commit: string | null;
   };
 }
 
-export const capsulePath = (folder: string, arm: string, seed: number) =>
+export const armResultPath = (folder: string, arm: string, seed: number) =>
   join(folder, `${arm}-seed${seed}.json`);
 
-export function writeCapsule(folder: string, capsule: Capsule): string {
+export function writeArmResult(folder: string, armResult: ArmResult): string {
   makeFolder(folder);
-  const path = capsulePath(folder, capsule.arm, capsule.seed);
-  replaceFile(path, `${JSON.stringify(capsule, rounded)}\n`);
+  const path = armResultPath(folder, armResult.arm, armResult.seed);
+  replaceFile(path, `${JSON.stringify(armResult, rounded)}\n`);
   return path;
 }
 
-/** Six digits are enough for every statistic and keep a capsule small. */
+/** Six digits are enough for every statistic and keep a result small. */
 function rounded(_: string, value: unknown): unknown {
   return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value;
 }
 
 /**
- * The capsules of a table that are there.
+ * The results of a table that are there.
  * @throws UserError when one was made under another protocol: the protocol was changed after its first test picture
  */
-export function readCapsules(folder: string, protocol: Protocol): Capsule[] {
+export function readArmResults(folder: string, protocol: Protocol): ArmResult[] {
   if (!existsSync(folder)) return [];
-  const capsules = listFolder(folder)
+  const armResults = listFolder(folder)
     .filter((name) => name.endsWith('.json'))
-    .map((name): Capsule => {
+    .map((name): ArmResult => {
       const path = join(folder, name);
       try {
-        return JSON.parse(readFileSync(path, 'utf8')) as Capsule;
+        return JSON.parse(readFileSync(path, 'utf8')) as ArmResult;
       } catch (error) {
         throw new UserError(
-          `${path}: ${(error as Error).message} — a capsule is JSON. Restore it, or remove it to run it again`,
+          `${path}: ${(error as Error).message} — a result is JSON. Restore it, or remove it to run it again`,
         );
       }
     });
-  const other = capsules.find(({ protocol: hash }) => hash !== protocol.hash);
-  if (other === undefined) return capsules;
+  const other = armResults.find(({ protocol: hash }) => hash !== protocol.hash);
+  if (other === undefined) return armResults;
   throw new UserError(
-    `${protocol.file}: was changed after the first test picture (${capsulePath(folder, other.arm, other.seed)} followed another version) — ` +
+    `${protocol.file}: was changed after the first test picture (${armResultPath(folder, other.arm, other.seed)} followed another version) — ` +
       'a protocol is fixed before its results. Restore it, or give the new one a new name',
   );
 }
