@@ -209,7 +209,7 @@ test('a table of arms and seeds, with its curves', async () => {
   writeFileSync(join(results, 't.md'), '# t');
   writeFileSync(join(results, 'other.json'), '{"table": 1}');
   mkdirSync(join(results, 't'));
-  const capsule = {
+  const armResult = {
     arm: 'a',
     seed: 1,
     curve: [
@@ -217,7 +217,7 @@ test('a table of arms and seeds, with its curves', async () => {
       { pictures: 8, validation: null },
     ],
   };
-  writeFileSync(join(results, 't', 'a-seed1.json'), JSON.stringify(capsule));
+  writeFileSync(join(results, 't', 'a-seed1.json'), JSON.stringify(armResult));
   studio = await openStudio(newFolder(), { results: [results] });
   const { tables } = await studio.json<RunsAnswer>('/api/runs');
   expect(tables).toMatchObject([{ id: 't', arms: 2, done: 4, wanted: 5 }]);
