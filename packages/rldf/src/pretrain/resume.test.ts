@@ -15,9 +15,9 @@ import { Parameters, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { readMetrics } from '../run/metrics.js';
 import { pretrainClip } from './clip.js';
+import type { FitEvent, FitOptions } from './fit.js';
 import { basisOf } from './parts.js';
 import { loadPatchBasis } from './patch-basis.js';
-import type { FitEvent, FitOptions } from './fit.js';
 import { cacheLatents, pretrainUNet } from './unet.js';
 
 setThreads(1);
@@ -42,9 +42,7 @@ const training = {
 };
 
 /** A training from its beginning, or from where its folder is. */
-type Trained = (
-  options: Pick<FitOptions, 'folder' | 'signal'>,
-) => Promise<AsyncGenerator<FitEvent>>;
+type Trained = (options: Pick<FitOptions, 'folder' | 'signal'>) => Promise<AsyncGenerator<FitEvent>>;
 
 /** How a leg ends: with a checkpoint, as Ctrl-C makes it, or without one, as a crash does. */
 type Leg = { until: number; crash?: true };
