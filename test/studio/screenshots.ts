@@ -1,18 +1,18 @@
 /// <reference lib="dom" />
 /**
- * npm run test:studio -- --screenshots [FOLDER]: draws docs/images/studio-*.png from real runs: two seeds of the quickstart, the second
- * one shorter, and a search. They are made in FOLDER (default .cache/studio-gallery), which takes some minutes, unless they are there;
- * a run that was interrupted is continued.
+ * npm run test:studio -- --screenshots [NAMES]: draws docs/images/studio-*.png from real runs: two seeds of the quickstart, the second
+ * one shorter, and a search. They are made in .cache/studio-gallery, which takes some minutes, unless they are there; a run that was interrupted is continued.
  */
 
 import { existsSync, mkdirSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { join, relative } from 'node:path';
 import type { Page } from 'playwright-core';
 import sharp from 'sharp';
 import { go, type Look, openBrowser, visit } from './browser.js';
 import { rldf, root, startStudio } from './runs.js';
 
-const gallery = resolve(process.argv[3] ?? join(root, '.cache/studio-gallery'));
+const wanted = process.argv.slice(3);
+const gallery = join(root, '.cache/studio-gallery');
 const named = relative(root, gallery);
 const target = join(root, 'docs/images');
 const often = [
@@ -126,6 +126,7 @@ const settled = (page: Page) =>
 const [browser, studio] = await Promise.all([openBrowser(), startStudio(named)]);
 try {
   for (const { name, hash, look = {}, height = 900, ready, before } of shots) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
     const { page, close } = await visit(browser, studio.address, { ...look, reducedMotion: 'reduce' });
     await page.setViewportSize({ width: look.width ?? 1280, height });
     await go(page, hash);

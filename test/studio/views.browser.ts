@@ -180,8 +180,7 @@ describe('a run', () => {
     for (const part of [line.prompts[0], shown(line.rewards[0]), 'Seed', 'Guidance', '3 steps', 'rldf '])
       expect(text).toContain(part);
     await dialog.getByRole('button', { name: /^Copy: Draws/ }).click();
-    const copied = await page.evaluate(() => navigator.clipboard.readText());
-    expect(copied).toMatch(/^(npx )?rldf /);
+    await expect.poll(() => page.evaluate(() => navigator.clipboard.readText())).toMatch(/^(npx )?rldf /);
     const first = await dialog.locator('img').first().getAttribute('src');
     await page.keyboard.press('ArrowRight');
     await expect.poll(() => dialog.locator('img').first().getAttribute('src')).not.toBe(first);

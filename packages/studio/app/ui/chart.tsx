@@ -276,7 +276,7 @@ function columns(lines: Line[]): uPlot.AlignedData {
 }
 
 function options(
-  current: { current: ChartProps & { onCursor: (step: number | null) => void } },
+  current: { current: ChartProps & { near: boolean; onCursor: (step: number | null) => void } },
   element: HTMLElement,
   height: number,
   cursor: string,
@@ -343,6 +343,7 @@ function options(
     hooks: {
       setCursor: [
         (plot) => {
+          if (!current.current.near) return; // nobody sees it
           const { idx } = plot.cursor;
           current.current.onCursor(idx === null || idx === undefined ? null : (plot.data[0][idx] ?? null));
         },

@@ -155,7 +155,10 @@ const colourOf = ({ group, name }: MetricInfo): string =>
     other: '--c8',
   })[group];
 
-/** A curve to be drawn; smoothed ones keep their raw form behind them. Curves of few numbers have dots. */
+/**
+ * A curve to be drawn. Behind a smoothed one stays what it was: its range where neighbours were merged, else its raw form. The same parts
+ * with and without smoothing, so that the chart need not be made anew. Curves of few numbers have dots.
+ */
 export function lineOf(
   label: string,
   colour: string,
@@ -163,16 +166,15 @@ export function lineOf(
   weight: number,
 ): Line | undefined {
   if (curve === undefined || curve.steps.length === 0) return undefined;
-  const few = curve.steps.length <= 40;
   const merged = curve.counts.some((count) => count > 1);
   return {
     label,
     colour,
     steps: curve.steps,
     values: smooth(curve.values, weight),
-    raw: weight > 0 ? curve.values : undefined,
-    low: merged && weight === 0 ? curve.low : undefined,
-    high: merged && weight === 0 ? curve.high : undefined,
-    dots: few && weight === 0,
+    raw: merged ? undefined : curve.values,
+    low: merged ? curve.low : undefined,
+    high: merged ? curve.high : undefined,
+    dots: curve.steps.length <= 40,
   };
 }
