@@ -171,19 +171,21 @@ async function pretraining(precision: DType, turns: number): Promise<Row> {
   }
 }
 
-/** Up to which size products win on average in both directions, of a type; 0 if at none. */
-function limitOf(dtype: DType, rows: readonly Row[]): number {
-  const won = (length: number) =>
-    ['forward', 'with gradients'].every((direction) => {
-      const row = rows.find((one) => one.case === `${dtype}, ${length} x ${length}, ${direction}`);
-      return (row?.ratio ?? 0) > 1;
-    });
-  let limit = 0;
+/** From which to which size, in scores a head, products win on average: the longest row of sizes of a type. */
+function wonBetween(
+  dtype: DType,
+  direction: string,
+  rows: readonly Row[],
+): [from: number, to: number] | null {
+  const ratioOf = (length: number) =>
+    rows.find((row) => row.case === `${dtype}, ${length} x ${length}, ${direction}`)?.ratio ?? 0;
+  let best: number[] = [];
+  let run: number[] = [];
   for (const power of SCORES) {
-    if (!won(2 ** (power / 2))) break;
-    limit = 2 ** power;
+    run = ratioOf(2 ** (power / 2)) > 1 ? [...run, 2 ** power] : [];
+    if (run.length > best.length) best = run;
   }
-  return limit;
+  return best.length === 0 ? null : [best[0] as number, best.at(-1) as number];
 }
 
 const whereabouts = {
@@ -204,15 +206,25 @@ export async function run(given: OptionsOf<typeof options>): Promise<Result> {
   const types = (given.types ?? ['bfloat16', 'float32']) as DType[];
   setThreads(1);
   const rows = parts.includes('kernels') ? await kernelRows(types, turns, say) : [];
-  const limits = rows.length === 0 ? [] : types.map((dtype) => [dtype, limitOf(dtype, rows)] as const);
+  const won =
+    rows.length === 0
+      ? []
+      : types.flatMap((dtype) =>
+          ['forward', 'with gradients'].map((direction) => ({
+            dtype,
+            direction,
+            between: wonBetween(dtype, direction, rows),
+          })),
+        );
   for (const [part, measure] of Object.entries(whereabouts)) {
     if (!parts.includes(part)) continue;
     say(`bench: ${part}`);
     rows.push(await measure(turns));
   }
-  const found = limits.map(
-    ([dtype, limit]) =>
-      `${dtype}: products win in both directions up to ${limit} scores a head (chosen by: ${dtype === 'bfloat16' ? F.MOST_SCORES_BY_PRODUCTS : 0})\n`,
+  const found = won.map(
+    ({ dtype, direction, between }) =>
+      `${dtype}, ${direction}: products win ${between === null ? 'nowhere' : `from ${between[0]} to ${between[1]} scores a head`}\n`,
   );
-  return { data: { rows, limits: Object.fromEntries(limits) }, text: table(rows) + found.join('') };
+  const chosen = `chosen: products in bfloat16 up to ${F.MOST_SCORES_BY_PRODUCTS} scores a head\n`;
+  return { data: { rows, won }, text: table(rows) + found.join('') + (won.length > 0 ? chosen : '') };
 }

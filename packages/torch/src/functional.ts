@@ -117,7 +117,7 @@ export function attentionByProducts(
   });
 }
 
-/** Scores of one head up to which products beat the fused kernel in both directions: `npm run bench -- attention`. */
+/** Scores of one head up to which products are taken. They are faster beyond it too (`npm run bench -- attention`), but hold all scores, which the fused kernel does not. */
 export const MOST_SCORES_BY_PRODUCTS = 2 ** 20;
 
 export type AttentionWay = 'chosen' | 'fused' | 'products';
