@@ -1,9 +1,10 @@
 // A training on both sides: from the same weights, on the same data and noise, update by update.
 import { join } from 'node:path';
 import { InternalError, readSafetensors, type StateDict, scope, type Tensor } from '@rldf/torch';
+import { relativeDifference } from '../../shared/differences.js';
 import { pythonEnvironment } from '../../shared/environments.js';
 import { Peer } from '../../shared/peer.js';
-import { type Check, type Context, changes, relativeDifference, same, writeTensors } from '../checks.js';
+import { type Check, type Context, changes, same, writeTensors } from '../checks.js';
 
 export const UPDATES = 20;
 
