@@ -94,8 +94,10 @@ const shots: {
     ready: '.through img',
     height: 860,
     before: async (page) => {
-      const other = page.locator('.strength select option', { hasText: 'second' });
-      await page.locator('.strength select').selectOption((await other.getAttribute('value'))!);
+      const labels = await page.locator('.strength select option').allInnerTexts();
+      await page
+        .locator('.strength select')
+        .selectOption({ index: labels.findIndex((label) => label.startsWith('second')) });
       await page.locator('.corner img').nth(3).waitFor({ timeout: 120_000 });
       await page.locator('.pad').click({ position: { x: 190, y: 150 } });
       await page.waitForTimeout(400);

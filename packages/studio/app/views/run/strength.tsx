@@ -120,16 +120,15 @@ function Dial(props: {
           <label class="row small">
             Mix with
             <select
-              value=""
-              onChange={(event) =>
-                event.currentTarget.value !== '' && setChosen([...chosen, event.currentTarget.value])
-              }
+              onChange={({ currentTarget: select }) => {
+                const label = others[select.selectedIndex - 1]?.label;
+                select.selectedIndex = 0;
+                if (label !== undefined) setChosen((last) => [...last, label]);
+              }}
             >
-              <option value="">another adapter …</option>
-              {others.map(({ label, file }) => (
-                <option key={file} value={label}>
-                  {label}
-                </option>
+              <option>another adapter …</option>
+              {others.map(({ label }) => (
+                <option key={label}>{label}</option>
               ))}
             </select>
           </label>
