@@ -12,7 +12,13 @@ const root = resolve(import.meta.dirname, '..');
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const main = join(root, 'packages', 'rldf', 'dist', 'cli', 'main.js');
 const short = ['epochs=1', 'sample.steps=3', 'sample.picturesPerPrompt=2', 'sample.promptsPerEpoch=2']
-  .concat(['train.updatesPerEpoch=1', 'train.warmup=0', 'report.picturesPerPrompt=1'])
+  .concat([
+    'train.updatesPerEpoch=1',
+    'train.warmup=0',
+    'report.picturesPerPrompt=1',
+    'report.maxPrompts=4',
+    'evaluate.maxPrompts=4',
+  ])
   .map((pair) => `--set ${pair}`)
   .join(' ');
 /** What is added to a command so that it ends within seconds. */

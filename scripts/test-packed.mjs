@@ -68,6 +68,8 @@ const small = [
   'sample.promptsPerEpoch=2',
   'train.updatesPerEpoch=1',
   'evaluate.every=1',
+  'evaluate.maxPrompts=4',
+  'report.maxPrompts=4',
 ]
   .map((pair) => `--set ${pair}`)
   .join(' ');
