@@ -58,7 +58,7 @@ copyFileSync(join(root, 'examples', 'train.ts'), join(project, 'train.ts'));
 check('npx tsx train.ts 1 2 3');
 rldf('models --json');
 rldf('recipes');
-rldf('recipes quickstart --copy mine.yaml', { leaves: 'mine.yaml' });
+rldf('recipes emoji/compressibility --copy mine.yaml', { leaves: 'mine.yaml' });
 rldf('validate mine.yaml');
 rldf('plan mine.yaml --json');
 const small = [
