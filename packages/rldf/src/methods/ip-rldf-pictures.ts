@@ -1,6 +1,5 @@
 // The pictures of IP-RLDF: drawn, looked at, and kept as latents with a caption and a weight.
 
-import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
 import { baseModelWorld } from '@rldf/common/instruments/configs';
 import { sceneBatch } from '@rldf/common/instruments/scenes';
 import { type CaptionedOptions, loadArt } from '@rldf/emoji-world';
@@ -131,7 +130,6 @@ export function ownPictures(
   { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt } = recipe;
-  const base = baseFingerprint(pipeline);
   const asked = new Map(grammar && prompts.map(({ text }) => [text, askedOf(grammar, text)] as const));
   return async (round, rows) => {
     const texts = rows.map((row) => (prompts[row] as Prompt).text);
@@ -144,7 +142,7 @@ export function ownPictures(
       eta: sample.eta,
     };
     const draw = async () => ({ ...(await generate(pipeline, { ...settings, ...(signal && { signal }) })) });
-    const drawn = round === 0 ? await recall({ base, ...settings }, draw) : await draw();
+    const drawn = round === 0 ? await recall(settings, draw) : await draw();
     const { latents, images } = drawn as { latents: Tensor; images: Tensor };
     try {
       const found = grammar && detector?.detect(images);

@@ -299,7 +299,7 @@ test('no detector: own pictures keep their captions, all weigh 1', async () => {
 });
 
 test('the first round may be recalled: it is drawn once for two runs, which learn as without a memory', async () => {
-  const remember = pictureMemory(mkdtempSync(join(tmpdir(), 'rldf-memory-')));
+  const remember = pictureMemory(mkdtempSync(join(tmpdir(), 'rldf-memory-')), tinyPipeline(1));
   let batches = 0;
   const recall: Recall = (what, draw) =>
     remember(what, () => {

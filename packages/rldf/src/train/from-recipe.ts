@@ -4,7 +4,7 @@ import { readTextIfThere, replaceFile } from '@rldf/common/base/files';
 import { describePromptNotices, describeUnscored, promptNotices } from '@rldf/common/base/prompt-notices';
 import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
-import { type CLIPTokenizer, loadPipeline, type Pipeline } from '@rldf/models';
+import { type CLIPTokenizer, loadPipeline } from '@rldf/models';
 import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
@@ -148,7 +148,7 @@ async function prepare(
   const differentiable =
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
   const signal = options.signal === undefined ? {} : { signal: options.signal };
-  const recall = options.memory === undefined ? undefined : pictureMemory(options.memory);
+  const recall = options.memory === undefined ? undefined : pictureMemory(options.memory, pipeline);
   const log = new PictureLog();
   try {
     const inputs: RunInputs = {
@@ -181,7 +181,7 @@ async function prepare(
       ...(needsBasePictures(recipe, reward) && {
         base: () => scoreBasePictures(recipe, pipeline, prompts, reward as CompositeReward),
       }),
-      ...(recall && { drawUntrained: drawUntrained(recipe, pipeline, training, recall) }),
+      ...(recall && { drawUntrained: drawUntrained(recipe, training, recall) }),
       ...(begun !== undefined && inputsOf(begun) === undefined && { baseUnknown: true }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
@@ -202,12 +202,11 @@ async function prepare(
 /** Draws evaluations of before training through a memory. */
 function drawUntrained(
   { sample, negativePrompt }: Recipe,
-  pipeline: Pipeline,
   training: Training,
   recall: Recall,
 ): Training['draw'] {
   const { steps, guidanceScale } = sample;
-  const settings = { base: baseFingerprint(pipeline), steps, guidanceScale, negativePrompt };
+  const settings = { steps, guidanceScale, negativePrompt };
   return async (requests) => {
     const { images } = await recall({ ...settings, requests }, async () => ({
       images: await training.draw(requests),
