@@ -193,10 +193,9 @@ describe('a run', () => {
     await expect.poll(() => page.locator('.picture-row').count()).toBe(1);
     await page.locator('.thumb img').first().waitFor();
     await page.locator('.thumb').first().click();
-    expect(await dialog.locator('figcaption').allInnerTexts()).toEqual([
-      expect.stringContaining('before'),
-      expect.stringContaining('after'),
-    ]);
+    await expect
+      .poll(() => dialog.locator('figcaption').allInnerTexts())
+      .toEqual([expect.stringContaining('before'), expect.stringContaining('after')]);
     await page.keyboard.press('Escape');
   });
 
