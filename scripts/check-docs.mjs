@@ -95,7 +95,10 @@ for (const page of pages) {
   if (commands.length === 0) continue;
   const folder = mkdtempSync(join(tmpdir(), 'rldf-docs-'));
   // what every page may take for granted: a recipe of the reader's and a finished run
-  for (const line of ['recipes emoji/compressibility --copy mine.yaml', `train mine.yaml --name first ${short}`])
+  for (const line of [
+    'recipes emoji/compressibility --copy mine.yaml',
+    `train mine.yaml --name first ${short}`,
+  ])
     spawnSync(process.execPath, [main, ...line.split(' ')], { cwd: folder });
   for (const line of commands) {
     if (line.includes('--copy mine.yaml')) rmSync(join(folder, 'mine.yaml'), { force: true });
