@@ -6,6 +6,7 @@
 import { mean, tInterval } from '@rldf/common/base/stats';
 import type { ArmResult } from './arm-result.js';
 import type { Estimate } from './table.js';
+import { gainAfter, validationGains } from './validation-curve.js';
 
 /** What a training spends, and how it is called. */
 export const currencies = { unetForwards: 'U-Net forwards', cpuSeconds: 'CPU seconds' } as const;
@@ -36,30 +37,10 @@ export function equalCost(
   const gains = measured.map(({ arm, here }) => {
     const share = budget / spent(here);
     const each = here.map((armResult) =>
-      interpolate(validationGains(armResult), share * armResult.cost.pictures),
+      gainAfter(validationGains(armResult), share * armResult.cost.pictures),
     );
     const ci95 = each.length > 1 ? tInterval(each).interval : null;
     return [arm, { mean: mean(each), ci95, seeds: each.length }] as const;
   });
   return { budget, gains: Object.fromEntries(gains) };
-}
-
-type Point = readonly [pictures: number, gain: number];
-
-/** From [0, 0] on, in the order of training. */
-function validationGains({ curve }: ArmResult): Point[] {
-  const points = curve.flatMap(({ pictures, validation }) =>
-    validation === null ? [] : [[pictures, validation] as const],
-  );
-  const [first] = points;
-  return first?.[0] === 0 ? points.map(([pictures, value]) => [pictures, value - first[1]]) : [];
-}
-
-/** Straight lines between the points; the last value after them. */
-function interpolate(points: readonly Point[], pictures: number): number {
-  const next = points.findIndex(([x]) => x >= pictures);
-  if (next <= 0) return (points.at(next) as Point)[1];
-  const [x0, y0] = points[next - 1] as Point;
-  const [x1, y1] = points[next] as Point;
-  return y0 + ((pictures - x0) / (x1 - x0)) * (y1 - y0);
 }

@@ -12,13 +12,33 @@ import type { Recipe } from '../recipe/recipe.js';
 /** Dotted recipe fields and their values, as after `--set`. */
 const overridesSchema = z.record(z.string(), z.unknown());
 
-const claimSchema = z.strictObject({
+const claimed = {
   says: z.string().min(1).describe('The claim in words.'),
   arm: z.string().min(1).describe('The arm that the claim is about.'),
-  against: z.string().min(1).describe('The arm that it is compared with, paired by seed and prompt.'),
+  against: z.string().min(1).describe('The arm that it is compared with, paired by seed (and prompt).'),
+};
+
+const scoreClaimSchema = z.strictObject({
+  ...claimed,
   judge: z.string().min(1).describe('The judge whose scores are compared.'),
   least: z.number().min(0).default(0).describe('The smallest mean difference that counts as shown.'),
 });
+
+const efficiencyClaimSchema = z.strictObject({
+  ...claimed,
+  picturesAtMost: z
+    .number()
+    .gt(0)
+    .max(1)
+    .describe(
+      'The share of the other arm’s training images that counts as shown, ' +
+        'to reach the last validation reward of the other arm.',
+    ),
+});
+
+const claimSchema = z.union([scoreClaimSchema, efficiencyClaimSchema]);
+export type ScoreClaim = z.output<typeof scoreClaimSchema>;
+export type EfficiencyClaim = z.output<typeof efficiencyClaimSchema>;
 
 export const protocolSchema = z.strictObject({
   version: z.literal(1),

@@ -15,9 +15,10 @@ import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js'
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
 import { loadTableJudge } from './judges.js';
+import { picturesToReach } from './pictures-to-reach.js';
 import { checkEqualPictures, loadProtocol, type Protocol, recipeOf } from './protocol.js';
 import { type ReproduceEvent, type ReproduceOptions, reproduce } from './reproduce.js';
-import { tableMarkdown, tableNumbers, verdictOf } from './table.js';
+import { ratioVerdict, tableMarkdown, tableNumbers, verdictOf } from './table.js';
 
 const RECIPE = `method: ddpo
 model: ./model
@@ -332,6 +333,47 @@ test('equal cost, by hand: what each arm had gained when it had spent what the c
   // a quarter of 20 pictures: half of the way to the first evaluation
   expect(found?.gains.dear?.mean).toBeCloseTo((2 + 1) / 2, 12);
   expect(equalCost(['dear'], armResults, 'unetForwards')).toBeUndefined();
+});
+
+test('pictures to reach the other arm’s last validation reward, by hand', () => {
+  const armResult = (arm: string, seed: number, validation: readonly number[]) =>
+    ({
+      arm,
+      seed,
+      curve: validation.map((value, i) => ({ pictures: 10 * i, training: null, validation: value })),
+    }) as unknown as ArmResult;
+  const none = [armResult('none', 1, [1, 2, 3, 4]), armResult('none', 2, [0, 1, 1, 1])];
+  const both = [armResult('both', 1, [1, 5, 5, 5]), armResult('both', 2, [0, 1, 4, 2])];
+  // the other arm ends 3 and 1 higher: 2 on average, which it reaches after 20 pictures and never (30)
+  const found = picturesToReach(both, none);
+  expect(found).toMatchObject({ target: 2, seeds: 2, reached: [2, 1] });
+  // half of the way to 10, and a third of the way from 10 to 20
+  expect(found?.ratio).toBeCloseTo(Math.sqrt((5 / 20) * ((10 + 10 / 3) / 30)), 12);
+  expect(picturesToReach(none, none)).toMatchObject({ ratio: 1, ci95: [1, 1], reached: [1, 1] });
+  expect(picturesToReach(both, [])).toBeUndefined();
+  expect(picturesToReach([armResult('both', 1, [])], none)).toBeUndefined();
+
+  const claims = { fewer: { says: 'fewer do', arm: 'both', against: 'none', picturesAtMost: 0.8 } };
+  const cost = { pictures: 30, unetForwards: 1, seconds: 1, cpuSeconds: 1 };
+  const protocol = { arms: { none: {}, both: {} }, seeds: [1, 2], claims, hash: 'h' } as unknown as Protocol;
+  const numbers = tableNumbers(
+    protocol,
+    [...none, ...both].map((one) => ({ ...one, scores: {}, cost })),
+  );
+  expect(numbers.summary.claims.fewer).toMatchObject({ value: found?.ratio, verdict: 'not shown' }); // two seeds
+  expect(tableMarkdown(numbers, 'command')).toContain(
+    '| fewer do | pictures of both / none, to a validation reward 2.00 higher (reached by 2 and 1 of 2) | 0.333 [',
+  );
+});
+
+test.each([
+  [0.7, [0.5, 0.9], 'shown'],
+  [0.85, [0.8, 0.9], 'not shown'],
+  [0.7, [0.4, 1.1], 'not shown'],
+  [1.3, [1.1, 1.5], 'opposite'],
+  [0.7, null, 'not shown'],
+] as const)('a claim of four fifths of the pictures, found %d in %o: %s', (value, ci95, verdict) => {
+  expect(ratioVerdict(value, ci95 && [...ci95], 0.8)).toBe(verdict);
 });
 
 test('a result that is no JSON is named', () => {

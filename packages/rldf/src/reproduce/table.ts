@@ -5,7 +5,8 @@ import { noiseKey, Random } from '@rldf/torch';
 import type { ArmResult } from './arm-result.js';
 import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
 import { type FusedArms, fusedArms } from './fused-arm.js';
-import type { Protocol } from './protocol.js';
+import { type PicturesToReach, picturesToReach } from './pictures-to-reach.js';
+import type { EfficiencyClaim, Protocol, ScoreClaim } from './protocol.js';
 
 export interface Estimate {
   mean: number;
@@ -17,18 +18,21 @@ export interface Estimate {
 /** What became of a claim. `not shown`: the interval holds 0, or the difference is smaller than was asked for. */
 export type Verdict = 'shown' | 'not shown' | 'opposite';
 
-export interface ClaimResult {
-  says: string;
-  arm: string;
-  against: string;
-  judge: string;
-  least: number;
+export interface ScoreClaimResult extends ScoreClaim {
   /** Difference of the final scores, paired by seed and prompt. */
   value: number;
   ci95: Estimate['ci95'];
   seeds: number;
   verdict: Verdict;
 }
+
+export interface EfficiencyClaimResult extends EfficiencyClaim, Omit<PicturesToReach, 'ratio'> {
+  /** Ratio of training pictures, paired by seed. */
+  value: number;
+  verdict: Verdict;
+}
+
+export type ClaimResult = ScoreClaimResult | EfficiencyClaimResult;
 
 export interface TableNumbers {
   table: string;
@@ -116,16 +120,41 @@ function claimsOf(
   of: (arm: string) => readonly ArmResult[],
 ): Record<string, ClaimResult> {
   const results = Object.entries(claims).flatMap(([name, claim]) => {
-    const rows = of(claim.arm).flatMap((ours) => {
-      const other = of(claim.against).find(({ seed }) => seed === ours.seed);
-      const [after, against] = [ours, other].map((armResult) => armResult?.scores[claim.judge]?.after);
-      return after === undefined || against === undefined ? [] : [differences(against, after)];
-    });
-    if (rows.length === 0) return [];
-    const { mean: value, ci95, seeds } = estimate(rows, `claim ${name}`);
-    return [[name, { ...claim, value, ci95, seeds, verdict: verdictOf(value, ci95, claim.least) }] as const];
+    const result = 'judge' in claim ? scoreClaim(name, claim, of) : efficiencyClaim(claim, of);
+    return result === undefined ? [] : [[name, result] as const];
   });
   return Object.fromEntries(results);
+}
+
+function scoreClaim(
+  name: string,
+  claim: ScoreClaim,
+  of: (arm: string) => readonly ArmResult[],
+): ScoreClaimResult | undefined {
+  const rows = of(claim.arm).flatMap((ours) => {
+    const other = of(claim.against).find(({ seed }) => seed === ours.seed);
+    const [after, against] = [ours, other].map((armResult) => armResult?.scores[claim.judge]?.after);
+    return after === undefined || against === undefined ? [] : [differences(against, after)];
+  });
+  if (rows.length === 0) return undefined;
+  const { mean: value, ci95, seeds } = estimate(rows, `claim ${name}`);
+  return { ...claim, value, ci95, seeds, verdict: verdictOf(value, ci95, claim.least) };
+}
+
+function efficiencyClaim(
+  claim: EfficiencyClaim,
+  of: (arm: string) => readonly ArmResult[],
+): EfficiencyClaimResult | undefined {
+  const found = picturesToReach(of(claim.arm), of(claim.against));
+  if (found === undefined) return undefined;
+  const { ratio, ...more } = found;
+  return { ...claim, ...more, value: ratio, verdict: ratioVerdict(ratio, more.ci95, claim.picturesAtMost) };
+}
+
+/** The verdict on a ratio that is claimed to lie below 1. */
+export function ratioVerdict(value: number, ci95: Estimate['ci95'], most: number): Verdict {
+  if (ci95 !== null && ci95[0] > 1) return 'opposite';
+  return ci95 !== null && ci95[1] < 1 && value <= most ? 'shown' : 'not shown';
 }
 
 export function verdictOf(value: number, ci95: Estimate['ci95'], least: number): Verdict {
@@ -212,15 +241,27 @@ function claimLines(
   { summary: { claims } }: TableNumbers,
   shown: (value: Estimate | undefined) => string,
 ): string[] {
-  const lines = Object.values(claims).map(
-    ({ says, arm, against, judge, least, value, ci95, seeds, verdict }) =>
-      `| ${says} | ${arm} − ${against}, ${judge} | ${shown({ mean: value, ci95, seeds })} | ${least === 0 ? 'above 0' : `at least ${least}, above 0`} | **${verdict}** |`,
-  );
+  const lines = Object.values(claims).map((claim) => {
+    const { says, arm, against, value, ci95, seeds, verdict } = claim;
+    const [compared, found, asked] =
+      'judge' in claim
+        ? [
+            `${arm} − ${against}, ${claim.judge}`,
+            shown({ mean: value, ci95, seeds }),
+            claim.least === 0 ? 'above 0' : `at least ${claim.least}, above 0`,
+          ]
+        : [
+            `pictures of ${arm} / ${against}, to a validation reward ${claim.target.toPrecision(3)} higher (reached by ${claim.reached.join(' and ')} of ${seeds})`,
+            `${value.toPrecision(3)}${ci95 === null ? '' : ` [${ci95.map((x) => x.toPrecision(3)).join(', ')}]`}`,
+            `at most ${claim.picturesAtMost}, below 1`,
+          ];
+    return `| ${says} | ${compared} | ${found} | ${asked} | **${verdict}** |`;
+  });
   if (lines.length === 0) return [];
   return [
-    'Claims, as the protocol fixed them: shown if the interval lies above 0 and the mean reaches what was asked for; opposite if it lies below 0.',
+    'Claims, as the protocol fixed them: shown if the interval lies above 0 (of ratios: below 1) and the value reaches what was asked for; opposite if it lies on the other side.',
     '',
-    '| claim | difference | value | asked for | verdict |',
+    '| claim | what is compared | value | asked for | verdict |',
     '|---|---|---|---|---|',
     ...lines,
     '',
