@@ -14,7 +14,7 @@ import {
   type TimestepRange,
 } from './denoising-loss.js';
 import type { EpochPicture } from './diffexp.js';
-import { type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';
+import { agreementMetric, type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
 // B examples · N pictures · C, h, w latent · H, W pixels
@@ -255,8 +255,13 @@ export async function* denoisingUpdate(
   } finally {
     free(baseErrors);
   }
-  const norm = learner.step(learningRate);
-  return { ...report, 'gradient/norm': norm, 'optimiser/learningRate': learningRate };
+  const step = learner.step(learningRate);
+  return {
+    ...report,
+    'gradient/norm': step.norm,
+    ...agreementMetric([step]),
+    'optimiser/learningRate': learningRate,
+  };
 }
 
 type ErrorsOf = (batch: readonly Example[], text: Texts) => Tensor[];
@@ -318,11 +323,11 @@ export function denoisingMetrics(
   return { ...rewardMetrics(total, parts), ...exampleMetrics(examples), ...meanReport(reports) };
 }
 
-/** Means over updates; empty without one. */
+/** Means over the updates that report a number; empty without one. */
 export function meanReport(reports: readonly DenoisingReport[]): Record<string, number> {
-  const names = Object.keys(reports[0] ?? {});
+  const names = new Set(reports.flatMap(Object.keys));
   return Object.fromEntries(
-    names.map((name) => [name, momentsOf(reports.map((report) => report[name] as number)).mean]),
+    [...names].map((name) => [name, momentsOf(reports.flatMap((report) => report[name] ?? [])).mean]),
   );
 }
 

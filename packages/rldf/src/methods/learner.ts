@@ -1,4 +1,5 @@
 // What learns of a pipeline, how a gradient reaches it, and how it steps. Every method makes one `Learner` and calls it.
+import { momentsOf } from '@rldf/common/base/stats';
 import {
   type Behaviour,
   type Conditioning,
@@ -14,6 +15,7 @@ import {
   cosine,
   free,
   GradientAccumulator,
+  GradientAgreement,
   keep,
   linearDecay,
   linearWarmup,
@@ -90,6 +92,20 @@ export interface Passes {
   backward(outputs: Tensor, options?: { gradOutput?: Tensor; input?: Tensor }): Tensor | undefined;
 }
 
+/** What is known of an optimiser step. */
+export interface Step {
+  /** Of the gradient, before clipping. */
+  norm: number;
+  /** Cosine with the gradient of the step before (`GradientAgreement`); of adapters. */
+  agreement: number | undefined;
+}
+
+/** The mean agreement of some steps, where there is one. */
+export function agreementMetric(steps: readonly Step[]): { 'gradient/agreement'?: number } {
+  const known = steps.flatMap(({ agreement }) => agreement ?? []);
+  return known.length === 0 ? {} : { 'gradient/agreement': momentsOf(known).mean };
+}
+
 export class Learner {
   readonly adapters: Trainables['adapters'];
   /** What learns of each network. */
@@ -99,6 +115,8 @@ export class Learner {
   readonly schedule: Schedule;
   readonly #optimiser: AdamW;
   readonly #accumulator: GradientAccumulator;
+  /** Only of adapters: it remembers a gradient. */
+  readonly #agreement: GradientAgreement | undefined;
 
   /** @param updates of the whole training */
   constructor(
@@ -115,6 +133,8 @@ export class Learner {
     const { learningRate, weightDecay } = train;
     this.#optimiser = new AdamW(parameters, { learningRate, weightDecay });
     this.#accumulator = new GradientAccumulator(parameters);
+    const full = train.unet === 'full' || train.textEncoder === 'full';
+    this.#agreement = full ? undefined : new GradientAgreement();
     this.schedule = scheduleOf(train, updates);
   }
 
@@ -195,10 +215,9 @@ export class Learner {
   /**
    * Clips the gathered gradient to `train.maxGradNorm`, takes an optimiser step along it and forgets it.
    * @param remedy against a gradient that is not finite, beside a lower learning rate
-   * @returns its norm before clipping
    * @throws UserError when it is not finite; the weights are unchanged then
    */
-  step(learningRate: number, remedy?: string): number {
+  step(learningRate: number, remedy?: string): Step {
     const { method, train } = this.recipe;
     return this.#accumulator.take((gradients) => {
       const norm = clipGradNorm(gradients, train.maxGradNorm);
@@ -207,8 +226,9 @@ export class Learner {
           `${method}: the gradient's norm is ${norm} — the weights left the range of float32; the last checkpoint is intact. Start a new run with a lower train.learningRate (now ${train.learningRate}) or ${remedy ?? `train.maxGradNorm (now ${train.maxGradNorm})`}.`,
         );
       }
+      const agreement = this.#agreement?.next(gradients);
       this.#optimiser.step(gradients, learningRate);
-      return norm;
+      return { norm, agreement };
     });
   }
 
@@ -224,21 +244,27 @@ export class Learner {
     return exportAdapters(this, unet === 'full' || textEncoder === 'full', folder);
   }
 
-  state(): { trainables: StateTree; optimiser: StateTree } {
+  state(): { trainables: StateTree; optimiser: StateTree; gradient: StateTree } {
     const trainables = { unet: [...this.unet], textEncoder: [...this.textEncoder] };
-    return { trainables, optimiser: this.#optimiser.state() };
+    return { trainables, optimiser: this.#optimiser.state(), gradient: this.#agreement?.state() ?? [] };
   }
 
   load(state: StateTree): void {
-    type Saved = { trainables: { unet: Tensor[]; textEncoder: Tensor[] }; optimiser: StateTree };
-    const { trainables, optimiser } = state as Saved;
+    type Saved = {
+      trainables: { unet: Tensor[]; textEncoder: Tensor[] };
+      optimiser: StateTree;
+      gradient?: StateTree;
+    };
+    const { trainables, optimiser, gradient } = state as Saved;
     for (const network of ['unet', 'textEncoder'] as const) copyInto(this[network], trainables[network]);
     this.#optimiser.load(optimiser);
+    this.#agreement?.load(gradient);
   }
 
   free(): void {
     this.#optimiser.free();
     this.#accumulator.free();
+    this.#agreement?.free();
     for (const adapter of Object.values(this.adapters)) adapter.remove();
   }
 

@@ -1,5 +1,6 @@
 // What DDPO and DPOK share: drawing an epoch by the policy, and the gradient of a loss of its log-probabilities.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { momentsOf } from '@rldf/common/base/stats';
 import type { DDIMScheduler } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
@@ -19,7 +20,7 @@ import {
 } from '../sampling/rollout.js';
 import type { DdpoRecipe } from './ddpo-schema.js';
 import type { EpochPicture, WeightedPrompt } from './diffexp.js';
-import { type Learner, rolloutBatches, type Texts } from './learner.js';
+import { agreementMetric, type Learner, rolloutBatches, type Step, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
 // B pictures · T denoising steps · C, h, w latent
@@ -179,7 +180,7 @@ export async function* policyUpdate(
 ): AsyncGenerator<number, UpdateReport> {
   const { recipe } = policy;
   const { klWeight } = recipe.train;
-  const report = emptyReport(learningRate);
+  const report = { loss: 0, approxKl: 0, clipFraction: 0, maxRatioError: 0, baseKl: 0, learningRate };
   const prompts = [recipe.negativePrompt, ...samples.map((sample) => sample.text)];
   const batches = microBatches(recipe, samples);
   const pairs = batches.reduce((sum, batch) => sum + batch.samples.length, 0);
@@ -213,8 +214,7 @@ export async function* policyUpdate(
   } finally {
     free(batches.map(({ baseMean }) => baseMean));
   }
-  report.gradNorm = learner.step(learningRate);
-  return report;
+  return { ...report, ...learner.step(learningRate) };
 }
 
 function microBatches({ sample, train }: PolicyRecipe, samples: readonly UpdateSample[]): MicroBatch[] {
@@ -278,9 +278,8 @@ function clipRange({ train }: PolicyRecipe, samples: readonly DrawnPicture[]): n
 }
 
 /** One update; means are over its (picture, step) pairs. docs/methods/ddpo.md explains each. */
-export interface UpdateReport {
+interface Observed {
   loss: number;
-  gradNorm: number;
   approxKl: number;
   clipFraction: number;
   maxRatioError: number;
@@ -288,19 +287,10 @@ export interface UpdateReport {
   baseKl: number;
   learningRate: number;
 }
-
-const emptyReport = (learningRate: number): UpdateReport => ({
-  loss: 0,
-  gradNorm: 0,
-  approxKl: 0,
-  clipFraction: 0,
-  maxRatioError: 0,
-  baseKl: 0,
-  learningRate,
-});
+export type UpdateReport = Observed & Step;
 
 /** Adds a micro-batch. @param logRatio log-probability now minus that of the drawing policy, [B] */
-function observe(report: UpdateReport, loss: Tensor, logRatio: Tensor, range: number, pairs: number): void {
+function observe(report: Observed, loss: Tensor, logRatio: Tensor, range: number, pairs: number): void {
   report.loss += loss.item();
   for (const difference of logRatio.toNumbers()) {
     const error = Math.abs(Math.exp(difference) - 1);
@@ -325,8 +315,7 @@ export function policyMetrics(
   reports: readonly UpdateReport[],
   { train }: PolicyRecipe,
 ): Record<string, number> {
-  const average = (read: (report: UpdateReport) => number) =>
-    reports.reduce((sum, report) => sum + read(report), 0) / reports.length;
+  const average = (read: (report: UpdateReport) => number) => momentsOf(reports.map(read)).mean;
   const advantages = samples.flatMap((sample) => sample.advantages);
   return {
     ...rewardMetrics(total, parts),
@@ -336,7 +325,8 @@ export function policyMetrics(
     'policy/clipFraction': average((report) => report.clipFraction),
     'policy/firstRatioError': reports[0]?.maxRatioError ?? 0,
     ...(train.klWeight > 0 ? { 'policy/baseKl': average((report) => report.baseKl) } : {}),
-    'gradient/norm': average((report) => report.gradNorm),
+    'gradient/norm': average((report) => report.norm),
+    ...agreementMetric(reports),
     'optimiser/learningRate': average((report) => report.learningRate),
   };
 }

@@ -26,7 +26,7 @@ import { checkScores, type Reward } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import { type DifferentiableSample, DifferentiableSampler } from '../sampling/differentiable-sampling.js';
 import type { EpochPicture } from './diffexp.js';
-import type { Learner, Passes } from './learner.js';
+import { agreementMetric, type Learner, type Passes, type Step } from './learner.js';
 import type { RewardGradientRecipe } from './reward-gradient-schema.js';
 
 // B pictures · T denoising steps · C, h, w latent · H, W pixels
@@ -245,7 +245,7 @@ export class EpochReport {
   readonly rewards: number[] = [];
   readonly #losses: number[] = [];
   readonly #parts: Record<string, number[]> = {};
-  readonly #norms: number[] = [];
+  readonly #steps: Step[] = [];
   readonly #rates: number[] = [];
   /** The pictures of the update that is being made. */
   #images: Tensor[] = [];
@@ -271,8 +271,8 @@ export class EpochReport {
     this.free();
   }
 
-  stepped(norm: number, learningRate: number): void {
-    this.#norms.push(norm);
+  stepped(step: Step, learningRate: number): void {
+    this.#steps.push(step);
     this.#rates.push(learningRate);
   }
 
@@ -280,7 +280,8 @@ export class EpochReport {
     return {
       ...rewardMetrics(this.rewards, this.#parts),
       'loss/reward': momentsOf(this.#losses).mean,
-      'gradient/norm': momentsOf(this.#norms).mean,
+      'gradient/norm': momentsOf(this.#steps.map(({ norm }) => norm)).mean,
+      ...agreementMetric(this.#steps),
       'optimiser/learningRate': momentsOf(this.#rates).mean,
     };
   }

@@ -153,6 +153,14 @@ const cases: [
     /maxGradNorm to 0.03/,
   ],
   [
+    'gradients that disagree',
+    made(flat, (i) => ({ 'gradient/agreement': i % 2 === 0 ? 0.11 : -0.1 })),
+    healthy,
+    /The steps are noise/,
+    /0.005 ± 0.0317 over 12 epochs/,
+    /picturesPerPrompt.*fewer train.updatesPerEpoch/,
+  ],
+  [
     'no gradient',
     made(flat, () => ({ 'gradient/norm': 0 })),
     healthy,

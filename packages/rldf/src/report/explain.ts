@@ -39,6 +39,7 @@ const limits = {
   rolloutSteps: 8,
   gradientClipped: 0.8,
   gradientSpike: 20,
+  agreements: 10,
   updates: 20,
   validationShare: 0.3,
   risingUpdates: 200,
@@ -324,6 +325,19 @@ const rules: Rule[] = [
       what: 'One update was far larger than all others and was not cut.',
       evidence: `gradient/norm ${short(spike.value)} at epoch ${spike.step}, median ${short(middle)}, train.maxGradNorm ${limit}`,
       change: `set train.maxGradNorm to ${short(3 * middle)}`,
+    };
+  },
+
+  function gradientsDisagree(run, outcome) {
+    const agreements = run.values('gradient/agreement');
+    if (outcome === 'rose' || agreements.length < limits.agreements) return undefined;
+    const centre = mean(agreements);
+    const error = standardDeviation(agreements) / Math.sqrt(agreements.length);
+    if (centre > 2 * error) return undefined;
+    return {
+      what: 'The steps are noise: what one update learns, the next one does not confirm on other pictures.',
+      evidence: `gradient/agreement (cosine of successive gradients) ${short(centre)} ± ${short(error)} over ${agreements.length} epochs`,
+      change: `draw more pictures an update (sample.picturesPerPrompt${now(run, 'sample.picturesPerPrompt')}, fewer train.updatesPerEpoch${now(run, 'train.updatesPerEpoch')}), on fewer prompts, or train fewer weights (train.rank${now(run, 'train.rank')})`,
     };
   },
 

@@ -95,6 +95,11 @@ const known: Record<string, Words> = {
   ),
   'dpo/margin': of('policy', 'margin', 'Mean implicit reward of the better minus the worse picture.'),
   'gradient/norm': of('optimiser', 'gradient norm', 'Euclidean norm before clipping, mean over updates.'),
+  'gradient/agreement': of(
+    'optimiser',
+    'gradient agreement',
+    'Cosine between the gradients of successive updates; around 0 they are noise.',
+  ),
   'gradient/steps': of(
     'optimiser',
     'steps with gradient',

@@ -7,6 +7,7 @@ import {
   cosine,
   ExponentialMovingAverage,
   GradientAccumulator,
+  GradientAgreement,
   linearWarmup,
   liveBytes,
   liveTensors,
@@ -236,4 +237,31 @@ test('schedules', () => {
   [0, 1, 2, 7, 12, 99].forEach((step, i) => {
     expect(schedule(step)).toBeCloseTo(expected[i] as number, 12);
   });
+});
+
+test('GradientAgreement: the cosine of two successive gradients over all parameters, by hand; it goes on after a restart', () => {
+  const before = liveTensors();
+  const gradients = [
+    [tensor([3, 0]), tensor([[4]])],
+    [tensor([4, 5]), tensor([[3]])],
+    [tensor([-4, -5]), tensor([[-3]])],
+    [tensor([0, 0]), tensor([[0]])],
+  ];
+  const agreement = new GradientAgreement();
+  expect(agreement.next(gradients[0]!)).toBeUndefined();
+  gradients[0]![0]!.zero_(); // an accumulator's tensors are set to zero after each step
+  // (3·4 + 4·3) / (5 · √50)
+  expect(agreement.next(gradients[1]!)).toBeCloseTo(24 / (5 * Math.sqrt(50)), 6);
+  const other = new GradientAgreement();
+  other.load(agreement.state());
+  for (const one of [agreement, other]) {
+    expect(one.next(gradients[2]!)).toBeCloseTo(-1, 6);
+    expect(one.next(gradients[3]!)).toBeUndefined();
+    expect(one.next(gradients[2]!)).toBeUndefined();
+    one.load(undefined); // a checkpoint of before
+    expect(one.next(gradients[2]!)).toBeUndefined();
+    one.free();
+  }
+  for (const tensors of gradients) for (const one of tensors) one.free();
+  expect(liveTensors()).toBe(before);
 });
