@@ -269,6 +269,7 @@ c10::IValue convert(Environment& e, const c10::Type& type, napi_value value,
     case c10::TypeKind::FloatType: return numberOf(e, value, what);
     case c10::TypeKind::BoolType: return boolOf(e, value, what);
     case c10::TypeKind::NumberType: return scalarOf(e, value, stack, what);
+    case c10::TypeKind::AnyType:  // a name of a group
     case c10::TypeKind::StringType: return stringOf(e, value, what);
     case c10::TypeKind::DeviceObjType: return c10::Device(stringOf(e, value, what));
     default:
@@ -424,7 +425,7 @@ napi_value funnel(napi_env env, napi_callback_info info) {
 // (name, overload) -> the operator's number
 napi_value Resolve(Environment& e, const Arguments& given) {
   std::string name = stringOf(e, given[0], "name");
-  if (!name.starts_with("rldf::")) name = "aten::" + name;
+  if (name.find("::") == std::string::npos) name = "aten::" + name;
   const c10::OperatorName full(name, stringOf(e, given[1], "overload"));
   for (size_t i = 0; i < e.operators.size(); i++) {
     if (e.operators[i].handle.operator_name() == full) return toJs(e, static_cast<double>(i));

@@ -210,6 +210,8 @@ export async function buildAddon(libtorch, say, folder = join(packageFolder, 'bu
     ...[join(headers, 'include'), include, join(include, 'torch', 'csrc', 'api', 'include')].map(
       (path) => `-I${path}`,
     ),
+    `-I${glooHeaders(join(folder, 'include'))}`, // the last: a libtorch that has its own comes first
+    ...ncclFlags(libtorch),
   ];
   const lib = join(libtorch, 'lib');
   const mac = process.platform === 'darwin' ? ['-undefined', 'dynamic_lookup'] : ['-Wl,--no-as-needed'];
@@ -237,6 +239,28 @@ export async function buildAddon(libtorch, say, folder = join(packageFolder, 'bu
   renameSync(`${addon}.new`, addon); // a process that has the old one mapped keeps it
   writeFileSync(stamp, key);
   return addon;
+}
+
+/** What c10d's headers include of Gloo, which PyTorch's wheels leave out: all of it is native/gloo.h. */
+function glooHeaders(folder) {
+  const names = ['algorithm', 'common/error', 'context', 'rendezvous/store', 'transport/device'];
+  for (const file of names.map((name) => join(folder, 'gloo', `${name}.h`))) {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, `#include "${join(packageFolder, 'native', 'gloo.h')}"\n`);
+  }
+  return folder;
+}
+
+/** Where the headers of CUDA and NCCL lie beside a CUDA build of PyTorch, as its wheels bring them; none elsewhere. */
+function ncclFlags(libtorch) {
+  if (!existsSync(join(libtorch, 'lib', 'libtorch_cuda.so'))) return [];
+  const beside = join(dirname(libtorch), 'nvidia');
+  const wheels = existsSync(beside) ? readdirSync(beside).map((name) => join(beside, name)) : [];
+  const given = process.env.CUDA_HOME ?? '/usr/local/cuda';
+  const folders = [...wheels, given].map((path) => join(path, 'include')).filter((path) => existsSync(path));
+  const has = (name) => folders.some((path) => existsSync(join(path, name)));
+  if (!has('nccl.h') || !has('cuda_runtime_api.h')) return [];
+  return ['-DUSE_C10D_NCCL', ...folders.map((path) => `-I${path}`)];
 }
 
 /** @returns whether it succeeded */

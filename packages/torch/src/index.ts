@@ -1,5 +1,6 @@
 export * from './autograd.js';
 export * from './device.js';
+export * from './distributed.js';
 export { type DType, isFloating, itemSize } from './dtype.js';
 export * from './errors.js';
 export * from './factories.js';

@@ -1,0 +1,41 @@
+/** One rank of distributed.test.ts: `rank size port way`. Prints what it found as JSON, or its error. */
+
+import { cat, full, Group, ones, type Tensor, tensor } from './index.js';
+
+const [rank, size, port, way] = process.argv.slice(2) as [string, string, string, string];
+const say = (text: string) => process.stdout.write(`${text}\n`);
+const numbers = (one: Tensor) => one.toNumbers();
+try {
+  const [at, all] = [Number(rank), Number(size)];
+  const timeoutSeconds = way === 'collectives' || way === 'dies' ? 60 : 1;
+  const group = await Group.open({
+    rank: at,
+    size: all,
+    host: '127.0.0.1',
+    port: Number(port),
+    timeoutSeconds,
+  });
+  if (way === 'dies' && at === 1) process.kill(process.pid, 'SIGKILL');
+  if (way === 'stays away' && at === 1) await new Promise((resolve) => setTimeout(resolve, 1500));
+  const sum = group.allReduce(full([3], at + 1)); // 1 + 2 + ...
+  const most = group.allReduce(tensor([at, -at]), 'max');
+  const columns = cat([ones([2, 1]), full([2, 1], 2)], 1).permute([1, 0]); // of strides that are not row-major
+  const strided = group.allReduce(columns);
+  const told = group.broadcast(full([2], 10 * at), 1);
+  const whole = group.allGather(tensor([[at, 7]]));
+  group.barrier();
+  group.set(`said/${at}`, `by ${at}`);
+  const heard = group.get(`said/${(at + 1) % all}`);
+  const { collectives, bytes } = group.traffic;
+  say(
+    JSON.stringify({
+      ...{ sum: numbers(sum), most: numbers(most), strided: numbers(strided), told: numbers(told) },
+      ...{ whole: numbers(whole), heard, collectives, bytes, members: group.members.length },
+    }),
+  );
+  group.close();
+  process.exit(0);
+} catch (error) {
+  say(`${(error as Error).name}: ${(error as Error).message}`);
+  process.exit(3);
+}

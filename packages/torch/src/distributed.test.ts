@@ -1,0 +1,86 @@
+import { spawn } from 'node:child_process';
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const fixture = fileURLToPath(new URL('distributed.fixture.ts', import.meta.url));
+
+/** The last line that a rank prints. */
+async function start(rank: number, size: number, port: number, way: string): Promise<string> {
+  const words = [
+    '--conditions=rldf-source',
+    '--import',
+    'tsx',
+    fixture,
+    `${rank}`,
+    `${size}`,
+    `${port}`,
+    way,
+  ];
+  const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'ignore'] });
+  let text = '';
+  child.stdout.on('data', (data) => (text += data));
+  await new Promise((resolve) => child.on('close', resolve));
+  return text.split('\n').at(-2) ?? '';
+}
+
+/** A port that was free just now. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.on('listening', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function together(size: number, way: string): Promise<string[]> {
+  const port = await freePort();
+  return Promise.all(Array.from({ length: size }, (_, rank) => start(rank, size, port, way)));
+}
+
+test('two processes: sums, maxima, a broadcast, what all have, entries of the store', async () => {
+  const found = (await together(2, 'collectives')).map((text) => JSON.parse(text));
+  const same = {
+    ...{ sum: [3, 3, 3], most: [1, 0], strided: [2, 2, 4, 4], told: [10, 10], whole: [0, 7, 1, 7] },
+    ...{ collectives: 6, bytes: 12 + 8 + 16 + 8 + 8 + 4, members: 2 },
+  };
+  expect(found).toEqual([
+    { ...same, heard: 'by 1' },
+    { ...same, heard: 'by 0' },
+  ]);
+});
+
+test('a rank that dies is an error of the other one, with rank, operation and address', async () => {
+  const [first] = await together(2, 'dies');
+  expect(first).toMatch(
+    /^UserError: rank 0 of 2, 127\.0\.0\.1:\d+: (all-reduce \(sum\) 1 of float32\[3\]|opening the group) failed \(.*(closed|reset) by peer.*\) — every rank must be alive/i,
+  );
+});
+
+test('a rank that stays away is told after the time limit', async () => {
+  const [first] = await together(2, 'stays away');
+  expect(first).toMatch(
+    /^UserError: rank 0 of 2, 127\.0\.0\.1:\d+: all-reduce \(sum\) 1 of float32\[3\] failed \(.*timed out.*/i,
+  );
+});
+
+test('a rank that never comes is named; a port that is taken and a store that is not there are told', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.on('listening', resolve));
+  const { port } = server.address() as { port: number };
+  const [waiting, taken, nobody] = await Promise.all([
+    start(0, 3, 0, 'alone'),
+    start(0, 2, port, 'alone'),
+    start(1, 2, await freePort(), 'alone'),
+  ]);
+  server.close();
+  expect(waiting).toMatch(
+    /^UserError: rank 0 of 3, 127\.0\.0\.1:0: ranks 1, 2 did not come within 1 s — all 3 must be started/,
+  );
+  expect(taken).toMatch(
+    /^UserError: rank 0 of 2, 127\.0\.0\.1:\d+: opening the store failed \(.*in use.*\) — the port must be free/,
+  );
+  expect(nobody).toMatch(
+    /^UserError: rank 1 of 2, 127\.0\.0\.1:\d+: reaching the store failed \(.*\) — rank 0 must listen there/,
+  );
+});

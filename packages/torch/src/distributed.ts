@@ -1,0 +1,213 @@
+/** Processes that compute together, over PyTorch's own c10d: a store where they meet, and collectives of tensors. */
+
+import { hostname } from 'node:os';
+import { itemSize } from './dtype.js';
+import { UserError } from './errors.js';
+import { ones } from './factories.js';
+import { native } from './native.js';
+import { scope } from './scope.js';
+import { type Tensor, wrap } from './tensor.js';
+
+export interface GroupOptions {
+  /** Which of the processes this is, from 0. */
+  rank: number;
+  /** How many there are. */
+  size: number;
+  /** Where the store listens. */
+  host: string;
+  /** 0, where rank 0 serves: the system chooses. */
+  port: number;
+  /** Whether this process opens the store there; by default rank 0 does. torchrun has opened one already. */
+  serves?: boolean;
+  /** Tells a restart from the attempt before it, whose entries are still in the store. */
+  attempt?: string;
+  /** For meeting, and for one collective. 600 s by default. */
+  timeoutSeconds?: number;
+  /** Whether tensors on GPUs go over NCCL; without it they go by way of the CPU. */
+  nccl?: boolean;
+}
+
+const resolved = new Map<string, number>();
+
+/** Looked up when it is needed: `rldf plan`'s libtorch without numbers has none of these. */
+function call(name: string, ...args: unknown[]): unknown {
+  const number = resolved.get(name) ?? native.resolve(name, '');
+  resolved.set(name, number);
+  return native.call(number, ...args);
+}
+
+/** The last group that was opened has a name of its own, since names are kept in the process. */
+let opened = 0;
+
+/**
+ * Processes that meet at a store. All make the same calls in the same order; every failure is a UserError that says which rank
+ * did what, and where.
+ */
+export class Group {
+  readonly rank: number;
+  readonly size: number;
+  /** Where the store listens: `host:port`. */
+  readonly address: string;
+  /** Who the ranks are: host and process. */
+  readonly members: readonly string[];
+  /** Whether tensors on GPUs go over NCCL. */
+  readonly nccl: boolean;
+  /** Collectives so far, and bytes that were given to them. */
+  readonly traffic = { collectives: 0, bytes: 0, seconds: 0 };
+  readonly #name: string;
+
+  private constructor(options: GroupOptions, address: string, members: readonly string[]) {
+    const { rank, size, host, timeoutSeconds = 600, nccl = false } = options;
+    this.rank = rank;
+    this.size = size;
+    this.address = address;
+    this.members = members;
+    this.#name = `rldf-${opened++}`;
+    this.nccl = this.#attempt('opening the group', () => {
+      const bind = /^(localhost|127\..*)$/.test(host) ? '127.0.0.1' : '';
+      return call('rldf::open_group', this.#name, rank, size, bind, 1000 * timeoutSeconds, nccl) as boolean;
+    });
+  }
+
+  /** Meets the other ranks. @throws UserError when the address is taken, nobody listens there, or a rank does not come */
+  static async open(options: GroupOptions): Promise<Group> {
+    const { rank, size, host, port, serves = rank === 0, attempt = '0', timeoutSeconds = 600 } = options;
+    const end = performance.now() + 1000 * timeoutSeconds;
+    const where = `rank ${rank} of ${size}, ${host}:${port}`;
+    let found: number;
+    try {
+      found = call(
+        'rldf::open_store',
+        host,
+        port,
+        serves,
+        `rldf/${attempt}`,
+        1000 * timeoutSeconds,
+      ) as number;
+    } catch (error) {
+      const fix = serves
+        ? 'the port must be free. Choose another with MASTER_PORT'
+        : `rank 0 must listen there. Look whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same everywhere`;
+      throw new UserError(
+        `${where}: ${serves ? 'opening' : 'reaching'} the store failed (${firstLine(error)}) — ${fix}`,
+      );
+    }
+    call('rldf::store_set', `rank/${rank}`, `${hostname()}, process ${process.pid}`);
+    const members = Array<string | undefined>(size).fill(undefined);
+    for (;;) {
+      for (const [other, known] of members.entries())
+        members[other] =
+          known ?? tryGet(`rank/${other}`, Math.min(200, Math.max(1, end - performance.now())));
+      const missing = members.flatMap((member, other) => (member === undefined ? [other] : []));
+      if (missing.length === 0) break;
+      if (performance.now() >= end)
+        throw new UserError(
+          `${where}: rank${missing.length > 1 ? 's' : ''} ${missing.join(', ')} did not come within ${timeoutSeconds} s — all ${size} must be started. Look at what the launcher says of ${missing.length > 1 ? 'them' : 'it'}`,
+        );
+      await new Promise((resolve) => setImmediate(resolve)); // Ctrl-C is served
+    }
+    return new Group(options, `${host}:${found}`, members as string[]);
+  }
+
+  /** Sum over all ranks (or another reduction), in place. */
+  allReduce(tensor: Tensor, by: 'sum' | 'max' | 'min' = 'sum'): Tensor {
+    return this.#collective(`all-reduce (${by})`, tensor, (one) =>
+      call('_c10d_functional::all_reduce_', one.handle, by, this.#name),
+    );
+  }
+
+  /** The values of rank `from`, in place. */
+  broadcast(tensor: Tensor, from = 0): Tensor {
+    return this.#collective(`broadcast from rank ${from}`, tensor, (one) =>
+      call('_c10d_functional::broadcast_', one.handle, from, this.#name),
+    );
+  }
+
+  /** Tensors of one shape, one of each rank, behind each other in their first dimension. */
+  allGather(tensor: Tensor): Tensor {
+    const name = 'all-gather';
+    return scope(() => {
+      const given = this.nccl ? tensor.contiguous() : tensor.to('cpu').contiguous();
+      const gathered = this.#counted(name, given, () => {
+        const begun = call('_c10d_functional::all_gather_into_tensor', given.handle, this.size, this.#name);
+        return wrap(call('_c10d_functional::wait_tensor', begun) as number);
+      });
+      return gathered.to(tensor.device);
+    });
+  }
+
+  /** Returns when all ranks have called it. */
+  barrier(): void {
+    scope(() => {
+      const one = ones([1]);
+      this.#counted('barrier', one, () => {
+        call(
+          '_c10d_functional::wait_tensor',
+          call('_c10d_functional::all_reduce_', one.handle, 'sum', this.#name),
+        );
+      });
+    });
+  }
+
+  /** Writes an entry of the store, which all ranks can read. */
+  set(key: string, value: string): void {
+    this.#attempt(`writing ${key} to the store`, () => call('rldf::store_set', key, value));
+  }
+
+  /** Reads one; waits until somebody has written it. @throws UserError after `seconds` */
+  get(key: string, seconds = 60): string {
+    return this.#attempt(
+      `waiting ${seconds} s for ${key} in the store`,
+      () => call('rldf::store_get', key, 1000 * seconds) as string,
+    );
+  }
+
+  close(): void {
+    call('rldf::close_group', this.#name);
+  }
+
+  /** In place; a tensor that the group cannot send as it is, by way of a copy. */
+  #collective(name: string, tensor: Tensor, begin: (tensor: Tensor) => unknown): Tensor {
+    scope(() => {
+      const sent = this.nccl ? tensor.contiguous() : tensor.to('cpu').contiguous();
+      // the operator returns at once: what it writes is there only after the wait
+      this.#counted(name, sent, () => call('_c10d_functional::wait_tensor', begin(sent)));
+      if (sent !== tensor) tensor.copy_(sent);
+    });
+    return tensor;
+  }
+
+  #counted<T>(name: string, tensor: Tensor, run: () => T): T {
+    const began = performance.now();
+    const number = ++this.traffic.collectives;
+    this.traffic.bytes += tensor.shape.reduce((product, size) => product * size, itemSize[tensor.dtype]);
+    const result = this.#attempt(`${name} ${number} of ${tensor.dtype}[${tensor.shape}]`, run);
+    this.traffic.seconds += (performance.now() - began) / 1000;
+    return result;
+  }
+
+  #attempt<T>(what: string, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      throw new UserError(
+        `rank ${this.rank} of ${this.size}, ${this.address}: ${what} failed (${firstLine(error)}) — every rank must be alive and within reach. Look at the messages of the others; \`rldf resume\` goes on behind the last checkpoint`,
+      );
+    }
+  }
+}
+
+function tryGet(key: string, milliseconds: number): string | undefined {
+  try {
+    return call('rldf::store_get', key, Math.ceil(milliseconds)) as string;
+  } catch {
+    return undefined; // not there yet, or the store is gone, which the time limit tells
+  }
+}
+
+/** Without where libtorch was compiled, and what it advises. */
+const firstLine = (error: unknown) =>
+  (((error as Error).message ?? String(error)).split('\n')[0] ?? '')
+    .replace(/\[\/[^\]]*\] /g, '')
+    .replace(/\. This is typically.*GLHF[^[]*/, ' ')
+    .trim();
