@@ -8,7 +8,7 @@ export interface Drawing {
   name: string;
   model: string;
   prompts: readonly string[];
-  scheduler: 'ddim' | 'dpm-solver++' | 'euler' | 'lms' | 'pndm';
+  scheduler: 'ddim' | 'dpm-solver++' | 'euler' | 'lms' | 'pndm' | 'unipc';
   steps: number;
   guidance: number;
   negative?: string;

@@ -1,4 +1,5 @@
 // Model folders and adapters that diffusers and PEFT wrote load here and draw the same.
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readSafetensors } from '@rldf/torch';
 import { largestDifference } from '../shared/differences.js';
@@ -53,14 +54,39 @@ export async function theirFileChecks(context: Context): Promise<Check[]> {
     );
     checks.push(...(await peftFolders(context, label, drawing, latents, theirs === again ? 0.02 : 0.2)));
   }
-  for (const scheduler of ['pndm', 'lms'] as const) {
-    const name = `theirs-${scheduler}`;
-    const drawing: Drawing = { name, model: fresh, prompts, scheduler, steps: 8, guidance: 3 };
+  for (const [scheduler, options] of settings) {
+    const label = [scheduler, ...Object.keys(options)].join(', ');
+    const name = `theirs-${label.replaceAll(', ', '-')}`;
+    const model =
+      Object.keys(options).length === 0 ? fresh : withSchedulerOptions(fresh, join(folder, name), options);
+    const drawing: Drawing = { name, model, prompts, scheduler, steps: 8, guidance: 3 };
     const { pixels, latents } = await drawHere(context, drawing);
     const expected = await drawThere(context, drawing, latents);
-    checks.push(same(`a new model, drawn with ${scheduler}`, largestDifference(pixels, expected), 2, '/255'));
+    checks.push(same(`a new model, drawn with ${label}`, largestDifference(pixels, expected), 2, '/255'));
   }
   return checks;
+}
+
+/** Schedulers that add no noise of their own, and what the model's scheduler_config.json says besides. */
+const settings: readonly (readonly [scheduler: Drawing['scheduler'], options: object])[] = [
+  ['pndm', {}],
+  ['lms', {}],
+  ['unipc', {}],
+  ['unipc', { use_karras_sigmas: true, solver_order: 3 }],
+  ['euler', { use_karras_sigmas: true }],
+  ['euler', { use_exponential_sigmas: true }],
+  ['dpm-solver++', { use_karras_sigmas: true }],
+  ['ddim', { timestep_spacing: 'trailing', rescale_betas_zero_snr: true, prediction_type: 'v_prediction' }],
+  ['euler', { timestep_spacing: 'trailing', rescale_betas_zero_snr: true, prediction_type: 'v_prediction' }],
+];
+
+/** A copy of a model with more options in its scheduler_config.json. */
+function withSchedulerOptions(model: string, copy: string, options: object): string {
+  cpSync(model, copy, { recursive: true });
+  const file = join(copy, 'scheduler', 'scheduler_config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8')) as object;
+  writeFileSync(file, JSON.stringify({ ...config, ...options }));
+  return copy;
 }
 
 /** PEFT's own folders, one a network. */

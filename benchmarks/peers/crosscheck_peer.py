@@ -24,6 +24,7 @@ from diffusers import (
     PNDMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from diffusers.utils import logging as diffusers_logging
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
@@ -42,6 +43,7 @@ SCHEDULERS = {
     "euler": EulerDiscreteScheduler,
     "lms": LMSDiscreteScheduler,
     "pndm": PNDMScheduler,
+    "unipc": UniPCMultistepScheduler,
 }
 pipelines = {}
 

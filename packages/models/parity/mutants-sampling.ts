@@ -6,6 +6,10 @@ const DPM = 'models/src/schedulers/dpm-solver-multistep.ts';
 const EULER = 'models/src/schedulers/euler-discrete.ts';
 const PNDM = 'models/src/schedulers/pndm.ts';
 const LMS = 'models/src/schedulers/lms-discrete.ts';
+const ANCESTRAL = 'models/src/schedulers/euler-ancestral-discrete.ts';
+const UNIPC = 'models/src/schedulers/unipc-multistep.ts';
+const LCM = 'models/src/schedulers/lcm.ts';
+const SIGMAS = 'models/src/schedulers/sigmas.ts';
 const SPACING = 'models/src/schedulers/timestep-spacing.ts';
 const SCHEDULE = 'models/src/schedulers/noise-schedule.ts';
 const TOKENIZER = 'models/src/clip-tokenizer.ts';
@@ -62,8 +66,8 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'trailing-off-by-one',
     file: SPACING,
-    find: '/ steps) - 1',
-    replace: '/ steps) - 2',
+    find: 'roundHalfEven(t) - 1)',
+    replace: 'roundHalfEven(t) - 2)',
     cases: ['scheduler-ddim-trailing-v'],
   },
   {
@@ -170,6 +174,125 @@ export const samplingMutants: readonly Mutant[] = [
     find: 'basis(middle - half / Math.sqrt(3))',
     replace: 'basis(middle)',
     cases: ['scheduler-lms-sd-3'],
+  },
+  {
+    name: 'euler-ancestral-noise-to-the-difference',
+    file: ANCESTRAL,
+    find: '(to ** 2 * (from ** 2 - to ** 2)) / from ** 2',
+    replace: 'from ** 2 - to ** 2',
+    cases: ['scheduler-euler-a'],
+  },
+  {
+    name: 'euler-ancestral-down-to-the-next-level',
+    file: ANCESTRAL,
+    find: 'this.#sigma(stepIndex + 1) ** 2 - this.std(stepIndex) ** 2',
+    replace: 'this.#sigma(stepIndex + 1) ** 2',
+    cases: ['scheduler-euler-a'],
+  },
+  {
+    name: 'unipc-uncorrected',
+    file: UNIPC,
+    find: 'this.#last !== undefined && !this',
+    replace: 'this.#next < 0 && !this',
+    cases: ['scheduler-unipc-sd-10'],
+  },
+  {
+    name: 'unipc-corrects-where-it-should-not',
+    file: UNIPC,
+    find: '!this.#uncorrected.has(stepIndex - 1)',
+    replace: '!this.#uncorrected.has(stepIndex - 1000)',
+    cases: ['scheduler-unipc-uncorrected'],
+  },
+  {
+    name: 'unipc-whole-in-place-of-half',
+    file: UNIPC,
+    find: '[0.5 * scale]',
+    replace: '[scale]',
+    cases: ['scheduler-unipc-sd-3'],
+  },
+  {
+    name: 'unipc-bh1-is-bh2',
+    file: UNIPC,
+    find: "type === 'bh1' ? hh : Math.expm1(hh)",
+    replace: "type === 'bh1' ? Math.expm1(hh) : Math.expm1(hh)",
+    cases: ['scheduler-unipc-bh1'],
+  },
+  {
+    name: 'unipc-differences-not-divided',
+    file: UNIPC,
+    find: '(factor * weights[i]!) / place',
+    replace: 'factor * weights[i]!',
+    cases: ['scheduler-unipc-order-3'],
+  },
+  {
+    name: 'unipc-noise-as-clean-sample',
+    file: UNIPC,
+    find: 'this.#ofClean ? original : noise',
+    replace: 'this.#ofClean ? original : original',
+    cases: ['scheduler-unipc-noise'],
+  },
+  {
+    name: 'lcm-without-boundary-condition',
+    file: LCM,
+    find: 'SPREAD ** 2 / (scaled ** 2 + SPREAD ** 2)',
+    replace: '0',
+    cases: ['scheduler-lcm-clip-v'],
+  },
+  {
+    name: 'lcm-timesteps-evenly',
+    file: LCM,
+    find: 'Math.floor(i * (original / steps))',
+    replace: 'Math.round(i * (original / steps))',
+    cases: ['scheduler-lcm-7'],
+  },
+  {
+    name: 'lcm-noised-to-its-own-timestep',
+    file: LCM,
+    find: 'this.schedule.alphaBar(next)',
+    replace: 'this.schedule.alphaBar(timestep)',
+    cases: ['scheduler-lcm-4'],
+  },
+  {
+    name: 'karras-rho',
+    file: SIGMAS,
+    find: '(min ** (1 / 7) - max ** (1 / 7))) ** 7',
+    replace: '(min ** (1 / 7) - max ** (1 / 7))) ** 5',
+    cases: ['scheduler-euler-karras', 'scheduler-dpm-karras'],
+  },
+  {
+    name: 'exponential-is-linear',
+    file: SIGMAS,
+    find: 'linspace(Math.log(max), Math.log(min), steps).map(Math.exp)',
+    replace: 'linspace(max, min, steps)',
+    cases: ['scheduler-euler-exponential'],
+  },
+  {
+    name: 'zero-snr-not-scaled-back',
+    file: SCHEDULE,
+    find: '(first / (first - last))',
+    replace: '1',
+    cases: ['scheduler-ddim-zero-snr'],
+  },
+  {
+    name: 'zero-snr-as-it-was',
+    file: SCHEDULE,
+    find: 'rescaled ? rescaledBetas(plain) : plain',
+    replace: 'plain',
+    cases: ['scheduler-euler-zero-snr'],
+  },
+  {
+    name: 'zero-snr-first-level-too-large',
+    file: ANCESTRAL,
+    find: 'leastSignal: 2 ** -24',
+    replace: 'leastSignal: 2 ** -20',
+    cases: ['scheduler-euler-a-zero-snr'],
+  },
+  {
+    name: 'trailing-without-numpy-rounding',
+    file: SPACING,
+    find: 'first - stride - first',
+    replace: '-stride',
+    cases: ['scheduler-ddim-trailing-48'],
   },
   {
     name: 'tokenizer-cuts-end-token',

@@ -30,14 +30,14 @@ export const whole = (least: number, most: number): FieldRule => ({
   holds: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
   says: `a whole number from ${least} to ${most}`,
 });
-const numberFrom = (least: number, most: number): FieldRule => ({
+export const numberFrom = (least: number, most: number): FieldRule => ({
   holds: (value) => typeof value === 'number' && value >= least && value <= most,
   says: `a number from ${least} to ${most}`,
 });
 const text: FieldRule = { holds: (value) => typeof value === 'string', says: 'text' };
 const flag: FieldRule = { holds: (value) => typeof value === 'boolean', says: 'true or false' };
 
-const listOf = (rule: FieldRule, least: number, most: number): FieldRule => ({
+export const listOf = (rule: FieldRule, least: number, most: number): FieldRule => ({
   holds: (value) =>
     Array.isArray(value) && value.length >= least && value.length <= most && value.every(rule.holds),
   says: `a list of ${least === most ? least : `${least} to ${most}`}, each ${rule.says}`,
@@ -134,6 +134,7 @@ export const schedulerFields: { readonly [key: string]: FieldRule } = {
   trained_betas: listOf(beta, 2, 100_000),
   timestep_spacing: text,
   steps_offset: whole(0, 99_999),
+  rescale_betas_zero_snr: flag,
   set_alpha_to_one: flag,
   skip_prk_steps: flag,
   clip_sample: flag,
@@ -143,6 +144,13 @@ export const schedulerFields: { readonly [key: string]: FieldRule } = {
   solver_order: whole(1, 3),
   lower_order_final: flag,
   euler_at_final: flag,
+  predict_x0: flag,
+  use_karras_sigmas: flag,
+  use_exponential_sigmas: flag,
+  sigma_min: numberFrom(1e-6, 1e6),
+  sigma_max: numberFrom(1e-6, 1e6),
+  original_inference_steps: whole(1, 100_000),
+  timestep_scaling: numberFrom(1e-6, 1e6),
   lambda_min_clipped: { holds: (value) => typeof value === 'number', says: 'a number' },
 };
 

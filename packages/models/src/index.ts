@@ -91,17 +91,25 @@ export { learnedParameters, ResNet18, type ResNet18Options } from './resnet-18.j
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';
 export { DPMSolverMultistepScheduler } from './schedulers/dpm-solver-multistep.js';
+export { EulerAncestralDiscreteScheduler } from './schedulers/euler-ancestral-discrete.js';
 export { EulerDiscreteScheduler } from './schedulers/euler-discrete.js';
+export { LCMScheduler } from './schedulers/lcm.js';
 export { LMSDiscreteScheduler } from './schedulers/lms-discrete.js';
 export { NoiseSchedule, type PredictionType } from './schedulers/noise-schedule.js';
+export { passedOver } from './schedulers/options.js';
 export { PNDMScheduler } from './schedulers/pndm.js';
 export {
   createScheduler,
   ddimOf,
+  POLICIES,
+  type PolicyName,
+  type PolicyScheduler,
+  policyOfConfig,
   type Scheduler,
   type SchedulerName,
   type StepOptions,
 } from './schedulers/scheduler.js';
+export { UniPCMultistepScheduler } from './schedulers/unipc-multistep.js';
 export { tinyPipeline } from './tiny-pipeline.js';
 export type { Trajectory } from './trajectory.js';
 export { UNet2DConditionModel, type UNetOptions } from './unet.js';

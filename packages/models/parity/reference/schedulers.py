@@ -11,9 +11,12 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     LMSDiscreteScheduler,
     PNDMScheduler,
+    UniPCMultistepScheduler,
 )
 from safetensors.torch import save_file
 
@@ -84,9 +87,83 @@ def scheduler_cases():
         yield f"lms-sd-{steps}", LMSDiscreteScheduler, dict(**SD_BETAS), steps, {}
     yield "lms-leading-v", LMSDiscreteScheduler, dict(**SD_BETAS, timestep_spacing="leading", steps_offset=1, prediction_type="v_prediction"), 8, {}
     yield "lms-trailing-sample", LMSDiscreteScheduler, dict(**SD_BETAS, timestep_spacing="trailing", prediction_type="sample"), 6, {}
+    karras, exponential = dict(use_karras_sigmas=True), dict(use_exponential_sigmas=True)
+    zero_snr = dict(rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing")
+    ancestral = EulerAncestralDiscreteScheduler
+    yield "euler-a-linspace", ancestral, dict(**SD_BETAS), 7, {}
+    yield "euler-a-leading", ancestral, dict(**SD_BETAS, timestep_spacing="leading", steps_offset=1), 10, {}
+    yield "euler-a-trailing-v", ancestral, dict(**SD_BETAS, timestep_spacing="trailing", prediction_type="v_prediction"), 9, {}
+    yield "euler-a-1", ancestral, dict(**SD_BETAS), 1, {}
+    yield "euler-a-zero-snr", ancestral, dict(**SD_BETAS, **zero_snr), 6, {}
+    for steps in (1, 2, 3, 10, 20):
+        yield f"unipc-sd-{steps}", UniPCMultistepScheduler, dict(**SD_BETAS), steps, {}
+    yield "unipc-bh1-order-3", UniPCMultistepScheduler, dict(**SD_BETAS, solver_type="bh1", solver_order=3, final_sigmas_type="sigma_min"), 9, {}
+    yield "unipc-order-3", UniPCMultistepScheduler, dict(**SD_BETAS, solver_order=3, timestep_spacing="leading", steps_offset=1), 9, {}
+    yield "unipc-order-1", UniPCMultistepScheduler, dict(**SD_BETAS, solver_order=1, timestep_spacing="trailing", prediction_type="sample"), 6, {}
+    yield "unipc-noise", UniPCMultistepScheduler, dict(**SD_BETAS, predict_x0=False, prediction_type="v_prediction", final_sigmas_type="sigma_min", lower_order_final=False), 8, {}
+    yield "unipc-uncorrected", UniPCMultistepScheduler, dict(**SD_BETAS, disable_corrector=[0, 3], solver_type="midpoint"), 7, {}
+    yield "unipc-karras", UniPCMultistepScheduler, dict(**SD_BETAS, **karras), 8, {}
+    yield "unipc-exponential", UniPCMultistepScheduler, dict(**SD_BETAS, **exponential, sigma_min=0.05, sigma_max=12.0, final_sigmas_type="sigma_min"), 8, {}
+    yield "unipc-zero-snr", UniPCMultistepScheduler, dict(**SD_BETAS, **zero_snr), 7, {}
+    lcm = dict(**SD_BETAS)
+    for steps in (1, 4, 7, 50):
+        yield f"lcm-{steps}", LCMScheduler, dict(**lcm), steps, {}
+    yield "lcm-clip-v", LCMScheduler, dict(**lcm, clip_sample=True, clip_sample_range=0.7, prediction_type="v_prediction", original_inference_steps=30, timestep_scaling=0.01), 5, {}
+    yield "lcm-sample-zero-snr", LCMScheduler, dict(**lcm, prediction_type="sample", rescale_betas_zero_snr=True, set_alpha_to_one=False), 4, {}
+    yield "euler-karras", EulerDiscreteScheduler, dict(**SD_BETAS, **karras), 8, {}
+    yield "euler-karras-range", EulerDiscreteScheduler, dict(**SD_BETAS, **karras, sigma_min=0.1, sigma_max=10.0, timestep_spacing="leading", steps_offset=1), 6, {}
+    yield "euler-exponential", EulerDiscreteScheduler, dict(**SD_BETAS, **exponential, timestep_spacing="trailing", final_sigmas_type="sigma_min"), 8, {}
+    yield "euler-zero-snr", EulerDiscreteScheduler, dict(**SD_BETAS, **zero_snr), 6, {}
+    yield "lms-karras", LMSDiscreteScheduler, dict(**SD_BETAS, **karras), 7, {}
+    yield "lms-exponential", LMSDiscreteScheduler, dict(**SD_BETAS, **exponential), 6, {}
+    yield "dpm-karras", DPMSolverMultistepScheduler, dict(**dpm, **karras), 20, {}
+    yield "dpm-karras-cosine", DPMSolverMultistepScheduler, dict(beta_schedule="squaredcos_cap_v2", num_train_timesteps=1000, **karras, lambda_min_clipped=-5.1), 9, {}
+    yield "dpm-exponential", DPMSolverMultistepScheduler, dict(**dpm, **exponential, final_sigmas_type="sigma_min"), 12, {}
+    yield "dpm-zero-snr", DPMSolverMultistepScheduler, dict(**dpm, **zero_snr), 8, {}
+    yield "ddim-zero-snr", DDIMScheduler, dict(**ddim, **zero_snr, set_alpha_to_one=False), 7, {"eta": 0.5}
+    yield "ddpm-zero-snr", DDPMScheduler, dict(**ddpm, **zero_snr), 7, {}
+    yield "ddim-trailing-48", DDIMScheduler, dict(**ddim, timestep_spacing="trailing"), 48, {}
+
+
+SPACED = (
+    ("DDIMScheduler", DDIMScheduler),
+    ("EulerDiscreteScheduler", EulerDiscreteScheduler),
+    ("DPMSolverMultistepScheduler", DPMSolverMultistepScheduler),
+    ("UniPCMultistepScheduler", UniPCMultistepScheduler),
+)
+
+
+def checksums(timesteps):
+    """The number of timesteps, and a sum that changes with their order."""
+    values = [round(t * 1024) for t in timesteps]  # linspace for Euler has fractions
+    return [len(values), sum((i % 97 + 1) * t for i, t in enumerate(values))]
+
+
+def spacings():
+    """Checksums of the timesteps of every number of steps from 1 to 1000, as diffusers gives them (not in float64)."""
+    found = {}
+    for name, cls in SPACED:
+        for spacing in ("leading", "trailing", "linspace"):
+            scheduler = cls(**SD_BETAS, timestep_spacing=spacing)
+            most = 999 if spacing == "leading" and name.endswith("MultistepScheduler") else 1000
+            rows = []
+            for steps in range(1, most + 1):
+                try:
+                    scheduler.set_timesteps(steps)
+                except ValueError:
+                    rows.append(None)
+                    continue
+                rows.append(checksums(scheduler.timesteps.double().tolist()[:steps]))
+            found[f"{name} {spacing}"] = rows
+    (OUT / "timesteps.json").write_text(json.dumps({"madeWith": VERSIONS, "checksums": found}, separators=(",", ":")) + "\n")
+    print(f"timesteps: {(OUT / 'timesteps.json').stat().st_size // 1024} KiB")
+
+
+SIGMAS = (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, LMSDiscreteScheduler)
 
 
 def schedulers():
+    spacings()
     noise_queue = []
     tensors, cases = {}, {}
     for name, cls, config, steps, call in scheduler_cases():
@@ -98,7 +175,7 @@ def schedulers():
         outputs = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
         noises = normal(gen, len(scheduler.timesteps), *SHAPE, dtype=torch.float64)
         sample = normal(gen, *SHAPE, dtype=torch.float64)
-        if cls in (EulerDiscreteScheduler, LMSDiscreteScheduler):
+        if cls in SIGMAS:
             sample = sample * scheduler.init_noise_sigma
         trajectory, scaled = [sample], []
         for index, timestep in enumerate(scheduler.timesteps):
@@ -107,6 +184,8 @@ def schedulers():
             arguments = dict(call)
             if cls is DDIMScheduler and call.get("eta", 0) > 0:
                 arguments["variance_noise"] = noises[index]
+            if cls is LCMScheduler:
+                timestep = timestep.item()  # a tensor of it would be scaled in float32
             sample = scheduler.step(outputs[index], timestep, sample, **arguments).prev_sample
             assert sample.dtype == torch.float64
             trajectory.append(sample)
@@ -118,10 +197,10 @@ def schedulers():
             f"{name}.inputs.model_outputs": outputs,
             f"{name}.inputs.noise": noises,
             f"{name}.outputs.trajectory": torch.stack(trajectory),
-            f"{name}.outputs.timesteps": scheduler.timesteps.double(),
+            f"{name}.outputs.timesteps": scheduler.timesteps.float().double(),
             f"{name}.outputs.initial_noise_scale": torch.tensor([float(scheduler.init_noise_sigma)], dtype=torch.float64),
         })
-        if cls in (EulerDiscreteScheduler, LMSDiscreteScheduler):
+        if cls in SIGMAS:
             tensors[f"{name}.outputs.scaled"] = torch.stack(scaled)
         cases[name] = {
             "class": cls.__name__,
@@ -134,6 +213,6 @@ def schedulers():
     description = {"name": "schedulers", "madeWith": VERSIONS, "noisedTimesteps": [17, 903], "cases": cases}
     (OUT / "schedulers.json").write_text(json.dumps(description, indent=1) + "\n")
     print(f"schedulers: {len(cases)} cases, {(OUT / 'schedulers.safetensors').stat().st_size // 1024} KiB")
-    for cls in (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, LMSDiscreteScheduler, PNDMScheduler):
+    for cls in sorted({cls for _, cls, *_ in scheduler_cases()}, key=lambda cls: cls.__name__):
         sys.modules[cls.__module__].torch, sys.modules[cls.__module__].np = torch, np
         sys.modules[cls.__module__].randn_tensor = diffusers.utils.torch_utils.randn_tensor

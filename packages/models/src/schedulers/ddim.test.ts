@@ -104,8 +104,8 @@ test('clip_sample bounds the clean sample, and is on unless the config says no',
 });
 
 test('a schedule that cannot be built is refused by name and value', () => {
-  expect(() => new DDIMScheduler({ ...STABLE_DIFFUSION, rescale_betas_zero_snr: true })).toThrow(
-    /rescale_betas_zero_snr is true/,
+  expect(() => new DDIMScheduler({ ...STABLE_DIFFUSION, thresholding: true })).toThrow(
+    /thresholding is true/,
   );
   const scheduler = new DDIMScheduler(STABLE_DIFFUSION);
   expect(() => scheduler.setTimesteps(0)).toThrow(UserError);

@@ -1,7 +1,7 @@
 import { InternalError, scope, type Tensor, UserError } from '@rldf/torch';
 import type { SchedulerConfig } from '../configs.js';
-import { NoiseSchedule } from './noise-schedule.js';
-import type { Scheduler, StepOptions } from './scheduler.js';
+import { NoiseSchedule, refuseNoSignal } from './noise-schedule.js';
+import type { PolicyScheduler, StepOptions } from './scheduler.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 /** The numbers of one step from timestep t to s: x_s = original * x_0 + noise * ε + std * z. */
@@ -20,7 +20,7 @@ export interface DDIMCoefficients {
  * DDIM (Song et al. 2021, equation 12). With eta > 0 each step is a Gaussian policy: `moments` gives its mean and
  * standard deviation, from which log-probabilities are computed.
  */
-export class DDIMScheduler implements Scheduler {
+export class DDIMScheduler implements PolicyScheduler {
   readonly config: SchedulerConfig;
   readonly schedule: NoiseSchedule;
   readonly initialNoiseScale = 1;
@@ -38,6 +38,7 @@ export class DDIMScheduler implements Scheduler {
   setTimesteps(steps: number): readonly number[] {
     const spaced = spacedTimesteps(this.config, this.schedule.trainSteps, steps, 'leading');
     this.timesteps = spaced.map(roundHalfEven);
+    refuseNoSignal('DDIMScheduler', this.schedule, this.timesteps);
     return this.timesteps;
   }
 
@@ -73,6 +74,15 @@ export class DDIMScheduler implements Scheduler {
       original: Math.sqrt(previousAlphaBar),
       noise: Math.sqrt(1 - previousAlphaBar - variance),
     };
+  }
+
+  std(stepIndex: number, eta = 1): number {
+    return this.coefficients(stepIndex, eta).std;
+  }
+
+  noiseSlope(stepIndex: number, eta = 1): number {
+    const { alphaBar, original, noise } = this.coefficients(stepIndex, eta);
+    return noise - original * Math.sqrt((1 - alphaBar) / alphaBar);
   }
 
   /**

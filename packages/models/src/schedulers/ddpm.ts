@@ -1,6 +1,6 @@
 import { InternalError, scope, type Tensor, UserError } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
-import { NoiseSchedule } from './noise-schedule.js';
+import { NoiseSchedule, refuseNoSignal } from './noise-schedule.js';
 import type { Scheduler, StepOptions } from './scheduler.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
@@ -22,6 +22,7 @@ export class DDPMScheduler implements Scheduler {
   setTimesteps(steps: number): readonly number[] {
     const spaced = spacedTimesteps(this.config, this.schedule.trainSteps, steps, 'leading');
     this.timesteps = spaced.map(roundHalfEven);
+    refuseNoSignal('DDPMScheduler', this.schedule, this.timesteps);
     return this.timesteps;
   }
 

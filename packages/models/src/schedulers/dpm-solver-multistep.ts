@@ -2,18 +2,20 @@ import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch'
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
-import { checkSteps, countDown, roundHalfEven } from './timestep-spacing.js';
+import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
+import { checkSteps, countDown, linspace, roundHalfEven, trailing } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
-  algorithm_type: ['dpmsolver++'],
+  algorithm_type: ['dpmsolver++', 'deis'], // the latter of another scheduler, which diffusers takes for the former
   final_sigmas_type: ['zero', 'sigma_min'],
   solver_order: [2, 1],
-  solver_type: ['midpoint'],
+  solver_type: ['midpoint', 'logrho', 'bh1', 'bh2'], // the last three are of other schedulers, and mean midpoint here
   timestep_spacing: ['linspace', 'leading', 'trailing'],
   use_beta_sigmas: [false],
-  use_exponential_sigmas: [false],
+  use_dynamic_shifting: [false],
+  use_exponential_sigmas: [false, true],
   use_flow_sigmas: [false],
-  use_karras_sigmas: [false],
+  use_karras_sigmas: [false, true],
   use_lu_lambdas: [false],
   variance_type: [null],
 };
@@ -34,17 +36,24 @@ export class DPMSolverMultistepScheduler implements Scheduler {
   /** @throws UserError when the config asks for something that is not built */
   constructor(config: SchedulerConfig, where = 'DPMSolverMultistepScheduler config') {
     refuseUnsupported(where, config, SUPPORTED);
+    refuseSeveralSigmas(config, where);
     this.config = config;
-    this.schedule = new NoiseSchedule(config, where);
+    this.schedule = new NoiseSchedule(config, where, { leastSignal: 2 ** -24 });
   }
 
   /** @throws UserError when `steps` is not an integer from 1 to the number of training timesteps */
   setTimesteps(steps: number): readonly number[] {
     checkSteps(steps, this.schedule.trainSteps);
     this.forget();
-    this.timesteps = this.#spaced(steps);
-    const last = this.config.final_sigmas_type === 'sigma_min' ? this.schedule.sigma(0) : 0;
-    this.#sigmas = [...this.timesteps.map((t) => this.schedule.sigma(t)), last];
+    const { config, schedule } = this;
+    const spaced = multistepTimesteps(config, schedule, steps, this.#last);
+    const range = { max: schedule.sigma(schedule.trainSteps - 1), min: schedule.sigma(0) };
+    const placed = placedSigmas({ ...config, sigma_max: null, sigma_min: null }, schedule, steps, range);
+    const sigmas = placed?.sigmas ?? spaced.map((t) => schedule.sigma(t));
+    this.#sigmas = [...sigmas, finalSigma(config, schedule)];
+    // whole timesteps, as diffusers casts them
+    const rounds = placed?.kind === 'karras' && config.beta_schedule !== 'squaredcos_cap_v2';
+    this.timesteps = placed?.timesteps.map(rounds ? roundHalfEven : Math.trunc) ?? spaced;
     return this.timesteps;
   }
 
@@ -114,24 +123,44 @@ export class DPMSolverMultistepScheduler implements Scheduler {
     this.#previous = undefined;
   }
 
-  #spaced(steps: number): number[] {
+  /** How many of the training timesteps count: those noisier than `lambda_min_clipped` says do not. */
+  get #last(): number {
     const { trainSteps, alphasCumprod } = this.schedule;
     const lambdaMin =
       (this.config.lambda_min_clipped as number | null | undefined) ?? Number.NEGATIVE_INFINITY;
-    const clipped = alphasCumprod.filter((a) => 0.5 * Math.log(a / (1 - a)) < lambdaMin).length;
-    const last = trainSteps - clipped;
-    switch (this.config.timestep_spacing ?? 'linspace') {
-      case 'linspace':
-        return countDown(steps, (i) => roundHalfEven(((i + 1) * (last - 1)) / steps));
-      case 'leading': {
-        const stride = Math.floor(last / (steps + 1));
-        return countDown(steps, (i) => (i + 1) * stride + (this.config.steps_offset ?? 0));
-      }
-      case 'trailing':
-        return Array.from(
-          { length: steps },
-          (_, i) => roundHalfEven(last - (i * trainSteps) / steps) - 1,
-        ).filter((t) => t >= 0);
-    }
+    return trainSteps - alphasCumprod.filter((a) => 0.5 * Math.log(a / (1 - a)) < lambdaMin).length;
   }
+}
+
+/**
+ * The timesteps of multistep solvers: unlike those of `spacedTimesteps`, they do not include timestep 0.
+ * @param last how many of the training timesteps count
+ */
+export function multistepTimesteps(
+  config: SchedulerConfig,
+  { trainSteps }: NoiseSchedule,
+  steps: number,
+  last: number,
+): number[] {
+  checkSteps(steps, trainSteps);
+  switch (config.timestep_spacing ?? 'linspace') {
+    case 'linspace':
+      return linspace(0, last - 1, steps + 1)
+        .slice(1)
+        .map(roundHalfEven)
+        .reverse();
+    case 'leading': {
+      const stride = Math.floor(last / (steps + 1));
+      return countDown(steps, (i) => (i + 1) * stride + (config.steps_offset ?? 0));
+    }
+    case 'trailing':
+      return trailing(last, trainSteps / steps, steps)
+        .map((t) => roundHalfEven(t) - 1)
+        .filter((t) => t >= 0);
+  }
+}
+
+/** The noise level after the last step. */
+export function finalSigma(config: SchedulerConfig, schedule: NoiseSchedule): number {
+  return config.final_sigmas_type === 'sigma_min' ? schedule.sigma(0) : 0;
 }

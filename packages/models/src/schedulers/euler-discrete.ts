@@ -2,15 +2,17 @@ import { scope, type Tensor, UserError } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
+import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
+  timestep_spacing: ['linspace', 'leading', 'trailing'],
   final_sigmas_type: ['zero', 'sigma_min'],
   interpolation_type: ['linear'],
   timestep_type: ['discrete'],
   use_beta_sigmas: [false],
-  use_exponential_sigmas: [false],
-  use_karras_sigmas: [false],
+  use_exponential_sigmas: [false, true],
+  use_karras_sigmas: [false, true],
 };
 
 /**
@@ -27,8 +29,9 @@ export class EulerDiscreteScheduler implements Scheduler {
   /** @throws UserError when the config asks for something that is not built */
   constructor(config: SchedulerConfig, where = 'EulerDiscreteScheduler config') {
     refuseUnsupported(where, config, SUPPORTED);
+    refuseSeveralSigmas(config, where);
     this.config = config;
-    this.schedule = new NoiseSchedule(config, where);
+    this.schedule = new NoiseSchedule(config, where, { leastSignal: 2 ** -24 });
   }
 
   get initialNoiseScale(): number {
@@ -40,9 +43,12 @@ export class EulerDiscreteScheduler implements Scheduler {
   setTimesteps(steps: number): readonly number[] {
     const spaced = spacedTimesteps(this.config, this.schedule.trainSteps, steps, 'linspace');
     const fractional = (this.config.timestep_spacing ?? 'linspace') === 'linspace';
-    this.timesteps = fractional ? spaced.map(Math.fround) : spaced.map(roundHalfEven);
+    const timesteps = fractional ? spaced.map(Math.fround) : spaced.map(roundHalfEven);
+    const sigmas = timesteps.map((t) => this.schedule.sigma(t));
+    const placed = placedSigmas(this.config, this.schedule, steps, { max: sigmas[0]!, min: sigmas.at(-1)! });
+    this.timesteps = placed?.timesteps.map(Math.fround) ?? timesteps;
     const last = this.config.final_sigmas_type === 'sigma_min' ? this.schedule.sigma(0) : 0;
-    this.#sigmas = [...this.timesteps.map((t) => this.schedule.sigma(t)), last];
+    this.#sigmas = [...(placed?.sigmas ?? sigmas), last];
     return this.timesteps;
   }
 

@@ -2,12 +2,13 @@ import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch'
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
+import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   use_beta_sigmas: [false],
-  use_exponential_sigmas: [false],
-  use_karras_sigmas: [false],
+  use_exponential_sigmas: [false, true],
+  use_karras_sigmas: [false, true],
 };
 
 const ORDER = 4;
@@ -30,6 +31,7 @@ export class LMSDiscreteScheduler implements Scheduler {
   /** @throws UserError when the config asks for something that is not built */
   constructor(config: SchedulerConfig, where = 'LMSDiscreteScheduler config') {
     refuseUnsupported(where, config, SUPPORTED);
+    refuseSeveralSigmas(config, where);
     this.config = config;
     this.schedule = new NoiseSchedule(config, where);
   }
@@ -44,8 +46,14 @@ export class LMSDiscreteScheduler implements Scheduler {
     this.forget();
     const spaced = spacedTimesteps(this.config, this.schedule.trainSteps, steps, 'linspace');
     const fractional = (this.config.timestep_spacing ?? 'linspace') === 'linspace';
-    this.timesteps = fractional ? spaced.map(Math.fround) : spaced.map(roundHalfEven);
-    this.#sigmas = [...this.timesteps.map((t) => this.schedule.sigma(t)), 0];
+    const timesteps = fractional ? spaced.map(Math.fround) : spaced.map(roundHalfEven);
+    const sigmas = timesteps.map((t) => this.schedule.sigma(t));
+    const placed = placedSigmas({ ...this.config, sigma_max: null, sigma_min: null }, this.schedule, steps, {
+      max: sigmas[0]!,
+      min: sigmas.at(-1)!,
+    });
+    this.timesteps = placed?.timesteps.map(Math.fround) ?? timesteps;
+    this.#sigmas = [...(placed?.sigmas ?? sigmas), 0];
     return this.timesteps;
   }
 

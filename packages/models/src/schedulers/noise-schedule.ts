@@ -8,8 +8,6 @@ export type PredictionType = 'epsilon' | 'sample' | 'v_prediction';
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   beta_schedule: ['linear', 'scaled_linear', 'squaredcos_cap_v2'],
   prediction_type: ['epsilon', 'sample', 'v_prediction'],
-  // at zero terminal signal-to-noise ratio the step divides by zero unless the network was trained for it
-  rescale_betas_zero_snr: [false],
   // pixel-space models only
   thresholding: [false],
 };
@@ -25,11 +23,17 @@ export class NoiseSchedule {
   /** ᾱ, one per training timestep. */
   readonly alphasCumprod: Float64Array;
 
-  /** @throws UserError when the config asks for something that is not built */
-  constructor(config: SchedulerConfig, where = 'scheduler config') {
+  /**
+   * @param options `leastSignal`: ᾱ of the last timestep where betas are rescaled to zero terminal signal-to-noise ratio; some
+   *   schedulers take a little, so that the first noise level is finite
+   * @throws UserError when the config asks for something that is not built
+   */
+  constructor(config: SchedulerConfig, where = 'scheduler config', { leastSignal = 0 } = {}) {
     refuseUnsupported(where, config, SUPPORTED);
     checkFields(where, config, schedulerFields);
-    this.betas = config.trained_betas ? Float64Array.from(config.trained_betas) : betas(config);
+    const plain = config.trained_betas ? Float64Array.from(config.trained_betas) : betas(config);
+    const rescaled = config.rescale_betas_zero_snr === true;
+    this.betas = rescaled ? rescaledBetas(plain) : plain;
     this.trainSteps = this.betas.length;
     this.predictionType = config.prediction_type ?? 'epsilon';
     this.alphasCumprod = new Float64Array(this.trainSteps);
@@ -38,6 +42,7 @@ export class NoiseSchedule {
       product *= 1 - beta;
       this.alphasCumprod[t] = product;
     }
+    if (rescaled) this.alphasCumprod[this.trainSteps - 1] = leastSignal;
   }
 
   /** ᾱ_t. @throws UserError outside the schedule */
@@ -111,6 +116,39 @@ export class NoiseSchedule {
       );
     return { signal: column(Math.sqrt), noise: column((alphaBar) => Math.sqrt(1 - alphaBar)) };
   }
+}
+
+/**
+ * Betas under which the last timestep is noise alone: sqrt(ᾱ) shifted to 0 there and scaled back to its value at timestep 0
+ * (Lin et al. 2023, algorithm 1).
+ */
+function rescaledBetas(betas: Float64Array): Float64Array {
+  const roots: number[] = [];
+  let product = 1;
+  for (const beta of betas) {
+    product *= 1 - beta;
+    roots.push(Math.sqrt(product));
+  }
+  const [first, last] = [roots[0]!, roots.at(-1)!];
+  const alphaBars = roots.map((root) => ((root - last) * (first / (first - last))) ** 2);
+  return Float64Array.from(
+    alphaBars,
+    (alphaBar, t) => 1 - (t === 0 ? alphaBar : alphaBar / alphaBars[t - 1]!),
+  );
+}
+
+/** @throws UserError when the network would have to tell the picture from noise alone by predicting that noise */
+export function refuseNoSignal(
+  scheduler: string,
+  { predictionType, alphasCumprod }: NoiseSchedule,
+  timesteps: readonly number[],
+): void {
+  const without = timesteps.find((timestep) => alphasCumprod[timestep] === 0);
+  if (without === undefined || predictionType !== 'epsilon') return;
+  throw new UserError(
+    `${scheduler}: timestep ${without} is noise alone (rescale_betas_zero_snr) — a network that predicts the noise says nothing of the ` +
+      'picture there. Use a model with prediction_type "v_prediction", or timestep_spacing "leading".',
+  );
 }
 
 function betas(config: SchedulerConfig): Float64Array {

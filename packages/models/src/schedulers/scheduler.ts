@@ -3,10 +3,14 @@ import type { SchedulerConfig } from '../configs.js';
 import { DDIMScheduler } from './ddim.js';
 import { DDPMScheduler } from './ddpm.js';
 import { DPMSolverMultistepScheduler } from './dpm-solver-multistep.js';
+import { EulerAncestralDiscreteScheduler } from './euler-ancestral-discrete.js';
 import { EulerDiscreteScheduler } from './euler-discrete.js';
+import { LCMScheduler } from './lcm.js';
 import { LMSDiscreteScheduler } from './lms-discrete.js';
 import type { NoiseSchedule } from './noise-schedule.js';
+import { refuseUnknownOptions } from './options.js';
 import { PNDMScheduler } from './pndm.js';
+import { UniPCMultistepScheduler } from './unipc-multistep.js';
 
 export interface StepOptions {
   /** Share of the DDPM noise that DDIM adds, 0 (none) to 1. Only DDIM reads it. */
@@ -35,11 +39,32 @@ export interface Scheduler {
   forget(): void;
 }
 
+/** A scheduler whose steps are Gaussian, so that their log-probabilities can be followed. */
+export interface PolicyScheduler extends Scheduler {
+  /**
+   * The distribution of the next sample: N(mean, std²), the same std for all samples and elements; differentiable. A step at
+   * which std is 0 has no density.
+   */
+  moments(
+    modelOutput: Tensor,
+    stepIndex: number,
+    sample: Tensor,
+    eta?: number,
+  ): { mean: Tensor; std: number };
+  /** Standard deviation of the noise that a step adds. */
+  std(stepIndex: number, eta?: number): number;
+  /** Derivative of a step's mean by the noise that the network predicts. */
+  noiseSlope(stepIndex: number, eta?: number): number;
+}
+
 const SCHEDULERS: { readonly [name: string]: new (config: SchedulerConfig, where?: string) => Scheduler } = {
   DDIMScheduler,
   DDPMScheduler,
   DPMSolverMultistepScheduler,
   EulerDiscreteScheduler,
+  EulerAncestralDiscreteScheduler,
+  UniPCMultistepScheduler,
+  LCMScheduler,
   PNDMScheduler,
   LMSDiscreteScheduler,
 };
@@ -49,6 +74,9 @@ export type SchedulerName =
   | 'DDPMScheduler'
   | 'DPMSolverMultistepScheduler'
   | 'EulerDiscreteScheduler'
+  | 'EulerAncestralDiscreteScheduler'
+  | 'UniPCMultistepScheduler'
+  | 'LCMScheduler'
   | 'PNDMScheduler'
   | 'LMSDiscreteScheduler';
 
@@ -58,6 +86,9 @@ const UNSAID: { readonly [name: string]: SchedulerConfig } = {
   LMSDiscreteScheduler: { clip_sample: false },
   DPMSolverMultistepScheduler: { clip_sample: false },
   EulerDiscreteScheduler: { clip_sample: false },
+  EulerAncestralDiscreteScheduler: { clip_sample: false },
+  UniPCMultistepScheduler: { clip_sample: false },
+  LCMScheduler: { clip_sample: false, beta_start: 0.00085, beta_end: 0.012, beta_schedule: 'scaled_linear' },
 };
 
 /**
@@ -71,7 +102,10 @@ export function createScheduler(
   where = 'scheduler config',
 ): Scheduler {
   const Class = Object.hasOwn(SCHEDULERS, name) ? SCHEDULERS[name] : undefined;
-  if (Class) return new Class({ ...UNSAID[config._class_name ?? name], ...config }, where);
+  if (Class) {
+    refuseUnknownOptions(config, name, where);
+    return new Class({ ...UNSAID[config._class_name ?? name], ...config }, where);
+  }
   throw new UserError(
     `${where}: scheduler ${shown(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
       'Set _class_name to one of them.',
@@ -84,4 +118,19 @@ export function createScheduler(
  */
 export function ddimOf(config: SchedulerConfig): DDIMScheduler {
   return createScheduler(config, 'DDIMScheduler') as DDIMScheduler;
+}
+
+/** The schedulers that can be a policy, by the names that recipes have for them. */
+export const POLICIES = {
+  ddim: 'DDIMScheduler',
+  'euler-ancestral': 'EulerAncestralDiscreteScheduler',
+} as const;
+export type PolicyName = keyof typeof POLICIES;
+
+/**
+ * A policy on a model's noise schedule, whatever scheduler its config names.
+ * @throws UserError when the config asks for something that is not built
+ */
+export function policyOfConfig(config: SchedulerConfig, policy: PolicyName = 'ddim'): PolicyScheduler {
+  return createScheduler(config, POLICIES[policy]) as PolicyScheduler;
 }

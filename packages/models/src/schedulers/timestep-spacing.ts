@@ -21,12 +21,9 @@ export function spacedTimesteps(
       return countDown(steps, (i) => i * stride + (config.steps_offset ?? 0));
     }
     case 'trailing':
-      return Array.from(
-        { length: steps },
-        (_, i) => roundHalfEven(trainSteps - (i * trainSteps) / steps) - 1,
-      );
+      return trailing(trainSteps, trainSteps / steps, steps).map((t) => roundHalfEven(t) - 1);
     case 'linspace':
-      return countDown(steps, (i) => (steps === 1 ? 0 : (i * (trainSteps - 1)) / (steps - 1)));
+      return linspace(0, trainSteps - 1, steps).reverse();
     default:
       throw new UserError(
         `scheduler config: timestep_spacing is ${JSON.stringify(config.timestep_spacing)} — not supported; ` +
@@ -41,6 +38,21 @@ export function checkSteps(steps: number, trainSteps: number): void {
     `setTimesteps: ${steps} steps — must be an integer from 1 to ${trainSteps}, the timesteps the model was ` +
       'trained with. Choose a number in this range.',
   );
+}
+
+/**
+ * `count` numbers from `first` down by `stride`, with the rounding errors of numpy's arange, which decide at halves. diffusers'
+ * own list may have one more, next to 0 (62 of the numbers of steps up to 1,000): its last step would be one back to noise.
+ */
+export function trailing(first: number, stride: number, count: number): number[] {
+  const delta = first - stride - first;
+  return Array.from({ length: count }, (_, i) => first + i * delta);
+}
+
+/** `count` numbers from `first` to `last`, with the rounding errors of numpy's linspace. */
+export function linspace(first: number, last: number, count: number): number[] {
+  const step = (last - first) / (count - 1);
+  return Array.from({ length: count }, (_, i) => (i > 0 && i === count - 1 ? last : first + (i && i * step)));
 }
 
 /** value(count - 1), ..., value(0) */

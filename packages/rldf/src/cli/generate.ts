@@ -34,6 +34,9 @@ const schedulers = {
   ddpm: 'DDPMScheduler',
   'dpm-solver++': 'DPMSolverMultistepScheduler',
   euler: 'EulerDiscreteScheduler',
+  'euler-ancestral': 'EulerAncestralDiscreteScheduler',
+  unipc: 'UniPCMultistepScheduler',
+  lcm: 'LCMScheduler',
   pndm: 'PNDMScheduler',
   lms: 'LMSDiscreteScheduler',
 } as const;
