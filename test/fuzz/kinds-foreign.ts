@@ -1,5 +1,5 @@
 // Files as others write them: PEFT's folders, adapters in LDM's names, sharded variants of models.
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   generate,
@@ -15,6 +15,7 @@ import {
   noiseKey,
   normal,
   readSafetensors,
+  readTorchFile,
   type StateDict,
   scope,
   tensor,
@@ -167,5 +168,15 @@ export function shards(folder: string): Kind {
         for (const network of Object.values(read.parameters)) network.free();
       }
     },
+  };
+}
+
+/** A checkpoint by torch.save. */
+export function torchFiles(folder: string): Kind {
+  const good = join(import.meta.dirname, '..', '..', 'packages', 'models', 'goldens', 'torch-files');
+  copyFileSync(join(good, 'kinds.pt'), join(folder, 'kinds.pt'));
+  return {
+    files: ['kinds.pt'],
+    read: (file) => scope(() => void [...readTorchFile(file).values()].map((tensor) => tensor.toNumbers())),
   };
 }

@@ -30,6 +30,7 @@ export const fuzzKinds: readonly string[] = [
   'peft',
   'ldm',
   'shards',
+  'torchFiles',
 ];
 
 const child = fileURLToPath(new URL('child.ts', import.meta.url));

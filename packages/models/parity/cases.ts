@@ -3,6 +3,7 @@ import { kohyaDifferences, loraDifferences, peftDifferences } from './lora.js';
 import * as networks from './networks.js';
 import { pipelineDifferences, pipelineRuns } from './pipeline.js';
 import { ddimTableDifferences, schedulerNames, schedulerTrajectory } from './schedulers.js';
+import * as scorers from './scorers.js';
 import { tokenizerDifferences, tokenizerNames } from './tokenizer.js';
 
 /** Our code against the reference implementation, on the same random weights and inputs. */
@@ -73,6 +74,14 @@ export function parityCases(): ParityCase[] {
     networkCase('vae-kl-plain', networks.autoencoderKL),
     networkCase('vae-tiny', networks.autoencoderTiny),
     networkCase('resnet-18', networks.resnet18),
+    networkCase('image-reward', scorers.imageReward),
+    networkCase('open-clip-gelu', scorers.openClip),
+    networkCase('open-clip-quick-gelu', scorers.openClip),
+    networkCase('aesthetic-head', scorers.aestheticHead),
+    { name: 'preprocessing-exact', tolerance: 1.01, run: () => scorers.preprocessingDifferences(true) },
+    { name: 'preprocessing-smooth', tolerance: 1.01, run: () => scorers.preprocessingDifferences(false) },
+    { name: 'bert-tokenizer', tolerance: 0, run: scorers.bertDifferences },
+    { name: 'torch-files', tolerance: 0, run: scorers.torchFileDifferences },
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
     { name: 'lora-peft', tolerance: SINGLE, run: peftDifferences },

@@ -61,12 +61,6 @@ export class Golden {
         .map(([name, tensor]) => [name.slice(prefix.length), tensor]),
     );
   }
-
-  /** The drawn weights, in float32. */
-  parameters(): Parameters {
-    const state = this.group('weights.');
-    return Parameters.from(state, { dtype: 'float32', where: `golden ${this.name}` });
-  }
 }
 
 /** Builds a network on a golden's weights, all of which it must use; gradients are recorded. */
@@ -74,7 +68,16 @@ export function build<Model>(
   golden: Golden,
   make: (path: ParameterPath) => Model,
 ): { model: Model; parameters: Parameters } {
-  const parameters = golden.parameters();
+  return buildOn(golden, golden.group('weights.'), make);
+}
+
+/** The same on weights that were renamed. */
+export function buildOn<Model>(
+  golden: Golden,
+  state: StateDict,
+  make: (path: ParameterPath) => Model,
+): { model: Model; parameters: Parameters } {
+  const parameters = Parameters.from(state, { dtype: 'float32', where: `golden ${golden.name}` });
   const model = make(parameters.at());
   parameters.assertAllUsed();
   parameters.trainable(true);

@@ -20,13 +20,14 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from reference import adapters, classifier, clip, networks, pipeline, schedulers, tokenizer  # noqa: E402
+from reference import adapters, classifier, clip, networks, pipeline, schedulers, scorers, tokenizer, torch_files  # noqa: E402
 from reference.common import OUT  # noqa: E402
 
 GOLDENS = {
     "clip-text": clip.clip_text, "clip-vision": clip.clip_vision, "clip-model": clip.clip_model,
     "unet": networks.unet, "vae": networks.vae, "schedulers": schedulers.schedulers,
     "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "lora": pipeline.lora, "adapters": adapters.adapters, "resnet": classifier.resnet,
+    "scorers": scorers.scorers, "torch-files": torch_files.torch_files,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import type { Mutant } from './mutant.js';
 import { networkMutants } from './mutants-networks.js';
 import { samplingMutants } from './mutants-sampling.js';
+import { scorerMutants } from './mutants-scorers.js';
 
 const repository = join(import.meta.dirname, '..', '..', '..');
 
@@ -105,7 +106,7 @@ async function plant(root: string, mutant: Mutant): Promise<Outcome> {
 }
 
 const starts = process.argv.slice(2);
-const chosen = [...networkMutants, ...samplingMutants].filter(
+const chosen = [...networkMutants, ...samplingMutants, ...scorerMutants].filter(
   ({ name }) => starts.length === 0 || starts.some((start) => name.startsWith(start)),
 );
 const misfits = chosen.flatMap(misfit);

@@ -1,4 +1,4 @@
-import { Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
+import { Linear, type ParameterPath, type StateDict, scope, type Tensor, UserError } from '@rldf/torch';
 
 /**
  * The MLP of LAION's aesthetic predictor and of ImageReward's head, names as theirs (`layers.0` to `layers.7`; the gaps
@@ -43,4 +43,23 @@ export class AestheticPredictor {
 /** Each layer but the last is followed by a dropout, the last two are not: 0, 2, 4, ..., n, n + 1. */
 function placeOf(layer: number, count: number): number {
   return layer < count - 1 ? 2 * layer : 2 * layer - 1;
+}
+
+/**
+ * The widths of a published head's layers but the last, by its tensors.
+ * @param prefix of their names, such as `layers.`
+ * @throws UserError when there are none
+ */
+export function widthsOf(state: StateDict, prefix: string, where: string): number[] {
+  const widths = [...state]
+    .flatMap(([name, { shape }]) => {
+      const place = name.startsWith(prefix) && /^(\d+)\.weight$/.exec(name.slice(prefix.length))?.[1];
+      return place ? [{ place: Number(place), width: shape[0] ?? 0 }] : [];
+    })
+    .sort((a, b) => a.place - b.place)
+    .map(({ width }) => width);
+  if (widths.length >= 2 && widths.at(-1) === 1) return widths.slice(0, -1);
+  throw new UserError(
+    `${where}: ${widths.length === 0 ? `no tensor "${prefix}0.weight"` : `layers of ${widths.join(', ')} numbers`} — an MLP that ends in one number is needed. Give the weights of the head.`,
+  );
 }

@@ -1,8 +1,16 @@
-export { AestheticPredictor } from './aesthetic.js';
+export { AestheticPredictor, widthsOf } from './aesthetic.js';
 export { AutoencoderKL, type LatentDistribution, renameOldAttention } from './autoencoder-kl.js';
 export { AutoencoderTiny } from './autoencoder-tiny.js';
 export type { Behaviour } from './behaviour.js';
+export { BertTokenizer } from './bert-tokenizer.js';
+export {
+  BlipImageReward,
+  type BlipImageRewardConfig,
+  imageRewardConfigOf,
+  withoutUnusedOfImageReward,
+} from './blip-image-reward.js';
 export { CLIPModel, type CLIPOutput, contrastiveLoss } from './clip.js';
+export { clipMean, clipPixels, clipStd, type PictureInput } from './clip-pixels.js';
 export {
   type CLIPTextForwardOptions,
   CLIPTextModel,
@@ -65,6 +73,7 @@ export {
 export { fromKohyaName } from './lora-kohya.js';
 export { fromLdmPath } from './lora-names.js';
 export { LoraTape } from './lora-tape.js';
+export { fromOpenClip, isOpenClip, type OpenClipConfig, openClipConfigOf } from './open-clip.js';
 export {
   decodeImages,
   decodeLatents,

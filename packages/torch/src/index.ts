@@ -31,3 +31,4 @@ export * as shapes from './shapes/index.js';
 export * from './signals.js';
 export type { StateTree } from './state-tree.js';
 export { Tensor } from './tensor.js';
+export { readTorchFile } from './torch-file.js';

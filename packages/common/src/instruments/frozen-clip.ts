@@ -2,8 +2,8 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type CLIPConfig, CLIPModel, CLIPTokenizer, findWeights, readJson } from '@rldf/models';
-import { type Device, F, Parameters, readSafetensors, type Tensor, tensor } from '@rldf/torch';
+import { type CLIPConfig, CLIPModel, CLIPTokenizer, clipPixels, findWeights, readJson } from '@rldf/models';
+import { type Device, Parameters, readSafetensors, type Tensor, tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { secondClipConfig } from './configs.js';
 import { instrumentsFolder, loadInstrument } from './instruments.js';
@@ -87,19 +87,7 @@ export function idsOf({ tokenizer }: FrozenClip, prompts: readonly string[]): Te
   return tensor(tokenizer.encode([...prompts]).ids, { dtype: 'int64' });
 }
 
-/** Shorter edge to CLIP's (bicubic, antialiased), centre crop, normalise, as CLIPImageProcessor. [B,3,H,W] in [0, 1] -> [B,3,S,S] */
-export function pixelsOf({ imageSize: size, imageMean, imageStd }: FrozenClip, images01: Tensor): Tensor {
-  const [, , height, width] = images01.shape as [number, number, number, number];
-  const scale = size / Math.min(height, width);
-  const target: [number, number] = [Math.round(height * scale), Math.round(width * scale)];
-  const resized =
-    target[0] === height && target[1] === width
-      ? images01
-      : F.interpolateBicubic(images01, target, { antialias: true }).clamp(0, 1);
-  const cropped = resized
-    .narrow(2, Math.floor((target[0] - size) / 2), size)
-    .narrow(3, Math.floor((target[1] - size) / 2), size);
-  const asColumn = (values: readonly number[]) =>
-    tensor([...values], { shape: [3, 1, 1], dtype: images01.dtype, device: images01.device });
-  return cropped.sub(asColumn(imageMean)).div(asColumn(imageStd));
+/** As CLIPImageProcessor shows pictures. [B,3,H,W] in [0, 1] -> [B,3,S,S] */
+export function pixelsOf({ imageSize, imageMean, imageStd }: FrozenClip, images01: Tensor): Tensor {
+  return clipPixels(images01, { size: imageSize, mean: imageMean, std: imageStd });
 }

@@ -52,7 +52,7 @@ def draw(module, seed):
             writer = any(stem.endswith(w) or name.endswith(w) for w in STREAM_WRITERS)
             if name == "logit_scale":
                 value = torch.tensor(1.3125)
-            elif "norm" in stem or "layrnorm" in stem:
+            elif "norm" in stem.lower():
                 value = normal(gen, *parameter.shape, std=0.3)
                 value = value + 1.0 if name.endswith("weight") else value
             elif parameter.ndim >= 2 or "embedding" in name:
