@@ -15,7 +15,6 @@ import {
   cosine,
   free,
   GradientAccumulator,
-  GradientAgreement,
   keep,
   linearDecay,
   linearWarmup,
@@ -96,7 +95,7 @@ export interface Passes {
 export interface Step {
   /** Of the gradient, before clipping. */
   norm: number;
-  /** Cosine with the gradient of the step before (`GradientAgreement`); of adapters. */
+  /** Cosine of the gradient with the running mean of those before (`AdamW.agreement`). */
   agreement: number | undefined;
 }
 
@@ -115,8 +114,6 @@ export class Learner {
   readonly schedule: Schedule;
   readonly #optimiser: AdamW;
   readonly #accumulator: GradientAccumulator;
-  /** Only of adapters: it remembers a gradient. */
-  readonly #agreement: GradientAgreement | undefined;
 
   /** @param updates of the whole training */
   constructor(
@@ -133,8 +130,6 @@ export class Learner {
     const { learningRate, weightDecay } = train;
     this.#optimiser = new AdamW(parameters, { learningRate, weightDecay });
     this.#accumulator = new GradientAccumulator(parameters);
-    const full = train.unet === 'full' || train.textEncoder === 'full';
-    this.#agreement = full ? undefined : new GradientAgreement();
     this.schedule = scheduleOf(train, updates);
   }
 
@@ -226,7 +221,7 @@ export class Learner {
           `${method}: the gradient's norm is ${norm} — the weights left the range of float32; the last checkpoint is intact. Start a new run with a lower train.learningRate (now ${train.learningRate}) or ${remedy ?? `train.maxGradNorm (now ${train.maxGradNorm})`}.`,
         );
       }
-      const agreement = this.#agreement?.next(gradients);
+      const agreement = this.#optimiser.agreement(gradients);
       this.#optimiser.step(gradients, learningRate);
       return { norm, agreement };
     });
@@ -244,9 +239,9 @@ export class Learner {
     return exportAdapters(this, unet === 'full' || textEncoder === 'full', folder);
   }
 
-  state(): { trainables: StateTree; optimiser: StateTree; gradient: StateTree } {
+  state(): { trainables: StateTree; optimiser: StateTree } {
     const trainables = { unet: [...this.unet], textEncoder: [...this.textEncoder] };
-    return { trainables, optimiser: this.#optimiser.state(), gradient: this.#agreement?.state() ?? [] };
+    return { trainables, optimiser: this.#optimiser.state() };
   }
 
   load(state: StateTree): void {
@@ -255,16 +250,14 @@ export class Learner {
       optimiser: StateTree;
       gradient?: StateTree;
     };
-    const { trainables, optimiser, gradient } = state as Saved;
+    const { trainables, optimiser } = state as Saved;
     for (const network of ['unet', 'textEncoder'] as const) copyInto(this[network], trainables[network]);
     this.#optimiser.load(optimiser);
-    this.#agreement?.load(gradient);
   }
 
   free(): void {
     this.#optimiser.free();
     this.#accumulator.free();
-    this.#agreement?.free();
     for (const adapter of Object.values(this.adapters)) adapter.remove();
   }
 

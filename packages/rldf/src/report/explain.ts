@@ -335,8 +335,8 @@ const rules: Rule[] = [
     const error = standardDeviation(agreements) / Math.sqrt(agreements.length);
     if (centre > 2 * error) return undefined;
     return {
-      what: 'The steps are noise: what one update learns, the next one does not confirm on other pictures.',
-      evidence: `gradient/agreement (cosine of successive gradients) ${short(centre)} ± ${short(error)} over ${agreements.length} epochs`,
+      what: 'The steps are noise: what some updates learned, the next one does not confirm on other pictures.',
+      evidence: `gradient/agreement (cosine with the mean of the gradients before) ${short(centre)} ± ${short(error)} over ${agreements.length} epochs`,
       change: `draw more pictures an update (sample.picturesPerPrompt${now(run, 'sample.picturesPerPrompt')}, fewer train.updatesPerEpoch${now(run, 'train.updatesPerEpoch')}), on fewer prompts, or train fewer weights (train.rank${now(run, 'train.rank')})`,
     };
   },

@@ -98,7 +98,7 @@ const known: Record<string, Words> = {
   'gradient/agreement': of(
     'optimiser',
     'gradient agreement',
-    'Cosine between the gradients of successive updates; around 0 they are noise.',
+    'Cosine with the mean of the gradients before; around 0 they are noise.',
   ),
   'gradient/steps': of(
     'optimiser',

@@ -1,6 +1,6 @@
 import { noGrad } from '../autograd.js';
 import { UserError } from '../errors.js';
-import { zeros } from '../factories.js';
+import { stack, zeros } from '../factories.js';
 import { native } from '../native.js';
 import { free, keep, scope } from '../scope.js';
 import type { StateTree } from '../state-tree.js';
@@ -96,6 +96,17 @@ export class AdamW {
     );
   }
 
+  /**
+   * Whether gradients go on where those before went: the cosine between them and the running mean of all before, over all
+   * parameters; before `step`. Around 0 they are noise, and the weights walk at random.
+   * @returns -1 to 1; undefined before the first update, and where a gradient is 0
+   */
+  agreement(grads: readonly Tensor[]): number | undefined {
+    const product = dot(grads, this.#first);
+    const norms = product === 0 ? 0 : Math.sqrt(dot(grads, grads) * dot(this.#first, this.#first));
+    return norms === 0 ? undefined : product / norms;
+  }
+
   state(): StateTree {
     return { first: this.#first, second: this.#second, steps: this.#steps };
   }
@@ -110,6 +121,17 @@ export class AdamW {
   free(): void {
     free([this.#first, this.#second, this.#steps]);
   }
+}
+
+/** Inner product over all tensors. */
+function dot(a: readonly Tensor[], b: readonly Tensor[]): number {
+  if (a.length === 0) return 0;
+  return noGrad(() =>
+    scope(() => {
+      const products = a.map((tensor, i) => scope(() => tensor.mul(b[i] as Tensor).sum()));
+      return stack(products).sum().item();
+    }),
+  );
 }
 
 function refuseStrided(parameter: Tensor, index: number): void {

@@ -1,9 +1,7 @@
-import { noGrad } from '../autograd.js';
 import { UserError } from '../errors.js';
 import { zeros } from '../factories.js';
 import { native } from '../native.js';
 import { free, keep, scope } from '../scope.js';
-import type { StateTree } from '../state-tree.js';
 import { type Tensor, wrap } from '../tensor.js';
 
 const foreachNorm = native.resolve('_foreach_norm', 'Scalar');
@@ -98,59 +96,4 @@ export class GradientAccumulator {
   free(): void {
     free(this.#sums);
   }
-}
-
-/**
- * Whether steps go anywhere: the cosine between the gradients of successive updates, which learn from different data at
- * nearly the same weights. Around 0 the gradients are noise, and the weights walk at random.
- */
-export class GradientAgreement {
-  #previous: Tensor[] = [];
-
-  /**
-   * @param gradients of one update, one a parameter; they are copied
-   * @returns cosine with the update before, -1 to 1; undefined at the first update, and where a gradient is 0
-   */
-  next(gradients: readonly Tensor[]): number | undefined {
-    const current = noGrad(() => scope(() => gradients.map((gradient) => keep(gradient.clone()))));
-    const previous = this.#previous;
-    this.#previous = current;
-    const product = previous.length === 0 ? 0 : dot(previous, current);
-    const norms = product === 0 ? 0 : Math.sqrt(dot(previous, previous) * dot(current, current));
-    free(previous);
-    return norms === 0 ? undefined : product / norms;
-  }
-
-  state(): StateTree {
-    return [...this.#previous];
-  }
-
-  /** @param state missing in checkpoints of before */
-  load(state: StateTree | undefined): void {
-    const saved = (state ?? []) as Tensor[];
-    this.free();
-    this.#previous = noGrad(() => scope(() => saved.map((gradient) => keep(gradient.clone()))));
-  }
-
-  free(): void {
-    free(this.#previous);
-    this.#previous = [];
-  }
-}
-
-/** Inner product over all tensors. */
-function dot(a: readonly Tensor[], b: readonly Tensor[]): number {
-  return noGrad(() =>
-    scope(() =>
-      a.reduce(
-        (sum, tensor, i) =>
-          sum +
-          tensor
-            .mul(b[i] as Tensor)
-            .sum()
-            .item(),
-        0,
-      ),
-    ),
-  );
 }

@@ -7,7 +7,6 @@ import {
   cosine,
   ExponentialMovingAverage,
   GradientAccumulator,
-  GradientAgreement,
   linearWarmup,
   liveBytes,
   liveTensors,
@@ -239,29 +238,29 @@ test('schedules', () => {
   });
 });
 
-test('GradientAgreement: the cosine of two successive gradients over all parameters, by hand; it goes on after a restart', () => {
+test('AdamW.agreement: the cosine with the running mean of the gradients before, by hand', () => {
   const before = liveTensors();
-  const gradients = [
-    [tensor([3, 0]), tensor([[4]])],
-    [tensor([4, 5]), tensor([[3]])],
-    [tensor([-4, -5]), tensor([[-3]])],
-    [tensor([0, 0]), tensor([[0]])],
-  ];
-  const agreement = new GradientAgreement();
-  expect(agreement.next(gradients[0]!)).toBeUndefined();
-  gradients[0]![0]!.zero_(); // an accumulator's tensors are set to zero after each step
-  // (3·4 + 4·3) / (5 · √50)
-  expect(agreement.next(gradients[1]!)).toBeCloseTo(24 / (5 * Math.sqrt(50)), 6);
-  const other = new GradientAgreement();
-  other.load(agreement.state());
-  for (const one of [agreement, other]) {
-    expect(one.next(gradients[2]!)).toBeCloseTo(-1, 6);
-    expect(one.next(gradients[3]!)).toBeUndefined();
-    expect(one.next(gradients[2]!)).toBeUndefined();
-    one.load(undefined); // a checkpoint of before
-    expect(one.next(gradients[2]!)).toBeUndefined();
-    one.free();
-  }
-  for (const tensors of gradients) for (const one of tensors) one.free();
+  scope(() => {
+    const parameters = [tensor([0, 0]), tensor([[0]])];
+    const optimiser = new AdamW(parameters, { learningRate: 0.1 });
+    const first = [tensor([3, 0]), tensor([[4]])];
+    const second = [tensor([4, 5]), tensor([[3]])];
+    expect(optimiser.agreement(first)).toBeUndefined();
+    optimiser.step(first); // running mean (0.3, 0, 0.4)
+    // (3·4 + 4·3) / (5 · √50)
+    expect(optimiser.agreement(second)).toBeCloseTo(24 / (5 * Math.sqrt(50)), 6);
+    expect(optimiser.agreement(second.map((gradient) => gradient.mul(-2)))).toBeCloseTo(
+      -24 / (5 * Math.sqrt(50)),
+      6,
+    );
+    optimiser.step(second); // 0.9 (0.3, 0, 0.4) + 0.1 (4, 5, 3) = (0.67, 0.5, 0.66)
+    expect(optimiser.agreement(first)).toBeCloseTo(
+      (3 * 0.67 + 4 * 0.66) / (5 * Math.hypot(0.67, 0.5, 0.66)),
+      6,
+    );
+    expect(optimiser.agreement(first.map((gradient) => gradient.mul(0)))).toBeUndefined();
+    optimiser.free();
+  });
+  expect(new AdamW([], { learningRate: 1 }).agreement([])).toBeUndefined();
   expect(liveTensors()).toBe(before);
 });
