@@ -2,12 +2,12 @@
 
 import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
-import { CLIPTokenizer, generate, loadPipeline } from '@rldf/models';
+import { CLIPTokenizer, generate, loadPipeline, type SchedulerConfig } from '@rldf/models';
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { duration } from '../base/duration.js';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
 import { methodOf } from '../methods/index.js';
-import { checkPolicy } from '../plan/policy-check.js';
+import { checkPolicy, samplerNotices } from '../plan/policy-check.js';
 import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { loadReward } from '../rewards/index.js';
@@ -37,7 +37,8 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
   const tokenizer = CLIPTokenizer.load(join(model.path, 'tokenizer'));
   for (const line of noticesOf(recipe, tokenizer, reward)) process.stderr.write(`${line}\n`);
-  const { forward, decode, scheduler } = await measure(recipe, model.path);
+  const { forward, decode, schedulerConfig } = await measure(recipe, model.path);
+  for (const line of samplerNotices(recipe, schedulerConfig)) process.stderr.write(`${line}\n`);
   const seconds =
     arithmetic.samplingForwards * forward +
     arithmetic.trainingForwards * forward * forwardAndBackward +
@@ -54,20 +55,17 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     `model      ${model.name} (${model.licence})`,
     `prompts    ${prompts.length} to choose from`,
     ...(method.plan.describe?.(recipe, arithmetic) ?? describeArithmetic(recipe, arithmetic)),
-    ...(scheduler === 'DDIMScheduler'
-      ? []
-      : [`sampler    DDIM in training; the model’s ${scheduler} draws the evaluation`]),
     `evaluation ${evaluated} pictures`,
     `time       about ${duration(seconds)} on this machine`,
   ];
   print(`${lines.join('\n')}\n`);
 }
 
-/** Seconds of one U-Net forward of one picture, and of decoding one picture; and the model's own scheduler. */
+/** Seconds of one U-Net forward of one picture, and of decoding one picture; and the model's own scheduler's config. */
 async function measure(
   recipe: Recipe,
   folder: string,
-): Promise<{ forward: number; decode: number; scheduler: string }> {
+): Promise<{ forward: number; decode: number; schedulerConfig: SchedulerConfig }> {
   const pipeline = loadPipeline(folder, { device: recipe.device as Device });
   const count = Math.min(8, recipe.sample.batchSize);
   const seeds = Array.from({ length: count }, (_, index) => index);
@@ -82,7 +80,7 @@ async function measure(
     return {
       forward: (last - first) / 1000 / (steps - 1) / (2 * count),
       decode: (end - last) / 1000 / count,
-      scheduler: pipeline.schedulerConfig._class_name ?? scheduler,
+      schedulerConfig: pipeline.schedulerConfig,
     };
   } finally {
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();

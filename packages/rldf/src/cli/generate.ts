@@ -153,6 +153,9 @@ Examples:
       for (const { path } of adapters) checkBase(path, model.path, model.name);
       const pipeline = loadPipeline(model.path, { device });
       const { describePromptNotices, promptNotices } = await import('@rldf/common/base/prompt-notices');
+      const { passedOverNotices } = await import('../plan/policy-check.js');
+      if (options.scheduler === undefined)
+        for (const line of passedOverNotices(pipeline.schedulerConfig)) progress.print(line);
       const read = [...texts, options.negative ?? ''];
       const notices = promptNotices(pipeline.tokenizer, read, options.longPrompts === 'chunks');
       for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) progress.print(line);

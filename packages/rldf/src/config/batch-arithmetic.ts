@@ -5,7 +5,14 @@ import { mostPictures } from '../base/counts.js';
 /** What the arithmetic needs of a recipe. */
 export interface BatchFields {
   epochs: number;
-  sample: { steps: number; promptsPerEpoch: number; picturesPerPrompt: number; batchSize: number };
+  sample: {
+    steps: number;
+    promptsPerEpoch: number;
+    picturesPerPrompt: number;
+    batchSize: number;
+    /** Of a policy; DDIM by default. */
+    scheduler?: string | undefined;
+  };
   train: {
     updatesPerEpoch: number;
     /** Passes over an epoch's pictures; one by default. */
@@ -56,7 +63,7 @@ export function batchArithmetic({ epochs, sample, train }: BatchFields): BatchAr
   const sampleBatches = Math.ceil(picturesPerEpoch / sample.batchSize);
   const microBatchesPerUpdate = Math.ceil(picturesPerUpdate / train.batchSize);
   const { innerEpochs = 1 } = train;
-  const trainedSteps = trainedStepsOf(sample.steps, train.timestepFraction);
+  const trainedSteps = trainedStepsOf(learnableSteps(sample), train.timestepFraction);
   const updatesPerEpoch = train.updatesPerEpoch * innerEpochs;
   return {
     picturesPerEpoch,
@@ -72,6 +79,17 @@ export function batchArithmetic({ epochs, sample, train }: BatchFields): BatchAr
     samplingForwards: 2 * sample.steps * picturesPerEpoch * epochs,
     trainingForwards: 2 * trainedSteps * picturesPerEpoch * innerEpochs * epochs,
   };
+}
+
+/** Denoising steps that a policy can learn from: the last one of ancestral Euler has no noise, and so no probability. */
+export function learnableSteps({
+  steps,
+  scheduler,
+}: {
+  steps: number;
+  scheduler?: string | undefined;
+}): number {
+  return scheduler === 'euler-ancestral' ? steps - 1 : steps;
 }
 
 /** Denoising steps learned from: the fraction rounded to the nearest, at least one. */

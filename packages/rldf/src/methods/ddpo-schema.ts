@@ -9,6 +9,7 @@ import {
   optimiserFields,
   policyEta,
   policyFields,
+  policySchedulerField,
   sampleFields,
 } from './online-fields.js';
 
@@ -26,6 +27,7 @@ export const ddpoSchema = z.strictObject({
     .strictObject({
       ...sampleFields,
       eta: policyEta,
+      scheduler: policySchedulerField,
     })
     .prefault({}),
   train: z
@@ -97,10 +99,19 @@ interface PolicyFields {
 
 /** Mistakes that any policy gradient can have. */
 export function policyProblems(
-  recipe: BatchFields & { train: BatchFields['train'] & PolicyFields },
+  recipe: BatchFields & {
+    sample: BatchFields['sample'] & { eta: number };
+    train: BatchFields['train'] & PolicyFields;
+  },
 ): ArithmeticProblem[] {
   const problems = batchProblems(recipe);
-  const { train } = recipe;
+  const { sample, train } = recipe;
+  if (sample.scheduler === 'euler-ancestral' && sample.eta !== 1) {
+    problems.push({
+      path: ['sample', 'eta'],
+      message: `${sample.eta}, but only DDIM has an eta — ancestral Euler adds as much noise as DDIM with eta 1. Set sample.eta: 1, or sample.scheduler: ddim`,
+    });
+  }
   const given = [train.clipNats, train.clipMeanLogProb].filter((clip) => clip !== undefined).length;
   if (train.estimator !== 'sf' && given !== 1) {
     problems.push({

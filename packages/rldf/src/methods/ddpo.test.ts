@@ -1,6 +1,7 @@
 import { tinyPipeline } from '@rldf/models';
 import { grad, liveTensors, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
+import { batchArithmetic } from '../config/batch-arithmetic.js';
 import { crossFieldProblems } from '../recipe/recipe.js';
 import type { TrainingContext } from '../run/training.js';
 import {
@@ -99,6 +100,30 @@ test('outside the band the surrogate has no gradient on the side that would go f
 
 test('eta 0 is refused with the reason', () => {
   expect(() => recipeOf({ sample: { eta: 0 } })).toThrow(/deterministic/);
+});
+
+const ancestral = { sample: { scheduler: 'euler-ancestral' } };
+
+test('ancestral Euler is a policy too: ratio 1 before the first update, and an update makes better pictures likelier', async () => {
+  const train = { innerEpochs: 2, batchSize: 4, learningRate: 1e-3 };
+  const [row] = await metricsOf(recipeOf({ ...ancestral, epochs: 1, train }));
+  expect(row?.['policy/firstRatioError']).toBeLessThan(1e-6);
+  // of the first update it is the mean advantage, 0; of the second what the first one gained
+  expect(row?.['loss/policy']).toBeLessThan(-1e-6);
+});
+
+test('nothing is learned from the last step of ancestral Euler, which has no probability', () => {
+  const { seed, sample, train } = recipeOf(ancestral);
+  const whole = trainedSteps({ seed, sample, train }, [0, 0, 0], 0);
+  expect([...whole].sort()).toEqual([0, 1, 2]);
+  const half = { ...train, timestepFraction: 0.5 };
+  for (let i = 0; i < 20; i++)
+    expect([...trainedSteps({ seed, sample, train: half }, [i], 0)]).not.toContain(3);
+  expect(batchArithmetic(recipeOf(ancestral)).trainedSteps).toBe(3);
+  const problems = crossFieldProblems(recipeOf({ sample: { ...ancestral.sample, eta: 0.5 } }));
+  expect(problems.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/^0.5, but only DDIM has an eta/),
+  ]);
 });
 
 test('equal rewards give advantage 0, a zero loss and no NaN', async () => {

@@ -10,6 +10,7 @@ import {
   optimiserFields,
   policyEta,
   policyFields,
+  policySchedulerField,
   sampleFields,
 } from './online-fields.js';
 
@@ -20,7 +21,7 @@ export const dpokSchema = z.strictObject({
   epochs: count
     .default(15)
     .describe('Number of epochs. Each epoch samples images, scores them and learns from them.'),
-  sample: z.strictObject({ ...sampleFields, eta: policyEta }).prefault({}),
+  sample: z.strictObject({ ...sampleFields, eta: policyEta, scheduler: policySchedulerField }).prefault({}),
   train: z
     .strictObject({
       ...networkFields,

@@ -86,26 +86,43 @@ test('the public code’s ratio has no gradient beyond the band on either side, 
   expect(gradient?.toNumbers().map(Math.abs)).toEqual([0, 0, 0, 0, 3]);
 });
 
-test('the public code’s KL is the squared difference of the predicted noise', () => {
-  const scheduler = policyScheduler(tinyPipeline(1), 4, 1);
-  const latents = tensor([0.3, -1, 0.5, 2], { shape: [1, 1, 2, 2], dtype: 'float64' });
-  const [noise, other] = [
-    tensor([0.1, 0.2, -0.4, 1], { shape: [1, 1, 2, 2], dtype: 'float64' }),
-    tensor([-0.5, 0.2, 0.1, 0.7], { shape: [1, 1, 2, 2], dtype: 'float64' }),
-  ];
-  const expected = noise.sub(other).square().mean().item();
-  noiseKlFactors(scheduler, 1).forEach((factor, step) => {
-    const [a, b] = [noise, other].map((prediction) => scheduler.moments(prediction, step, latents, 1));
-    const kl =
-      (a as { mean: Tensor }).mean
-        .sub((b as { mean: Tensor }).mean)
-        .square()
-        .mean()
-        .item() /
-      (2 * (a?.std as number) ** 2);
-    expect(factor * kl).toBeCloseTo(expected, 10);
-  });
+test('ancestral Euler is a policy of both variants, with balanced steps too', async () => {
+  for (const variant of ['paper', 'publicCode']) {
+    const train = { variant, stepWeights: 'balanced', innerEpochs: 2 };
+    const [row] = await metricsOf(
+      recipeOf({ epochs: 1, sample: { scheduler: 'euler-ancestral', steps: 3 }, train }),
+    );
+    expect(row?.['policy/firstRatioError']).toBeLessThan(1e-6);
+    for (const value of Object.values(row ?? {})) expect(Number.isFinite(value)).toBe(true);
+    expect(row?.['gradient/norm']).toBeGreaterThan(0);
+  }
 });
+
+test.each(['ddim', 'euler-ancestral'] as const)(
+  'the public code’s KL is the squared difference of the predicted noise: %s',
+  (name) => {
+    const scheduler = policyScheduler(tinyPipeline(1), 4, 1, name);
+    const latents = tensor([0.3, -1, 0.5, 2], { shape: [1, 1, 2, 2], dtype: 'float64' });
+    const [noise, other] = [
+      tensor([0.1, 0.2, -0.4, 1], { shape: [1, 1, 2, 2], dtype: 'float64' }),
+      tensor([-0.5, 0.2, 0.1, 0.7], { shape: [1, 1, 2, 2], dtype: 'float64' }),
+    ];
+    const expected = noise.sub(other).square().mean().item();
+    const factors = noiseKlFactors(scheduler, 1);
+    if (name === 'euler-ancestral') expect(factors.pop()).toBe(0); // a step without noise
+    factors.forEach((factor, step) => {
+      const [a, b] = [noise, other].map((prediction) => scheduler.moments(prediction, step, latents, 1));
+      const kl =
+        (a as { mean: Tensor }).mean
+          .sub((b as { mean: Tensor }).mean)
+          .square()
+          .mean()
+          .item() /
+        (2 * (a?.std as number) ** 2);
+      expect(factor * kl).toBeCloseTo(expected, 10);
+    });
+  },
+);
 
 test('V learns what reward each prompt brings, for latents that it has not seen', async () => {
   const recipe = recipeOf({ train: { value: { updates: 30, learningRate: 1e-3 } } });

@@ -8,7 +8,7 @@
 // epoch's spread, from its mean.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Moments, mean, momentsOf } from '@rldf/common/base/stats';
-import { CLIPTextModel, type DDIMScheduler, latentShape, type Pipeline } from '@rldf/models';
+import { CLIPTextModel, latentShape, type Pipeline, type PolicyScheduler } from '@rldf/models';
 import {
   AdamW,
   cat,
@@ -147,12 +147,10 @@ export function cutRatioLoss(
  * At each step, how many times the exact KL between two policies is (ε̂ - ε̂_base)², which DPOK's public code takes in its
  * place: 2 σ² / (∂μ/∂ε̂)², whatever the network predicts.
  */
-export function noiseKlFactors(scheduler: DDIMScheduler, eta: number): number[] {
-  return scheduler.timesteps.map((_, step) => {
-    const { alphaBar, std, original, noise } = scheduler.coefficients(step, eta);
-    const slope = noise - original * Math.sqrt((1 - alphaBar) / alphaBar);
-    return (2 * std ** 2) / slope ** 2;
-  });
+export function noiseKlFactors(scheduler: PolicyScheduler, eta: number): number[] {
+  return scheduler.timesteps.map(
+    (_, step) => (2 * scheduler.std(step, eta) ** 2) / scheduler.noiseSlope(step, eta) ** 2,
+  );
 }
 
 /** Three layers ReLU(γ_t ⊙ (W x + b)), with a factor γ_t of each denoising step, and a linear one. */

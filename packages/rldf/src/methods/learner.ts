@@ -5,6 +5,7 @@ import {
   type Conditioning,
   LoraAdapter,
   type Pipeline,
+  type PolicyName,
   TEXT_ATTENTION,
   UNET_ATTENTION,
 } from '@rldf/models';
@@ -321,12 +322,14 @@ export interface RolloutBatches {
   prepare?: boolean;
   steps: number;
   eta: number;
+  /** The policy; DDIM by default. */
+  scheduler?: PolicyName | undefined;
 }
 
 /** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
 export async function* rolloutBatches(
   pipeline: Pipeline,
-  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta }: RolloutBatches,
+  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta, scheduler }: RolloutBatches,
 ): AsyncGenerator<number, Rollout[]> {
   const rollouts: Rollout[] = [];
   let whole = false;
@@ -341,7 +344,7 @@ export async function* rolloutBatches(
         return rows;
       });
       try {
-        const drawing = rollout(pipeline, { conditioning, behaviours: drawn, steps, eta });
+        const drawing = rollout(pipeline, { conditioning, behaviours: drawn, steps, eta, scheduler });
         rollouts.push(yield* mapYields(drawing, (share) => (start + part.length * share) / prompts.length));
       } finally {
         free(conditioning);

@@ -42,6 +42,15 @@ export const policyEta = z
   .default(1)
   .describe('Noise of the DDIM policy, above 0 and at most 1. DDPO’s paper uses 1.');
 
+/** Of `sample`, for DDPO and DPOK: what draws. */
+export const policySchedulerField = z
+  .enum(['ddim', 'euler-ancestral'])
+  .optional()
+  .describe(
+    'The sampler that is the policy, whatever scheduler the model has: `ddim` (the default), or ' +
+      '`euler-ancestral`, whose last step has no noise and is not learned from.',
+  );
+
 /** Of `train`: what learns. */
 export const networkFields = {
   unet: trained

@@ -1,11 +1,11 @@
 // What DDPO and DPOK share: drawing an epoch by the policy, and the gradient of a loss of its log-probabilities.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
-import type { DDIMScheduler } from '@rldf/models';
+import type { PolicyScheduler } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
-import { trainedStepsOf } from '../config/batch-arithmetic.js';
+import { learnableSteps, trainedStepsOf } from '../config/batch-arithmetic.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
@@ -114,9 +114,9 @@ export function trainedSteps(
   path: readonly number[],
   pass: number,
 ): Set<number> {
-  const all = Array.from({ length: sample.steps }, (_, step) => step);
+  const all = Array.from({ length: learnableSteps(sample) }, (_, step) => step);
   const random = new Random(noiseKey(seed, 'trained steps', ...path, ...(pass === 0 ? [] : [pass])));
-  return new Set(random.shuffle(all).slice(0, trainedStepsOf(sample.steps, train.timestepFraction)));
+  return new Set(random.shuffle(all).slice(0, trainedStepsOf(all.length, train.timestepFraction)));
 }
 
 /** The loss of (picture, step) pairs: [B] from log-probabilities now and then, and advantages, [B] each. */
@@ -130,7 +130,7 @@ export type PolicyLoss = (
 /** What stays the same over all updates. */
 export interface Policy {
   recipe: PolicyRecipe;
-  scheduler: DDIMScheduler;
+  scheduler: PolicyScheduler;
   /** One a denoising step. */
   stepWeights: readonly number[];
   /** On the KL from the policy that training began from, one a denoising step. */
@@ -143,10 +143,10 @@ export function policyOf(
   learner: Learner,
   recipe: PolicyRecipe,
   loss: PolicyLoss,
-  klFactors?: (scheduler: DDIMScheduler) => number[],
+  klFactors?: (scheduler: PolicyScheduler) => number[],
 ): Policy {
   const { sample, train } = recipe;
-  const scheduler = policyScheduler(learner.pipeline, sample.steps, sample.eta);
+  const scheduler = policyScheduler(learner.pipeline, sample.steps, sample.eta, sample.scheduler);
   const ones = Array<number>(sample.steps).fill(1);
   return {
     recipe,

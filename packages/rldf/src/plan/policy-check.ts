@@ -2,7 +2,14 @@
 
 import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
-import { readJson, type SchedulerConfig } from '@rldf/models';
+import {
+  POLICIES,
+  type PolicyName,
+  passedOver,
+  readJson,
+  type SchedulerConfig,
+  type SchedulerName,
+} from '@rldf/models';
 import { UserError } from '@rldf/torch/errors';
 import { methodOf } from '../methods/index.js';
 import type { Recipe } from '../recipe/recipe.js';
@@ -17,8 +24,44 @@ import { findConfigs } from './model-configs.js';
 export function checkPolicy(recipe: Recipe): void {
   if (!methodOf(recipe).drawsByPolicy) return;
   const schedulerConfig = schedulerOf(recipe.model);
-  if (schedulerConfig !== undefined)
-    policyScheduler({ schedulerConfig }, recipe.sample.steps, recipe.sample.eta);
+  if (schedulerConfig === undefined) return;
+  const { steps, eta } = recipe.sample;
+  policyScheduler({ schedulerConfig }, steps, eta, policyNameOf(recipe));
+}
+
+/** The policy of a recipe that draws by one. */
+export function policyNameOf({ sample }: Recipe): PolicyName {
+  return (sample as { scheduler?: PolicyName }).scheduler ?? 'ddim';
+}
+
+/** What a recipe draws with in training, whatever scheduler the model has; undefined if it is the model's own. */
+export function trainingScheduler(recipe: Recipe): SchedulerName | undefined {
+  // IP-RLDF needs neither probabilities nor gradients of what it draws
+  return recipe.method === 'ip-rldf' ? undefined : POLICIES[policyNameOf(recipe)];
+}
+
+/** What of the model's scheduler_config.json is not followed, and why. */
+export function samplerNotices(recipe: Recipe, config: SchedulerConfig): string[] {
+  const own = config._class_name ?? 'DDIMScheduler';
+  const inTraining = trainingScheduler(recipe) ?? own;
+  const why =
+    methodOf(recipe).drawsByPolicy === true
+      ? 'a policy needs the probability of each step'
+      : 'the gradient is followed through its steps';
+  return [
+    ...(inTraining === own
+      ? []
+      : [`sampler: training draws with ${inTraining}, evaluation with the model’s ${own} — ${why}`]),
+    ...passedOverNotices(config),
+  ];
+}
+
+/** Options of other samplers that the model's own one does not have. */
+export function passedOverNotices(config: SchedulerConfig): string[] {
+  return passedOver(config).map(
+    (key) =>
+      `sampler: the model’s ${key}: ${JSON.stringify(config[key])} is passed over, as in diffusers — ${config._class_name ?? 'DDIMScheduler'} has no such option`,
+  );
 }
 
 function schedulerOf(model: string): SchedulerConfig | undefined {

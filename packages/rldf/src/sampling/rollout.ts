@@ -1,20 +1,23 @@
-// DDIM as a policy: its density at a denoising step, and drawing by it, remembering everything a policy gradient needs.
+// Schedulers as policies: the density of a denoising step, and drawing by it, remembering everything a policy gradient needs.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import {
   type Behaviour,
   type Conditioning,
-  type DDIMScheduler,
-  ddimOf,
   decodeImages,
   LatentsWatch,
   latentShape,
   type Pipeline,
+  type PolicyName,
+  type PolicyScheduler,
+  policyOfConfig,
   predictGuided,
+  type Scheduler,
   type SchedulerConfig,
   type Trajectory,
 } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, normal, ones, scope, stack, type Tensor, zeros } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { learnableSteps } from '../config/batch-arithmetic.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 
@@ -26,6 +29,8 @@ export interface RolloutOptions {
   steps: number;
   /** Share of the DDPM noise, 0 < eta <= 1. */
   eta: number;
+  /** DDIM by default. */
+  scheduler?: PolicyName | undefined;
 }
 
 export interface Rollout {
@@ -34,17 +39,22 @@ export interface Rollout {
   images: Tensor;
 }
 
-/** The DDIM policy for a number of steps. @throws UserError when a step has no density (eta 0, or σ 0 at its end) */
+/**
+ * The policy for a number of steps. The last step of ancestral Euler has no noise and so no density: nothing is learned from it
+ * (`learnableSteps`).
+ *
+ * @throws UserError when another step has no density (eta 0, or σ 0 at its end)
+ */
 export function policyScheduler(
   { schedulerConfig }: Pick<Pipeline, 'schedulerConfig'>,
   steps: number,
   eta: number,
-): DDIMScheduler {
-  const scheduler = ddimOf(schedulerConfig);
+  name: PolicyName = 'ddim',
+): PolicyScheduler {
+  const scheduler = policyOfConfig(schedulerConfig, name);
   scheduler.setTimesteps(steps);
-  for (let step = 0; step < steps; step++) {
-    const { std } = scheduler.coefficients(step, eta);
-    if (std > 0) continue;
+  for (let step = 0; step < learnableSteps({ steps, scheduler: name }); step++) {
+    if (scheduler.std(step, eta) > 0) continue;
     throw new UserError(
       `policy: step ${step + 1} of ${steps} (timestep ${scheduler.timesteps[step]}) has standard deviation 0 at eta ${eta} — ` +
         'a deterministic step has no probability whose gradient could be followed. ' +
@@ -74,7 +84,7 @@ function schedulerFix({
  * Without it the last steps of a small σ have by far the largest gradients, though they hardly change the picture: the
  * derivative of the log-probability is that of the mean over σ, a hundred times larger at the end than at the beginning.
  */
-export function balancedStepWeights(scheduler: DDIMScheduler, eta: number): number[] {
+export function balancedStepWeights(scheduler: PolicyScheduler, eta: number): number[] {
   const inverse = scheduler.timesteps.map((_, step) =>
     scope(() => {
       const shape = [1, 1, 1, 1];
@@ -83,7 +93,8 @@ export function balancedStepWeights(scheduler: DDIMScheduler, eta: number): numb
       return std / Math.abs(mean.item());
     }),
   );
-  const average = inverse.reduce((sum, value) => sum + value, 0) / inverse.length;
+  const learned = inverse.filter((value) => value > 0).length; // a step without noise weighs nothing
+  const average = inverse.reduce((sum, value) => sum + value, 0) / learned;
   return inverse.map((value) => value / average);
 }
 
@@ -98,20 +109,15 @@ export function guidedConditioning(unconditional: Conditioning, conditional: Con
   });
 }
 
-/** Draws a batch with the DDIM policy, yielding the share done after each step. The result's tensors belong to the caller. */
+/** Draws a batch with the policy, yielding the share done after each step. The result's tensors belong to the caller. */
 export async function* rollout(pipeline: Pipeline, options: RolloutOptions): AsyncGenerator<number, Rollout> {
   const { conditioning, behaviours, steps, eta } = options;
-  const scheduler = policyScheduler(pipeline, steps, eta);
+  const scheduler = policyScheduler(pipeline, steps, eta, options.scheduler);
   const shape = latentShape(pipeline);
   const { device } = pipeline.unet;
+  const keys = behaviours.map((b) => noiseKey(b.seed, 'rollout start', ...b.path));
   const latents: Tensor[] = [
-    noGrad(() =>
-      normal(
-        behaviours.map((b) => noiseKey(b.seed, 'rollout start', ...b.path)),
-        shape,
-        { device },
-      ),
-    ),
+    noGrad(() => scope(() => normal(keys, shape, { device }).mul(scheduler.initialNoiseScale))),
   ];
   const logProbs: Tensor[] = [];
   const watch = new LatentsWatch();
@@ -129,6 +135,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
             behaviours,
             eta,
           );
+          if (std === 0) return [mean, zeros([behaviours.length], { dtype: 'float64', device })];
           const noise = normal(
             behaviours.map((b) => noiseKey(b.seed, 'rollout step', ...b.path, step)),
             shape,
@@ -169,7 +176,7 @@ export async function* rollout(pipeline: Pipeline, options: RolloutOptions): Asy
 /** Mean and standard deviation of the policy at one step for a batch of pictures. Differentiable. */
 export function policyMoments(
   pipeline: Pipeline,
-  scheduler: DDIMScheduler,
+  scheduler: PolicyScheduler,
   latents: Tensor, // [B, C, h, w]
   step: number,
   conditioning: Conditioning, // [2B, L, D], or [B, L, D] without guidance
@@ -183,7 +190,7 @@ export function policyMoments(
 /** The network's answer at one step, each picture under its own guidance; arguments as of `policyMoments`. Differentiable. */
 export function guidedPrediction(
   pipeline: Pipeline,
-  scheduler: DDIMScheduler,
+  scheduler: Scheduler,
   latents: Tensor,
   step: number,
   conditioning: Conditioning,
@@ -192,7 +199,8 @@ export function guidedPrediction(
   const guidance = behaviours.map((behaviour) => behaviour.guidance[step] as number);
   const same = guidance.every((scale) => scale === guidance[0]) ? (guidance[0] as number) : guidance;
   const timestep = scheduler.timesteps[step] as number;
-  return predictGuided(pipeline.unet, latents, timestep, conditioning, same); // [B, C, h, w]
+  const input = scheduler.scaleModelInput(latents, step);
+  return predictGuided(pipeline.unet, input, timestep, conditioning, same); // [B, C, h, w]
 }
 
 // Densities of a denoising step, N(μ, σ²) with the same σ for all elements, as means over the latent's elements. Elements

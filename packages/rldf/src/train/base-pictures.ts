@@ -3,6 +3,7 @@ import { generate, type Pipeline } from '@rldf/models';
 import { cat, free, noGrad, type Tensor } from '@rldf/torch';
 import { firstSeed } from '../base/seeds.js';
 import { explores } from '../methods/diffexp.js';
+import { trainingScheduler } from '../plan/policy-check.js';
 import { type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import type { CompositeReward, Reward } from '../rewards/reward.js';
@@ -23,6 +24,7 @@ export async function* scoreBasePictures(
   reward: CompositeReward,
 ): AsyncGenerator<{ done: number; total: number }, void> {
   const { seed, sample, negativePrompt } = recipe;
+  const scheduler = trainingScheduler(recipe);
   const chosen = promptsOfEpoch(prompts, { seed, epoch: 0, ...sample }).map(({ prompt }) => prompt);
   const drawn: Tensor[] = [];
   try {
@@ -35,7 +37,8 @@ export async function* scoreBasePictures(
         negativePrompts: negativePrompt,
         steps: sample.steps,
         guidanceScale: sample.guidanceScale,
-        eta: sample.eta,
+        eta: scheduler === 'EulerAncestralDiscreteScheduler' ? 0 : sample.eta, // it has no eta
+        ...(scheduler && { scheduler }),
       });
       latents.free();
       drawn.push(images);

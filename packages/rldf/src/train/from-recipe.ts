@@ -9,6 +9,7 @@ import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
 import { methodOf } from '../methods/index.js';
+import { samplerNotices } from '../plan/policy-check.js';
 import { checkTraining } from '../plan/training.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { checkRecipe, loadRecipe } from '../recipe/load.js';
@@ -185,7 +186,11 @@ async function prepare(
       ...(begun !== undefined && inputsOf(begun) === undefined && { baseUnknown: true }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
-      notices: [...changed, ...noticesOf(recipe, pipeline.tokenizer, reward)],
+      notices: [
+        ...changed,
+        ...samplerNotices(recipe, pipeline.schedulerConfig),
+        ...noticesOf(recipe, pipeline.tokenizer, reward),
+      ],
       inputs,
       ...signal,
       release: () => {
