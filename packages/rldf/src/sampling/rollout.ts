@@ -39,12 +39,7 @@ export interface Rollout {
   images: Tensor;
 }
 
-/**
- * The policy for a number of steps. The last step of ancestral Euler has no noise and so no density: nothing is learned from it
- * (`learnableSteps`).
- *
- * @throws UserError when another step has no density (eta 0, or σ 0 at its end)
- */
+/** The policy for a number of steps. @throws UserError when one of `learnableSteps` has no density (eta 0, or σ 0 at its end) */
 export function policyScheduler(
   { schedulerConfig }: Pick<Pipeline, 'schedulerConfig'>,
   steps: number,
@@ -93,8 +88,8 @@ export function balancedStepWeights(scheduler: PolicyScheduler, eta: number): nu
       return std / Math.abs(mean.item());
     }),
   );
-  const learned = inverse.filter((value) => value > 0).length; // a step without noise weighs nothing
-  const average = inverse.reduce((sum, value) => sum + value, 0) / learned;
+  const average =
+    inverse.reduce((sum, value) => sum + value, 0) / inverse.filter((value) => value > 0).length;
   return inverse.map((value) => value / average);
 }
 
