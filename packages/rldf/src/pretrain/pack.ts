@@ -41,11 +41,12 @@ export async function packModel(folder: string, target: string): Promise<void> {
 export function packLeg(folder: string, model: string, target: string): void {
   const { unet, textEncoder, vae, tokenizer, parameters } = loadPipeline(model);
   const { clip, parameters: clipParameters } = buildClip(tokenizer, 0);
-  const has = (stage: string, trained: readonly Tensor[], more = false) =>
-    loadAveraged(join(folder, stage), trained, { optional: true, more });
-  const drawing = [...parameters.unet.entries.values(), ...parameters.textEncoder.entries.values()];
+  const has = (stage: string, trained: readonly Tensor[], others: object = {}) =>
+    loadAveraged(join(folder, stage), trained, { optional: true, ...others });
+  // the text encoder, unless it was frozen; the auxiliary head stays behind
+  const others = { more: [...parameters.textEncoder.entries.values()], further: true };
   const trained = {
-    unet: has('unet', drawing, true), // the auxiliary head stays behind
+    unet: has('unet', [...parameters.unet.entries.values()], others),
     decoder: has('decoder', parametersOf(parameters.vae, 'decoder')),
     encoder: has('encoder', parametersOf(parameters.vae, 'encoder')),
     clip: has('clip', [...clipParameters.entries.values()]),

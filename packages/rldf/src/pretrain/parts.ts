@@ -93,12 +93,17 @@ export const parametersOf = (parameters: Parameters, half: string) =>
 /**
  * Copies the averaged weights of a stage's newest checkpoint into `parameters`.
  * @param options.optional false is returned, and nothing thrown, when there is none
- * @param options.more the checkpoint may hold further tensors behind these
+ * @param options.more what may follow in the checkpoint: all of it is copied if it is there, and none of it if not
+ * @param options.further the checkpoint may hold tensors behind these
  */
 export function loadAveraged(
   stageFolder: string,
   parameters: readonly Tensor[],
-  { optional = false, more = false } = {},
+  {
+    optional = false,
+    more = [],
+    further = false,
+  }: { optional?: boolean; more?: readonly Tensor[]; further?: boolean } = {},
 ): boolean {
   const checkpoints = join(stageFolder, 'checkpoints');
   if (!existsSync(checkpoints) || listCheckpoints(checkpoints).length === 0) {
@@ -109,14 +114,16 @@ export function loadAveraged(
   }
   const { state } = loadCheckpoint(checkpoints);
   const { averaged } = (state as { average: { averaged: Tensor[] } }).average;
-  if (more ? averaged.length < parameters.length : averaged.length !== parameters.length) {
+  const all = [...parameters, ...more];
+  const wanted = averaged.length < all.length ? parameters : all;
+  if (further ? averaged.length < wanted.length : averaged.length !== wanted.length) {
     throw new UserError(
-      `${stageFolder}: the checkpoint holds ${averaged.length} tensors, the network has ${parameters.length} — it was trained with another config. Use another folder.`,
+      `${stageFolder}: the checkpoint holds ${averaged.length} tensors, the network has ${wanted.length} — it was trained with another config. Use another folder.`,
     );
   }
   noGrad(() =>
     scope(() => {
-      parameters.forEach((parameter, i) => {
+      wanted.forEach((parameter, i) => {
         parameter.detach().copy_(averaged[i] as Tensor);
       });
     }),

@@ -2,11 +2,13 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { imagesOf, quantise, sceneBatch } from '@rldf/common/instruments/scenes';
+import { saveCheckpoint } from '@rldf/common/storage/checkpoint';
 import { loadArt } from '@rldf/emoji-world';
 import { NoiseSchedule } from '@rldf/models';
-import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor } from '@rldf/torch';
+import { Linear, noiseKey, normal, Parameters, scope, setThreads, type Tensor, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { fitTrainee, type Trainee } from './fit.js';
+import { loadAveraged } from './parts.js';
 import { fitPatchBasis, project, reconstruct } from './patch-basis.js';
 import { snrWeight } from './unet.js';
 
@@ -85,4 +87,22 @@ test('pre-training resumed from a checkpoint ends with the weights of an uninter
   const whole = await run(folder(), [12]);
   expect(await run(folder(), [5, 9, 12])).toEqual(whole);
   expect(await run(folder(), [5, 9, 12], between)).toEqual(whole);
+});
+
+test('a leg whose text encoder was frozen is packed as well: the auxiliary head is not taken for it', () => {
+  const stage = mkdtempSync(join(tmpdir(), 'rldf-averaged-'));
+  const network = [tensor([0, 0])];
+  const text = [tensor([5]), tensor([6])];
+  const values = () => [...network, ...text].map((one) => one.toNumbers());
+  const saved = (step: number, ...averaged: number[][]) =>
+    saveCheckpoint(join(stage, 'checkpoints'), step, {
+      average: { averaged: averaged.map((one) => tensor(one)) },
+    });
+  saved(1, [1, 2], [9]); // the network, and a head
+  expect(() => loadAveraged(stage, network, { more: text })).toThrow(/holds 2 tensors, the network has 1/);
+  expect(loadAveraged(stage, network, { more: text, further: true })).toBe(true);
+  expect(values()).toEqual([[1, 2], [5], [6]]);
+  saved(2, [3, 4], [7], [8], [9]);
+  loadAveraged(stage, network, { more: text, further: true });
+  expect(values()).toEqual([[3, 4], [7], [8]]);
 });
