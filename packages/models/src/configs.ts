@@ -34,7 +34,7 @@ export interface UNet2DConditionConfig {
   conv_out_kernel?: number;
   time_embedding_dim?: number | null;
   resnet_time_scale_shift?: 'default' | 'scale_shift';
-  addition_embed_type?: 'text' | null;
+  addition_embed_type?: 'text' | 'text_time' | null;
   addition_embed_type_num_heads?: number;
   [key: string]: unknown;
 }

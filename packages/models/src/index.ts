@@ -20,6 +20,7 @@ export {
 } from './clip-text.js';
 export { CLIPTokenizer, fromVocabulary, type TokenizedPrompts, type WordSpan } from './clip-tokenizer.js';
 export { CLIPVisionModel, CLIPVisionModelWithProjection, type CLIPVisionOutput } from './clip-vision.js';
+export { clipTokenizer } from './clip-vocabulary.js';
 export {
   type Conditioning,
   joinConditionings,
@@ -73,6 +74,13 @@ export {
 export { fromKohyaName } from './lora-kohya.js';
 export { fromLdmPath } from './lora-names.js';
 export { LoraTape } from './lora-tape.js';
+export {
+  type ModelFiles,
+  type ModelPath,
+  openModel,
+  parseModelPath,
+  type WeightsPart,
+} from './model-files.js';
 export { fromOpenClip, isOpenClip, type OpenClipConfig, openClipConfigOf } from './open-clip.js';
 export {
   decodeImages,
@@ -87,7 +95,6 @@ export {
   stepNoiseKeys,
 } from './pipeline.js';
 export {
-  findWeights,
   type LoadOptions,
   loadNetwork,
   loadPipeline,
@@ -119,6 +126,9 @@ export {
   type StepOptions,
 } from './schedulers/scheduler.js';
 export { UniPCMultistepScheduler } from './schedulers/unipc-multistep.js';
+export { saveSingleFile } from './single-file/save.js';
+export { tinyCheckpoint } from './single-file/tiny-checkpoint.js';
 export { tinyPipeline } from './tiny-pipeline.js';
 export type { Trajectory } from './trajectory.js';
 export { UNet2DConditionModel, type UNetOptions } from './unet.js';
+export { chooseWeights, findWeights } from './weight-files.js';

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   type Device,
@@ -17,12 +17,13 @@ import {
 import { AutoencoderKL, renameOldAttention } from './autoencoder-kl.js';
 import { AutoencoderTiny } from './autoencoder-tiny.js';
 import { CLIPTextModel, withTowerPrefix } from './clip-text.js';
-import { CLIPTokenizer } from './clip-tokenizer.js';
 import { checkFields, generationFields } from './config-fields.js';
 import { readJson, writeJson } from './files.js';
+import { type ModelFiles, openModel, type WeightsPart } from './model-files.js';
 import type { Pipeline } from './pipeline.js';
 import { createScheduler } from './schedulers/scheduler.js';
 import { UNet2DConditionModel } from './unet.js';
+import { findWeights } from './weight-files.js';
 
 const NETWORK_FILE = 'diffusion_pytorch_model.safetensors';
 const TEXT_FILE = 'model.safetensors';
@@ -35,46 +36,45 @@ export interface LoadOptions {
 
 /**
  * Loads a model folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`,
- * `scheduler/`; safetensors only, whole or sharded.
+ * `scheduler/`; safetensors only, whole or sharded. Or a single .safetensors file that holds all of it.
  *
+ * @param location `folder`, `folder:variant` or `file.safetensors`
  * @throws UserError naming file, tensor, expected and found shape for what is missing, broken or not supported
  */
-export function loadPipeline(folder: string, options: LoadOptions = {}): Pipeline {
-  const index = readJson(join(folder, 'model_index.json'));
+export function loadPipeline(location: string, options: LoadOptions = {}): Pipeline {
+  const files = openModel(location);
+  const { where: folder } = files;
+  const index = files.index();
   const vaeClass = componentClass(folder, index, 'vae', ['AutoencoderKL', 'AutoencoderTiny']);
   componentClass(folder, index, 'unet', ['UNet2DConditionModel']);
   componentClass(folder, index, 'text_encoder', ['CLIPTextModel']);
 
-  const schedulerFile = join(folder, 'scheduler', 'scheduler_config.json');
-  const schedulerConfig = readJson(schedulerFile);
+  const { config: schedulerConfig, where: schedulerFile } = files.config('scheduler');
   createScheduler(schedulerConfig, undefined, schedulerFile); // refuses now what generating would refuse later
 
   const loaded: Parameters[] = [];
   const load = <Model>(
-    name: string,
-    file: string,
+    name: WeightsPart,
     rename: (state: StateDict) => StateDict,
     make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
   ) => {
-    const network = loadNetwork(join(folder, name), file, rename, make, options);
+    const network = loadPart(files, name, rename, make, options);
     loaded.push(network.parameters);
     return network;
   };
   try {
     const unet = load(
       'unet',
-      NETWORK_FILE,
       (state) => state,
       (config, path, where) => new UNet2DConditionModel(config, path, { where }),
     );
-    const vae = load('vae', NETWORK_FILE, renameOldAttention, (config, path, where) =>
+    const vae = load('vae', renameOldAttention, (config, path, where) =>
       vaeClass === 'AutoencoderTiny'
         ? new AutoencoderTiny(config, path, where)
         : new AutoencoderKL(config, path, where),
     );
     const text = load(
       'text_encoder',
-      TEXT_FILE,
       (state) => withTowerPrefix(state, 'text_model'),
       (config, path, where) => new CLIPTextModel(config, path, where),
     );
@@ -82,10 +82,10 @@ export function loadPipeline(folder: string, options: LoadOptions = {}): Pipelin
       unet: unet.model,
       vae: vae.model,
       textEncoder: text.model,
-      tokenizer: CLIPTokenizer.load(join(folder, 'tokenizer')),
+      tokenizer: files.tokenizer('tokenizer'),
       schedulerConfig,
       parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
-      defaults: readDefaults(folder),
+      defaults: readDefaults(files),
     };
     checkFit(folder, pipeline);
     return pipeline;
@@ -133,10 +133,39 @@ export function loadNetwork<Model>(
 ): { model: Model; parameters: Parameters } {
   const configFile = join(folder, 'config.json');
   const weightsFile = findWeights(folder, file);
+  return assembled(
+    () => ({ config: readJson(configFile), where: configFile }),
+    () => ({ state: rename(readSafetensors(weightsFile).tensors), where: weightsFile }),
+    make,
+    options,
+  );
+}
+
+function loadPart<Model>(
+  files: ModelFiles,
+  part: WeightsPart,
+  rename: (state: StateDict) => StateDict,
+  make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
+  options: LoadOptions,
+): { model: Model; parameters: Parameters } {
+  const weights = () => {
+    const { state, where } = files.weights(part);
+    return { state: rename(state), where };
+  };
+  return assembled(() => files.config(part), weights, make, options);
+}
+
+/** A network on the weights that it is given, all of which it must use. */
+function assembled<Model>(
+  configuration: () => { config: { [key: string]: unknown }; where: string },
+  weights: () => { state: StateDict; where: string },
+  make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
+  options: LoadOptions,
+): { model: Model; parameters: Parameters } {
   return scope(() => {
-    const config = readJson(configFile);
-    const state = rename(readSafetensors(weightsFile).tensors);
-    const parameters = Parameters.from(state, { dtype: 'float32', ...options, where: weightsFile });
+    const { config, where: configFile } = configuration();
+    const { state, where } = weights();
+    const parameters = Parameters.from(state, { dtype: 'float32', ...options, where });
     try {
       const model = make(config, parameters.at(), configFile);
       parameters.assertAllUsed();
@@ -149,14 +178,14 @@ export function loadNetwork<Model>(
 }
 
 /**
- * The weights of U-Net and text encoder as they lie in a model folder, under the networks' names. The files are mapped, so only
+ * The weights of U-Net and text encoder as they are stored, under the networks' names. The files are mapped, so only
  * what is looked at is read. In a `scope()`, or the caller's to free.
  */
-export function storedWeights(folder: string): { unet: StateDict; textEncoder: StateDict } {
-  const read = (name: string, file: string) => readSafetensors(findWeights(join(folder, name), file)).tensors;
+export function storedWeights(location: string): { unet: StateDict; textEncoder: StateDict } {
+  const files = openModel(location);
   return {
-    unet: read('unet', NETWORK_FILE),
-    textEncoder: withTowerPrefix(read('text_encoder', TEXT_FILE), 'text_model'),
+    unet: files.weights('unet').state,
+    textEncoder: withTowerPrefix(files.weights('text_encoder').state, 'text_model'),
   };
 }
 
@@ -232,56 +261,6 @@ export function saveNetwork(
   writeJson(join(folder, 'config.json'), config);
 }
 
-/**
- * The weights under their plain name, else as a variant such as fp16, whole or as the index of shards. diffusers and transformers
- * call the index of a variant NAME.safetensors.index.fp16.json; older files are called NAME.fp16.safetensors.index.json or
- * NAME.safetensors.fp16.index.json.
- *
- * @param file the plain name, NAME.safetensors
- * @throws UserError when there is none, or it cannot be told which
- */
-export function findWeights(folder: string, file: string): string {
-  const names = existsSync(folder) ? readdirSync(folder) : [];
-  const plain = [file, `${file}.index.json`].find((name) => names.includes(name));
-  if (plain !== undefined) return join(folder, plain);
-  const stem = file.replace(/\.safetensors$/, '');
-  const variant = '([A-Za-z0-9_]+)';
-  const patterns = [
-    `${variant}\\.safetensors`,
-    `safetensors\\.index\\.${variant}\\.json`,
-    `${variant}\\.safetensors\\.index\\.json`,
-    `safetensors\\.${variant}\\.index\\.json`,
-  ].map((pattern) => new RegExp(`^${stem}\\.${pattern}$`));
-  const found = new Map<string, string>();
-  for (const pattern of patterns) {
-    for (const name of names) {
-      const [, which] = pattern.exec(name) ?? [];
-      if (which !== undefined && !found.has(which)) found.set(which, name);
-    }
-  }
-  const chosen = found.get('fp16') ?? (found.size === 1 ? [...found.values()][0] : undefined);
-  if (chosen !== undefined) return join(folder, chosen);
-  if (found.size > 1) {
-    throw new UserError(
-      `${join(folder, file)}: is missing, and there are the variants ${[...found.keys()].sort().join(', ')} — fp16 or a single one is ` +
-        'taken by itself. Rename the one you want, or delete the others.',
-    );
-  }
-  throw new UserError(
-    `${join(folder, file)}: is missing — weights are read from safetensors only. ${missing(names, stem)}`,
-  );
-}
-
-/** Why weights may not have been found, by the names that are there. */
-function missing(names: readonly string[], stem: string): string {
-  const shard = names.find((name) => name.startsWith(stem) && /-\d+-of-\d+\.safetensors$/.test(name));
-  if (shard !== undefined) return `${shard} is there, but not the index of the shards: restore it.`;
-  // PyTorch's own names: pytorch_model.bin of transformers, NAME.bin of diffusers
-  if (names.some((name) => /\.(bin|pt|pth|ckpt)$/.test(name)))
-    return 'The .bin file beside it is a pickle, which can run code: convert it to safetensors.';
-  return 'Restore the file or download the model again.';
-}
-
 function componentClass(
   folder: string,
   index: { [key: string]: unknown },
@@ -299,11 +278,10 @@ function componentClass(
 
 const DEFAULTS_FILE = 'generation_config.json';
 
-function readDefaults(folder: string): Pipeline['defaults'] {
-  const file = join(folder, DEFAULTS_FILE);
-  if (!existsSync(file)) return {};
-  const config = readJson(file);
-  checkFields(file, config, generationFields);
+function readDefaults(files: ModelFiles): Pipeline['defaults'] {
+  const { config, where } = files.generation() ?? {};
+  if (config === undefined) return {};
+  checkFields(where!, config, generationFields);
   const { num_inference_steps: steps, guidance_scale: guidanceScale } = config;
   return {
     ...(typeof steps === 'number' ? { steps } : {}),
