@@ -11,6 +11,7 @@ export default defineConfig({
   test: {
     include: ['packages/*/{src,parity,app}/**/*.test.ts', 'test/**/*.test.ts'],
     setupFiles: ['test/without-collection.setup.ts', 'test/closeness.setup.ts'],
+    env: { HF_HUB_OFFLINE: '1' }, // no test asks a hub, but those that begin one of their own
     pool: 'forks',
     maxWorkers: Math.min(4, availableParallelism()),
     reporters: ['default', './test/slowest.reporter.ts'],

@@ -4,6 +4,7 @@ export { type Picture, picturesOf } from '@rldf/common/base/picture';
 export * from '@rldf/common/base/stats';
 export { version } from '@rldf/common/base/version';
 export { contactSheet } from '@rldf/common/drawing/grid';
+export { type FetchOptions, fetchAdapter, fetchModel } from '@rldf/common/hub/index';
 export { type FeatureNetwork, featureNetworks } from '@rldf/common/instruments/feature-networks';
 export {
   type InstrumentCard,

@@ -1,15 +1,16 @@
-/** Which models are here: those that ship with rldf, and folders in diffusers layout. */
+/** Which models are here: those that ship with rldf, folders in diffusers layout, single files, and those of the hub's cache. */
 
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
-import { readJson } from '@rldf/models';
+import { openModel, parseModelPath, readJson } from '@rldf/models';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { didYouMean } from '../base/suggest.js';
+import { cachedModel, hubName, hubSettings, isRemote, parseHubId } from '../hub/index.js';
 
 export interface ModelEntry {
   name: string;
-  /** Absolute path of its folder. */
+  /** Absolute path of its folder or file; with a variant behind a colon, if one was asked for. */
   path: string;
   kind: ModelKind;
   /** As the model card's header has it; `unknown` if it does not say. */
@@ -19,6 +20,10 @@ export interface ModelEntry {
 }
 
 export type ModelKind = 'text-to-image' | 'clip';
+
+/** What may stand for a model, in words. */
+export const modelWords =
+  'shipped model, folder in diffusers layout, .safetensors file, or id of a hub: owner/name[@revision][:variant]';
 
 /** The built-in world's package, wherever npm put it; it carries the shipped models. */
 export const worldFolder = packageFolder('@rldf/emoji-world');
@@ -35,7 +40,7 @@ export function listModels(folders: Readonly<Record<string, string>> = shipped):
 }
 
 /**
- * The folder of a model given by name or path.
+ * A model given by name, path or id of a hub, where it is here. `provideModel` downloads those that are not.
  * @throws UserError naming the models that are here
  */
 export function findModel(
@@ -45,15 +50,42 @@ export function findModel(
   const here = listModels(folders).filter(({ kind }) => kind === 'text-to-image');
   const named = here.find(({ name }) => name === nameOrPath);
   if (named !== undefined) return named;
-  const path = resolve(nameOrPath);
+  const { path: given, variant } = parseModelPath(nameOrPath);
+  const path = resolve(given);
+  if (existsSync(path) && statSync(path).isFile()) return describeFile(path, variant);
   const described = describeModel(basename(path), path);
-  if (described?.kind === 'text-to-image') return described;
+  if (described?.kind === 'text-to-image')
+    return variant === undefined ? described : { ...described, path: `${path}:${variant}` };
+  const id = isRemote(nameOrPath) ? parseHubId(nameOrPath) : undefined;
+  if (id !== undefined) {
+    const cached = cachedModel(id);
+    if (cached !== undefined) return describeCached(hubName(id), cached);
+    throw new UserError(
+      `model ${nameOrPath}: is not on this machine (${hubSettings().cache}) — a model of a hub is downloaded once. \`rldf models add ${hubName(id)}\` does it`,
+    );
+  }
   const names = here.map(({ name }) => name);
   throw new UserError(
     existsSync(path)
-      ? `model ${nameOrPath}: no model_index.json in ${path} — a model is a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/). Restore the missing file or give another folder`
+      ? `model ${nameOrPath}: no model_index.json in ${path} — a model is a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/), or a single .safetensors file. Restore the missing file or give another folder`
       : `model ${nameOrPath}: neither a shipped model nor a folder — shipped are: ${names.join(', ') || 'none'}${didYouMean(nameOrPath, names)}`,
   );
+}
+
+function describeFile(path: string, variant: string | undefined): ModelEntry {
+  const location = variant === undefined ? path : `${path}:${variant}`;
+  openModel(location); // refuses what is no model, by name
+  const name = basename(path, '.safetensors');
+  return { name, path: location, kind: 'text-to-image', licence: 'unknown', bytes: statSync(path).size };
+}
+
+/** A model of the hub's cache, whose files are links. */
+function describeCached(name: string, location: string): ModelEntry {
+  const { path, variant } = parseModelPath(location);
+  if (statSync(path).isFile()) return { ...describeFile(path, variant), name };
+  const card = join(path, 'README.md');
+  const licence = licenceOf(existsSync(card) ? card : undefined);
+  return { name, path: location, kind: 'text-to-image', licence, bytes: openModel(location).bytes() };
 }
 
 function describeModel(name: string, path: string): ModelEntry | undefined {

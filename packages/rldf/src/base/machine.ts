@@ -2,15 +2,10 @@
 
 import { totalmem } from 'node:os';
 
+export { byteWords } from '@rldf/common/base/byte-words';
+
 /** Bytes of memory that this process may use: the machine's, or less in a container. */
 export function machineMemory(): number {
   const constrained = process.constrainedMemory?.() ?? 0;
   return constrained > 0 ? Math.min(totalmem(), constrained) : totalmem();
-}
-
-/** Numbers of bytes in words. */
-export function byteWords(bytes: number): string {
-  if (bytes < 1e3) return `${bytes} B`;
-  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(0)} kB`;
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

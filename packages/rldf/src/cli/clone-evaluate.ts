@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { modelGuidanceOption, modelSettings, modelStepsOption } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
+import { provideModels } from './provide.js';
 import { collect, interruption, numberOption, printJson } from './shared.js';
 
 interface Options {
@@ -97,6 +98,7 @@ Calling again goes on where it was stopped. docs/methods/rldf.md`,
       if (threads !== undefined) setThreads(threads);
       const [nouns, pictures] = [number('nouns', options.nouns), number('pictures', options.pictures)];
       const drawing = modelSettings(options);
+      if (arms.includes('class-name')) await provideModels([options.model]);
       const progress = new Progress();
       const { signal, release } = await interruption(() => progress.print('saving a checkpoint ...'));
       try {

@@ -5,6 +5,7 @@ import { cloneEvaluateCommand } from './clone-evaluate.js';
 import { type SourceOptionValues, sourceOptions, sourceSettings } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
+import { provideModels } from './provide.js';
 import { grammarPath, interruption, numberOption, printJson } from './shared.js';
 
 interface Options extends SourceOptionValues {
@@ -105,6 +106,7 @@ Calling again goes on with the classes that are missing. docs/methods/rldf.md`,
       exploration(options.epsilon);
       const grammar = readGrammar(grammarPath(options.grammar));
       const seed = number('seed', options.seed);
+      await provideModels([options.model]);
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
       const progress = new Progress();
       const { signal, release } = await interruption(() => progress.print('stopping ...'));

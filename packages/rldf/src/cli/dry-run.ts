@@ -1,8 +1,7 @@
 /** What a recipe would do: its arithmetic, and a time estimated from a short try of the model on this machine. */
 
-import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
-import { CLIPTokenizer, generate, loadPipeline, type SchedulerConfig } from '@rldf/models';
+import { generate, loadPipeline, openModel, type SchedulerConfig } from '@rldf/models';
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { duration } from '../base/duration.js';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
@@ -35,7 +34,7 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
     evaluations *
       repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
     2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
-  const tokenizer = CLIPTokenizer.load(join(model.path, 'tokenizer'));
+  const tokenizer = openModel(model.path).tokenizer('tokenizer');
   for (const line of noticesOf(recipe, tokenizer, reward)) process.stderr.write(`${line}\n`);
   const { forward, decode, schedulerConfig } = await measure(recipe, model.path);
   for (const line of samplerNotices(recipe, schedulerConfig)) process.stderr.write(`${line}\n`);

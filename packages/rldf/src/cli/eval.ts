@@ -1,7 +1,8 @@
 import { Command, Option } from 'commander';
-import { batchSizeOption, deviceOption, guidanceOption, stepsOption } from './options.js';
+import { batchSizeOption, deviceOption, guidanceOption, modelOption, stepsOption } from './options.js';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
+import { provideAdapters, provideModels } from './provide.js';
 import { parseSeeds } from './seeds.js';
 import { collect, interruption, numberOption, printJson, table } from './shared.js';
 
@@ -42,7 +43,7 @@ export function evalCommand(): Command {
     .description(
       'measure a model on frozen test prompts, by judges that train nothing; or compare two on the same noise',
     )
-    .argument('[model]', 'shipped model or folder in diffusers layout', 'emoji')
+    .argument('[model]', modelOption[1], 'emoji')
     .addOption(
       new Option('--suite <names>', `${suiteNames.join(', ')}, or several with commas`).default('all'),
     )
@@ -113,11 +114,12 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
       const { digits, writeEvaluation } = await import('../eval/page.js');
       const interval = (ends: readonly number[] | null) =>
         ends === null ? '-' : `[${ends.map(digits).join(', ')}]`;
-      const arm = { model, adapters: (options.adapter ?? []).map(parseAdapter) };
+      await provideModels([model, options.against]);
+      const arm = { model, adapters: await provideAdapters((options.adapter ?? []).map(parseAdapter)) };
       const compared = options.against !== undefined || options.againstAdapter !== undefined;
       const against = {
         model: options.against ?? model,
-        adapters: (options.againstAdapter ?? []).map(parseAdapter),
+        adapters: await provideAdapters((options.againstAdapter ?? []).map(parseAdapter)),
       };
       const all = options.suite === 'all';
       const pairs = pairsOfSeeds(UserError, options, arm, against);

@@ -5,6 +5,7 @@ import type { AdapterFile } from '../adapters/generate-files.js';
 import { deviceOption } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
+import { provideAdapters, provideModels } from './provide.js';
 import { numberOption, printJson, table } from './shared.js';
 
 interface Options {
@@ -61,7 +62,8 @@ Examples:
       const { fuseAdapters } = await import('../adapters/fuse.js');
       const { parseAdapter } = await import('../adapters/generate-files.js');
       const strengths = strengthsOf(options.strengths);
-      const parsed = adapters.map(parseAdapter);
+      if (options.grid !== undefined) await provideModels([options.model]);
+      const parsed = await provideAdapters(adapters.map(parseAdapter));
       const words = ({ file, layers, rank }: FusedAdapters) =>
         `${file}: ${layers.unet} layers of the U-Net, ${layers.textEncoder} of the text encoder, rank up to ${rank}`;
       if (options.grid === undefined) {

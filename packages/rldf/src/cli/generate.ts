@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander';
 import { mostPictures } from '../base/counts.js';
-import { batchSizeOption, deviceOption, guidanceOption, stepsOption } from './options.js';
+import { batchSizeOption, deviceOption, guidanceOption, modelOption, stepsOption } from './options.js';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
+import { provideAdapters, provideModels } from './provide.js';
 import { parseSeeds } from './seeds.js';
 import { collect, interruption, numberOption } from './shared.js';
 
@@ -64,7 +65,7 @@ export function generateCommand(): Command {
     )
     .option(
       '--adapter <file[:strength]>',
-      'LoRA file or PEFT folder, with a strength; repeatable, effects add up',
+      'LoRA file, PEFT folder or id of a hub, with a strength; repeatable, effects add up',
       collect,
     )
     .option('--latents <file>', 'initial noise: safetensors, float32 `latents` [n, c, h, w] of unit variance')
@@ -75,7 +76,7 @@ export function generateCommand(): Command {
     .addOption(new Option('--scheduler <name>', 'default: the model’s').choices(Object.keys(schedulers)))
     .option('--width <pixels>', 'default: the model’s')
     .option('--height <pixels>', 'default: the model’s')
-    .option('--model <name>', 'shipped model or folder in diffusers layout', 'emoji')
+    .option(...modelOption, 'emoji')
     .option('--output <folder>', 'where the files go', 'pictures')
     .option(...batchSizeOption, '16')
     .option(...deviceOption)
@@ -124,7 +125,8 @@ Examples:
         throw new UserError(
           `generate: ${texts.length} prompts with ${seeds.length} seeds each are ${pictures.length} pictures — at most ${mostPictures} in one command. Give fewer seeds, or fewer prompts`,
         );
-      const adapters = (options.adapter ?? []).map(parseAdapter);
+      await provideModels([options.model]);
+      const adapters = await provideAdapters((options.adapter ?? []).map(parseAdapter));
       if (options.saveLatents !== undefined) {
         const read = [options.promptFile, options.latents, ...adapters.map(({ path }) => path)];
         const given = read.filter((path) => path !== undefined);

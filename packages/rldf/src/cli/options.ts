@@ -4,6 +4,10 @@ import type { Command } from 'commander';
 import { numberOption } from './shared.js';
 
 export const runsOption = ['--runs <folder>', 'folder of all runs', 'runs'] as const;
+export const modelOption = [
+  '--model <name>',
+  'shipped model, folder, .safetensors file, or id of a hub: owner/name[@revision][:variant]',
+] as const;
 export const deviceOption = ['--device <device>', 'cpu, cuda or cuda:N', 'cpu'] as const;
 export const stepsOption = ['--steps <n>', 'denoising steps; default: the model’s'] as const;
 export const guidanceOption = [

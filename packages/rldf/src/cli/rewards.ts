@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { print } from './output.js';
+import { provideModels } from './provide.js';
 import { printJson, table } from './shared.js';
 
 export function rewardsCommand(): Command {
@@ -63,6 +64,7 @@ function tortureCommand(): Command {
       const field = /\.[cm]?[jt]s$/.test(name) ? { module: name } : await rewardName(name);
       const reward = await loadReward(field);
       const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
+      await provideModels([options.model]);
       const pipeline = loadPipeline(findModel(options.model).path);
       const form = field === 'spatial' ? 'relation' : 'any';
       const good = await drawGoodPictures(pipeline, detector, count, form);

@@ -4,6 +4,7 @@ import { Command, Option } from 'commander';
 import { defined, type SourceOptionValues, sourceOptions, sourceSettings } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
+import { provideModels } from './provide.js';
 import { collect, grammarPath, interruption, numberOption, printJson } from './shared.js';
 
 interface Options extends SourceOptionValues {
@@ -166,6 +167,7 @@ Grammars, agents and rewards: docs/methods/rldf.md`,
         checkDrawing: (await import('../plan/drawing.js')).checkDrawing,
       };
       const seed = number('seed', options.seed, 0, true)!;
+      await provideModels([options.model, options.drawWith]);
       const { recogniser, embedder } = openRecogniser(grammar, options.clip);
       const { signal, release } = await interruption(() => progress.print('saving ...'));
       try {

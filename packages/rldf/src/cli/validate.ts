@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { Command } from 'commander';
 import type { Recipe } from '../recipe/recipe.js';
 import { print } from './output.js';
@@ -53,12 +52,12 @@ Examples:
 async function noticesWithoutModel(recipe: Recipe): Promise<string[]> {
   const { noticesOf } = await import('../train/from-recipe.js');
   const { findModel } = await import('@rldf/common/instruments/models');
-  const { CLIPTokenizer } = await import('@rldf/models');
-  let folder: string;
+  const { openModel } = await import('@rldf/models');
+  let path: string;
   try {
-    folder = findModel(recipe.model).path;
+    path = findModel(recipe.model).path;
   } catch {
     return []; // a recipe may be checked where its model is not
   }
-  return noticesOf(recipe, CLIPTokenizer.load(join(folder, 'tokenizer')));
+  return noticesOf(recipe, openModel(path).tokenizer('tokenizer'));
 }

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { deviceOption } from './options.js';
 import { print } from './output.js';
+import { provideModels } from './provide.js';
 import { printJson } from './shared.js';
 
 interface Options {
@@ -48,6 +49,7 @@ Examples:
         throw new UserError(`--steps ${options.steps}: expected a whole number of at least 1`);
       const device = options.device as Parameters<typeof deviceName>[0];
       deviceName(device);
+      await provideModels([name]);
       const pipeline = loadPipeline(findModel(name).path, { device, dtype: options.precision });
       const result = await verifySeed(pipeline, { steps }).finally(() => {
         for (const parameters of Object.values(pipeline.parameters)) parameters.free();

@@ -173,7 +173,10 @@ export const commonFields = {
     .string()
     .min(1)
     .default('emoji')
-    .describe('Name of a shipped model, or a folder in diffusers layout.'),
+    .describe(
+      'Name of a shipped model, a folder in diffusers layout, a .safetensors file, or an id of a hub: ' +
+        '`owner/name[@revision][:variant]` (docs/models.md).',
+    ),
   device: z
     .string()
     .regex(/^(cpu|cuda(:\d+)?)$/, 'expected cpu, cuda or cuda:N')

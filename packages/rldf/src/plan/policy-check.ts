@@ -1,12 +1,11 @@
 /** Whether a recipe's sampling can be a policy, from configurations alone. */
 
-import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
 import {
+  openModel,
   POLICIES,
   type PolicyName,
   passedOver,
-  readJson,
   type SchedulerConfig,
   type SchedulerName,
 } from '@rldf/models';
@@ -65,12 +64,12 @@ export function passedOverNotices(config: SchedulerConfig): string[] {
 }
 
 function schedulerOf(model: string): SchedulerConfig | undefined {
-  let folder: string;
+  let path: string;
   try {
-    folder = findModel(model).path;
+    path = findModel(model).path;
   } catch (error) {
     if (error instanceof UserError) return findConfigs(model)?.scheduler;
     throw error;
   }
-  return readJson(join(folder, 'scheduler', 'scheduler_config.json'));
+  return openModel(path).config('scheduler').config;
 }

@@ -1,8 +1,7 @@
 /** Whether a training fits into this machine's memory, asked before any of it is loaded. Small ones just begin. */
 
-import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
-import { readJson, type UNet2DConditionConfig } from '@rldf/models';
+import { openModel, type UNet2DConditionConfig } from '@rldf/models';
 import { UserError } from '@rldf/torch/errors';
 import { byteWords, machineMemory } from '../base/machine.js';
 import { methodOf } from '../methods/index.js';
@@ -53,9 +52,8 @@ function fixOf({ asked, chosen, fits, memory, wayOut }: Plan): string {
 export function roughly(recipe: Recipe): number {
   const { sample, train } = recipe;
   const { path, bytes } = findModel(recipe.model);
-  const { sample_size: size, in_channels: channels = 4 } = readJson(
-    join(path, 'unet', 'config.json'),
-  ) as unknown as UNet2DConditionConfig;
+  const { sample_size: size, in_channels: channels = 4 } = openModel(path).config('unet')
+    .config as UNet2DConditionConfig;
   const places = typeof size === 'object' && size !== null ? size[0] * size[1] : (size ?? 64) ** 2;
   const pictures = sample.promptsPerEpoch * sample.picturesPerPrompt;
   const batch = Math.min(pictures, Math.max(sample.batchSize, train.batchSize));
