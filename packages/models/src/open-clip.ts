@@ -1,6 +1,6 @@
 /** CLIP weights under the names of OpenAI's and open_clip's code, which HPSv2 and LAION's models are published with. */
 
-import { type StateDict, shown, type Tensor, UserError } from '@rldf/torch';
+import { cat, type StateDict, shown, type Tensor, UserError } from '@rldf/torch';
 import type { CLIPConfig } from './configs.js';
 
 /** Whether a state dict has open_clip's names. */
@@ -162,4 +162,34 @@ function renameOne(name: string, tensor: Tensor, where: string): [string, Tensor
   throw new UserError(
     `${where}: tensor ${shown(name)} is not known — of open_clip's models those with plain towers are read (ViT-B/32, L/14, H/14, bigG). Use one of these.`,
   );
+}
+
+/**
+ * The inverse of `fromOpenClip` for a text tower; tensors that open_clip has no name for keep theirs.
+ * New tensors are of the current `scope()`.
+ */
+export function textToOpenClip(state: StateDict): StateDict {
+  const renamed: StateDict = new Map();
+  for (const [name, tensor] of state) {
+    const projection = /^text_model\.encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)$/.exec(
+      name,
+    );
+    if (projection !== null) {
+      const [, layer, which, kind] = projection;
+      if (which !== 'q') continue; // the three become one
+      const parts = ['q', 'k', 'v'].map((part) => state.get(name.replace('.q_proj.', `.${part}_proj.`))!);
+      renamed.set(`transformer.resblocks.${layer}.attn.in_proj_${kind}`, cat(parts, 0));
+    } else if (name === 'text_projection.weight') {
+      renamed.set('text_projection', tensor.transpose(0, 1).contiguous());
+    } else renamed.set(textName(name) ?? name, tensor);
+  }
+  return renamed;
+}
+
+function textName(name: string): string | undefined {
+  const known = [...whole].find(([, own]) => own === name)?.[0];
+  if (known !== undefined) return known;
+  const [, layer, stem, kind] = /^text_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name) ?? [];
+  const theirs = [...inLayer].find(([, own]) => own === stem)?.[0];
+  return theirs && `transformer.resblocks.${layer}.${theirs}.${kind}`;
 }

@@ -40,20 +40,6 @@ const VAE_ATTENTION: readonly Pair[] = [
   ['v', 'to_v'],
   ['proj_out', 'to_out.0'],
 ];
-const OPEN_CLIP_LAYER: readonly Pair[] = [
-  ['ln_1', 'layer_norm1'],
-  ['ln_2', 'layer_norm2'],
-  ['attn.out_proj', 'self_attn.out_proj'],
-  ['mlp.c_fc', 'mlp.fc1'],
-  ['mlp.c_proj', 'mlp.fc2'],
-];
-const OPEN_CLIP_OUTSIDE: readonly Pair[] = [
-  ['token_embedding.weight', 'text_model.embeddings.token_embedding.weight'],
-  ['positional_embedding', 'text_model.embeddings.position_embedding.weight'],
-  ['ln_final.weight', 'text_model.final_layer_norm.weight'],
-  ['ln_final.bias', 'text_model.final_layer_norm.bias'],
-];
-
 const toDiffusers = (pairs: readonly Pair[], name: string) => pairs.find(([ldm]) => ldm === name)?.[1];
 const toLdm = (pairs: readonly Pair[], name: string) =>
   pairs.find(([, diffusers]) => diffusers === name)?.[0];
@@ -181,32 +167,6 @@ const resnetToLdm = (layer: string) => (layer === 'conv_shortcut' ? 'nin_shortcu
 /** Whether a VAE's tensor is a 1 x 1 convolution in LDM and a linear layer in diffusers. */
 export const isVaeAttention = (diffusersName: string): boolean =>
   /\.mid_block\.attentions\.0\.to_(q|k|v|out\.0)\.weight$/.test(diffusersName);
-
-/**
- * open_clip's name of a text tower's tensor -> transformers'; of the fused projection of queries, keys and values
- * (`attn.in_proj_weight`) the layer's name, `text_model.encoder.layers.0.self_attn`; undefined for other names.
- */
-export function textFromOpenClip(name: string): string | undefined {
-  const outside = toDiffusers(OPEN_CLIP_OUTSIDE, name);
-  if (outside !== undefined) return outside;
-  const [, layer, rest] = /^transformer\.resblocks\.(\d+)\.(.+)$/.exec(name) ?? [];
-  if (rest === undefined) return undefined;
-  const place = `text_model.encoder.layers.${layer}`;
-  if (/^attn\.in_proj_(weight|bias)$/.test(rest)) return `${place}.self_attn`;
-  const [module, leaf] = parted(rest) ?? [];
-  const inner = module === undefined ? undefined : toDiffusers(OPEN_CLIP_LAYER, module);
-  return inner && `${place}.${inner}.${leaf}`;
-}
-
-/** The inverse of `textFromOpenClip`: undefined for queries, keys and values, which are fused, and for other names. */
-export function textToOpenClip(name: string): string | undefined {
-  const outside = toLdm(OPEN_CLIP_OUTSIDE, name);
-  if (outside !== undefined) return outside;
-  const [, layer, rest] = /^text_model\.encoder\.layers\.(\d+)\.(.+)$/.exec(name) ?? [];
-  const [module, leaf] = parted(rest ?? '') ?? [];
-  const inner = module === undefined ? undefined : toLdm(OPEN_CLIP_LAYER, module);
-  return inner && `transformer.resblocks.${layer}.${inner}.${leaf}`;
-}
 
 /** LDM's copies of a U-Net's moving average are called as the originals without their dots. */
 export const emaName = (name: string): string => `model_ema.diffusion_model${name.replaceAll('.', '')}`;

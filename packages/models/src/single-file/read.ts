@@ -14,6 +14,7 @@ import { renameOldAttention } from '../autoencoder-kl.js';
 import type { CLIPTokenizer } from '../clip-tokenizer.js';
 import { clipTokenizer } from '../clip-vocabulary.js';
 import type { ModelFiles, WeightsPart } from '../model-files.js';
+import { fromOpenClip } from '../open-clip.js';
 import {
   KINDS,
   type Kind,
@@ -29,7 +30,7 @@ import {
   VAE,
   vaeConfig,
 } from './config.js';
-import { emaName, isVaeAttention, textFromOpenClip, unetFromLdm, vaeFromLdm } from './names.js';
+import { emaName, isVaeAttention, unetFromLdm, vaeFromLdm } from './names.js';
 
 type Json = { [key: string]: unknown };
 
@@ -256,23 +257,9 @@ function textState(file: string, shapes: Shapes, kind: Kind, which: 0 | 1): Stat
     return new Map(own.map(([name, tensor]) => [`${missing}${name}`, tensor]));
   }
   const layers = openClipLayers(shapes, prefix, kind);
-  const state: StateDict = new Map();
-  for (const [name, tensor] of all) {
-    const layer = /^transformer\.resblocks\.(\d+)\./.exec(name)?.[1];
-    if (layer !== undefined && Number(layer) >= layers) continue;
-    if (name === 'text_projection') {
-      if (kind === 'xl') state.set('text_projection.weight', tensor.transpose(0, 1));
-      continue;
-    }
-    const path = textFromOpenClip(name) ?? name;
-    const leaf = /\.attn\.in_proj_(weight|bias)$/.exec(name)?.[1];
-    if (leaf === undefined) {
-      state.set(path, tensor);
-      continue;
-    }
-    const parts = tensor.chunk(3, 0);
-    for (const [i, key] of ['q_proj', 'k_proj', 'v_proj'].entries())
-      state.set(`${path}.${key}.${leaf}`, parts[i]!);
-  }
-  return state;
+  const read = all.filter(([name]) => {
+    const [, layer = '0'] = /^transformer\.resblocks\.(\d+)\./.exec(name) ?? [];
+    return Number(layer) < layers && (name !== 'text_projection' || kind === 'xl');
+  });
+  return fromOpenClip(new Map(read), file);
 }

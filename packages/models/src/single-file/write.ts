@@ -1,14 +1,15 @@
 /** Writing a checkpoint of one file, as trainers and ComfyUI, A1111 and diffusers' `from_single_file` read it. */
 
-import { cat, type StateDict, type Tensor, tensor, UserError, zeros } from '@rldf/torch';
+import { type StateDict, type Tensor, tensor, UserError, zeros } from '@rldf/torch';
 import type {
   AutoencoderKLConfig,
   CLIPTextConfig,
   SchedulerConfig,
   UNet2DConditionConfig,
 } from '../configs.js';
+import { textToOpenClip } from '../open-clip.js';
 import { type Kind, TEXT, UNET, VAE } from './config.js';
-import { isVaeAttention, textToOpenClip, type UNetLayout, unetToLdm, vaeToLdm } from './names.js';
+import { isVaeAttention, type UNetLayout, unetToLdm, vaeToLdm } from './names.js';
 import { CONFIG_KEY } from './read.js';
 
 /** One network: its configuration, and its tensors in diffusers' names. */
@@ -92,33 +93,18 @@ function layoutOf(where: string, config: UNet2DConditionConfig): UNetLayout {
   return { layersPerBlock: layers[0]!, attends: types.map((type) => type.startsWith('CrossAttn')) };
 }
 
-/** In open_clip's names, with queries, keys and values in one tensor. */
+/** In open_clip's names. */
 function openClipTensors({ config, state }: Part<CLIPTextConfig>, kind: Kind): StateDict {
-  const written: StateDict = new Map();
-  const layers = config.num_hidden_layers ?? 12;
-  const fused = (layer: number, from: string) => {
-    for (const leaf of ['weight', 'bias']) {
-      const parts = ['q', 'k', 'v'].map((key) => state.get(`${from}.self_attn.${key}_proj.${leaf}`)!);
-      written.set(`transformer.resblocks.${layer}.attn.in_proj_${leaf}`, cat(parts, 0));
-    }
-  };
-  for (const [name, value] of state) {
-    if (name === 'text_projection.weight') {
-      written.set('text_projection', value.transpose(0, 1).contiguous());
-    } else if (!/\.self_attn\.[qkv]_proj\./.test(name)) {
-      written.set(textToOpenClip(name) ?? name, value); // a name of no layer is refused by who writes
-    }
-  }
-  for (let layer = 0; layer < layers; layer++) fused(layer, `text_model.encoder.layers.${layer}`);
+  const written = textToOpenClip(state);
   if (kind !== 'sd2') return written;
   // The last layer, which Stable Diffusion 2.x does not read, and the projection: readers expect that they are there.
+  const layers = config.num_hidden_layers ?? 12;
   const last = new RegExp(`^transformer\\.resblocks\\.${layers - 1}\\.`);
   for (const [name, value] of [...written]) {
     if (last.test(name)) written.set(name.replace(last, `transformer.resblocks.${layers}.`), value);
   }
-  const width = config.hidden_size ?? 512;
-  const { dtype } = written.get('positional_embedding')!;
-  written.set('text_projection', zeros([width, width], { dtype }));
+  const { dtype, shape } = written.get('positional_embedding')!;
+  written.set('text_projection', zeros([shape[1]!, shape[1]!], { dtype }));
   return written;
 }
 
