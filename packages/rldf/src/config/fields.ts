@@ -174,8 +174,8 @@ export const commonFields = {
     .min(1)
     .default('emoji')
     .describe(
-      'Name of a shipped model, a folder in diffusers layout, a .safetensors file, or an id of a hub: ' +
-        '`owner/name[@revision][:variant]` (docs/models.md).',
+      'Name of a shipped model, a folder in diffusers layout, a .safetensors file, or an id of a ' +
+        'hub: `owner/name[@revision][:variant]` (docs/models.md).',
     ),
   device: z
     .string()
