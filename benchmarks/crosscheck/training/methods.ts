@@ -174,7 +174,7 @@ function noisings({ pipeline, chosen }: Made, epoch: number, pairs: boolean): Re
 
 function lessons(epoch: number, made: Made, count: number): Record<string, Tensor> {
   const missing = made.chosen.map(({ prompt, path }) =>
-    dropped(prompt.text, SEED, [epoch, ...path, 0], 0.3) === '' ? 1 : 0,
+    dropped(prompt.text, SEED, [epoch, ...path, 0], 0.3) === null ? 1 : 0,
   );
   return {
     'order.0': shuffled(SEED, epoch, 0, count),

@@ -1,7 +1,7 @@
 import { compare, type Difference, Golden, type Output } from './golden.js';
 import { kohyaDifferences, loraDifferences, peftDifferences } from './lora.js';
 import * as networks from './networks.js';
-import { pipelineDifferences, pipelineRuns } from './pipeline.js';
+import { pipelineDifferences, pipelineRuns, textDifferences } from './pipeline.js';
 import { ddimTableDifferences, schedulerNames, schedulerTrajectory } from './schedulers.js';
 import * as scorers from './scorers.js';
 import { tokenizerDifferences, tokenizerNames } from './tokenizer.js';
@@ -39,10 +39,10 @@ function schedulerCases(): ParityCase[] {
   }));
 }
 
-function pipelineCases(): ParityCase[] {
-  const golden = new Golden('pipeline-runs');
+function pipelineCases(pipeline: string): ParityCase[] {
+  const golden = new Golden(`${pipeline}-runs`);
   return pipelineRuns(golden).map((name) => ({
-    name: `pipeline-${name}`,
+    name: `${pipeline}-${name}`,
     tolerance: SINGLE,
     run: () => pipelineDifferences(golden, name),
   }));
@@ -68,6 +68,7 @@ export function parityCases(): ParityCase[] {
     networkCase('unet-sd1', networks.unet),
     networkCase('unet-sd2', networks.unet),
     networkCase('unet-emoji', networks.unet),
+    networkCase('unet-sdxl', networks.unet),
     networkCase('unet-mixed-odd', networks.unet),
     networkCase('unet-fractional', networks.unet),
     networkCase('vae-kl', networks.autoencoderKL),
@@ -85,7 +86,13 @@ export function parityCases(): ParityCase[] {
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
     { name: 'lora-peft', tolerance: SINGLE, run: peftDifferences },
-    ...pipelineCases(),
+    ...pipelineCases('pipeline'),
+    {
+      name: 'pipeline-xl-text',
+      tolerance: SINGLE,
+      run: () => textDifferences(new Golden('pipeline-xl-runs')),
+    },
+    ...pipelineCases('pipeline-xl'),
   ];
 }
 

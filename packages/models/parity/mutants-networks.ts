@@ -211,7 +211,7 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'text-not-in-time-embedding',
     file: 'models/src/unet.ts',
-    find: 'embedding.add(known ?? this.#textTimeEmbedding.forward(text.hiddenStates))',
+    find: 'embedding.add(known ?? this.#addedEmbedding.forward(told))',
     replace: 'embedding',
     cases: ['unet-emoji'],
   },

@@ -100,14 +100,23 @@ export function unet(golden: Golden): Outputs {
   );
   const latents = golden.input('latents').requiresGrad_();
   const hiddenStates = golden.input('hidden_states').requiresGrad_();
+  const isXl = (golden.json.config as Config).addition_embed_type === 'text_time';
+  const pooled = isXl ? golden.input('pooled').requiresGrad_() : undefined;
+  const sizes = pooled && { pooled, timeIds: golden.input('time_ids') };
   const { result, blocks } = trace(golden.json.order as { [kind: string]: string[] }, () =>
-    model.forward(latents, golden.input('timesteps'), { hiddenStates }),
+    model.forward(latents, golden.input('timesteps'), { hiddenStates, ...sizes }),
   );
   const hasGradients = golden.group('gradients.').size > 0;
   return {
     'outputs.sample': result,
     ...blocks,
-    ...(hasGradients ? gradients(golden, result, parameters, { latents, hidden_states: hiddenStates }) : {}),
+    ...(hasGradients
+      ? gradients(golden, result, parameters, {
+          latents,
+          hidden_states: hiddenStates,
+          ...(pooled && { pooled }),
+        })
+      : {}),
   };
 }
 

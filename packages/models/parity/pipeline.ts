@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { noGrad } from '@rldf/torch';
 import { decodeLatents, generate } from '../src/pipeline.js';
 import { loadPipeline } from '../src/pipeline-files.js';
+import { encodePrompts, type MicroConditioning } from '../src/prompts.js';
 import { type Difference, type Golden, goldenFolder, numbers, relativeError } from './golden.js';
 
 interface Run {
@@ -10,6 +11,8 @@ interface Run {
   prompts: string[];
   guidanceScale: number;
   negativePrompts: string[] | null;
+  forceZerosForEmptyPrompt?: boolean;
+  microConditioning?: MicroConditioning | null;
 }
 
 export function pipelineRuns(golden: Golden): string[] {
@@ -20,6 +23,9 @@ export function pipelineRuns(golden: Golden): string[] {
 export async function pipelineDifferences(golden: Golden, name: string): Promise<Difference[]> {
   const run = (golden.json.runs as Run[]).find((item) => item.name === name)!;
   const pipeline = loadPipeline(join(goldenFolder, golden.json.folder as string));
+  const { forceZerosForEmptyPrompt, microConditioning } = run;
+  if (forceZerosForEmptyPrompt !== undefined) pipeline.forceZerosForEmptyPrompt = forceZerosForEmptyPrompt;
+  if (microConditioning) pipeline.microConditioning = microConditioning;
   const { images, latents } = await generate(pipeline, {
     prompts: run.prompts,
     seeds: run.prompts.map((_, i) => i),
@@ -42,6 +48,17 @@ export async function pipelineDifferences(golden: Golden, name: string): Promise
     { name: 'images', error: relativeError(numbers(unit), numbers(expected)) },
     { name: 'bytes', error: roundingError(bytes, exact) },
   ];
+}
+
+/** What the network is told of a golden's prompts, as two text encoders read them. */
+export function textDifferences(golden: Golden): Difference[] {
+  const pipeline = loadPipeline(join(goldenFolder, golden.json.folder as string));
+  const [{ prompts }] = golden.json.runs as [Run];
+  const { hiddenStates, pooled } = noGrad(() => encodePrompts(pipeline, prompts));
+  return [['hidden_states', hiddenStates] as const, ['pooled', pooled!] as const].map(([name, found]) => {
+    const expected = golden.tensor(`outputs.text.${name}`);
+    return { name, error: relativeError(numbers(found), numbers(expected)) };
+  });
 }
 
 /** How much more than half a step bytes are away from the numbers that they round, in shares of the range. */

@@ -1,12 +1,16 @@
 import { cat, scope, Tensor } from '@rldf/torch';
 
 /**
- * All a denoising network is told besides the noisy latents and the timestep. A network that reads more (SDXL's pooled features and
- * sizes, GLIGEN's boxes) adds its field here and needs no other signature.
+ * All a denoising network is told besides the noisy latents and the timestep. A network that reads more (GLIGEN's boxes) adds its
+ * field here and needs no other signature.
  */
 export interface Conditioning {
   /** Text features, [B, L, D]. */
   hiddenStates: Tensor;
+  /** Of SDXL: the whole prompt in one vector, [B, P]. */
+  pooled?: Tensor;
+  /** Of SDXL: sizes and crop of the picture in pixels (`timeIds` in micro-conditioning.ts), [B, 6]. */
+  timeIds?: Tensor;
   /** What a network has computed from all this already, so that it need not do so again at every denoising step. */
   prepared?: PreparedConditioning;
 }

@@ -81,6 +81,8 @@ export const unetFields: { readonly [key: string]: FieldRule } = {
   conv_out_kernel: whole(1, 31),
   time_embedding_dim: channels,
   addition_embed_type_num_heads: channels,
+  addition_time_embed_dim: channels,
+  projection_class_embeddings_input_dim: channels,
 };
 
 export const autoencoderKLFields: { readonly [key: string]: FieldRule } = {
@@ -97,6 +99,7 @@ export const autoencoderKLFields: { readonly [key: string]: FieldRule } = {
   use_quant_conv: flag,
   use_post_quant_conv: flag,
   mid_block_add_attention: flag,
+  force_upcast: flag,
 };
 
 export const autoencoderTinyFields: { readonly [key: string]: FieldRule } = {

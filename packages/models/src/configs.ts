@@ -36,6 +36,8 @@ export interface UNet2DConditionConfig {
   resnet_time_scale_shift?: 'default' | 'scale_shift';
   addition_embed_type?: 'text' | 'text_time' | null;
   addition_embed_type_num_heads?: number;
+  addition_time_embed_dim?: number | null;
+  projection_class_embeddings_input_dim?: number | null;
   [key: string]: unknown;
 }
 
@@ -55,6 +57,8 @@ export interface AutoencoderKLConfig {
   use_quant_conv?: boolean;
   use_post_quant_conv?: boolean;
   mid_block_add_attention?: boolean;
+  /** Whether a decoder in half precision overflows, so that it must run in float32. */
+  force_upcast?: boolean;
   [key: string]: unknown;
 }
 

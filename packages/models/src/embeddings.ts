@@ -1,4 +1,6 @@
 import { arange, cat, F, LayerNorm, Linear, type ParameterPath, type Tensor, UserError } from '@rldf/torch';
+import type { Conditioning } from './conditioning.js';
+import type { UNet2DConditionConfig } from './configs.js';
 
 export interface SinusoidOptions {
   /** cos before sin. */
@@ -75,8 +77,8 @@ export class TextTimeEmbedding {
     this.#norm2 = new LayerNorm(path.at('norm2'), embeddingDim);
   }
 
-  /** [B, L, D] -> [B, embeddingDim] */
-  forward(hiddenStates: Tensor): Tensor {
+  /** @returns [B, embeddingDim] */
+  forward({ hiddenStates }: Conditioning): Tensor {
     const text = this.#norm1.forward(hiddenStates);
     const summary = text.mean(1, true).add(this.#position); // [B, 1, D]
     const all = cat([summary, text], 1); // [B, 1 + L, D]
@@ -89,5 +91,45 @@ export class TextTimeEmbedding {
       split(this.#value.forward(all), length),
     ).reshape([batch, width]);
     return this.#norm2.forward(this.#projection.forward(pooled));
+  }
+}
+
+/**
+ * The prompt's summary and the picture's six sizes, each size as a sinusoid of its own, added to the time embedding (diffusers'
+ * `addition_embed_type: text_time`; Podell et al. 2023, section 2.2).
+ */
+export class SizesTimeEmbedding {
+  readonly #sizeDim: number;
+  readonly #sinusoid: SinusoidOptions;
+  readonly #network: TimestepEmbedding;
+
+  /** @throws UserError when the config names no widths */
+  constructor(path: ParameterPath, config: UNet2DConditionConfig, embeddingDim: number, where: string) {
+    const { addition_time_embed_dim: sizeDim, projection_class_embeddings_input_dim: inDim } = config;
+    if (sizeDim == null || inDim == null) {
+      throw new UserError(
+        `${where}: addition_time_embed_dim is ${sizeDim}, projection_class_embeddings_input_dim is ${inDim} — ` +
+          'addition_embed_type "text_time" needs both. Restore the file, or use another model.',
+      );
+    }
+    this.#sizeDim = sizeDim;
+    this.#sinusoid = {
+      flipSinToCos: config.flip_sin_to_cos ?? true,
+      frequencyShift: config.freq_shift ?? 0,
+    };
+    this.#network = new TimestepEmbedding(path, inDim, embeddingDim);
+  }
+
+  /** @returns [B, embeddingDim] */
+  forward({ pooled, timeIds }: Conditioning): Tensor {
+    if (pooled === undefined || timeIds === undefined) {
+      throw new UserError(
+        'UNet2DConditionModel: the conditioning has no pooled text or no sizes — this network was trained with both. ' +
+          'Encode the prompts with `encodePrompts`.',
+      );
+    }
+    const sizes = sinusoidalEmbedding(timeIds.flatten(0), this.#sizeDim, this.#sinusoid); // [6 B, sizeDim]
+    const flat = sizes.reshape([timeIds.shape[0]!, -1]).to(pooled.dtype); // [B, 6 sizeDim]
+    return this.#network.forward(cat([pooled, flat], 1));
   }
 }

@@ -72,7 +72,7 @@ export {
   writeLora,
 } from './lora-files.js';
 export { fromKohyaName } from './lora-kohya.js';
-export { fromLdmPath } from './lora-names.js';
+export { fromLdmPath, LORA_PARTS } from './lora-names.js';
 export { LoraTape } from './lora-tape.js';
 export {
   type ModelFiles,
@@ -82,15 +82,14 @@ export {
   type WeightsPart,
 } from './model-files.js';
 export { fromOpenClip, isOpenClip, type OpenClipConfig, openClipConfigOf } from './open-clip.js';
+export { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
 export {
   decodeImages,
   decodeLatents,
-  encodePrompts,
   type Generated,
   type GenerateOptions,
   generate,
   initialNoiseKeys,
-  latentShape,
   type Pipeline,
   stepNoiseKeys,
 } from './pipeline.js';
@@ -103,6 +102,7 @@ export {
   storedWeights,
 } from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';
+export { encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
 export { learnedParameters, ResNet18, type ResNet18Options } from './resnet-18.js';
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';
@@ -128,7 +128,7 @@ export {
 export { UniPCMultistepScheduler } from './schedulers/unipc-multistep.js';
 export { saveSingleFile } from './single-file/save.js';
 export { tinyCheckpoint } from './single-file/tiny-checkpoint.js';
-export { tinyPipeline } from './tiny-pipeline.js';
+export { tinyPipeline, tinyXlPipeline } from './tiny-pipeline.js';
 export type { Trajectory } from './trajectory.js';
 export { UNet2DConditionModel, type UNetOptions } from './unet.js';
 export { chooseWeights, findWeights } from './weight-files.js';

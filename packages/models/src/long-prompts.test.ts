@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { noGrad, readSafetensors, scope, type Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { encodePrompts } from './pipeline.js';
 import { loadPipeline } from './pipeline-files.js';
+import { encodePrompts } from './prompts.js';
 
 const golden = (name: string) => fileURLToPath(new URL(`../goldens/${name}`, import.meta.url));
 

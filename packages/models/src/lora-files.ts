@@ -16,25 +16,24 @@ import {
 import { adaptable, branchShapes, LoraAdapter, type LoraModule } from './lora.js';
 import { configAlpha, PEFT_WEIGHTS, peftConfigs } from './lora-config.js';
 import { kohyaMetadata, kohyaTensors } from './lora-kohya.js';
-import { type LoraPlace, PREFIXES, placeOf, refuseOtherKinds } from './lora-names.js';
+import { LORA_PARTS, type LoraPlace, PREFIXES, placeOf, refuseOtherKinds } from './lora-names.js';
 
-/** Adapters of the two networks that can have one. */
-export interface LoraPair {
-  unet?: LoraAdapter;
-  textEncoder?: LoraAdapter;
-}
-
+/** The networks that can have an adapter; XL has a second text encoder. */
 export interface LoraNetworks {
   unet: Parameters;
   textEncoder: Parameters;
+  textEncoder2?: Parameters;
 }
+
+/** Adapters of the networks. */
+export type LoraPair = { [part in LoraPart]?: LoraAdapter };
 
 export type LoraPart = keyof LoraNetworks;
 
 /** One adapted layer as files know it: of which network, where, and what is added to its weight. */
 export interface LoraLayer {
   part: LoraPart;
-  /** Name of the layer in its network; of the text encoder with `text_model.` in front. */
+  /** Name of the layer in its network; of a text encoder with `text_model.` in front. */
   path: string;
   /** [rank, in] or [rank, in, k, k] */
   down: Tensor;
@@ -45,13 +44,12 @@ export interface LoraLayer {
 }
 
 /**
- * Layouts of adapter files: diffusers' own, PEFT's names with `unet.` and `text_encoder.` in front and ranks and alphas
- * in the metadata; or that of kohya's trainers.
+ * Layouts of adapter files: diffusers' own, PEFT's names with `unet.`, `text_encoder.` or `text_encoder_2.` in front and ranks and
+ * alphas in the metadata; or that of kohya's trainers.
  */
 export type LoraFormat = 'diffusers' | 'kohya';
 
 const FILE = 'pytorch_lora_weights.safetensors';
-const PARTS: readonly LoraPart[] = ['unet', 'textEncoder'];
 
 /**
  * Writes adapters as diffusers' `save_lora_weights` does, so that diffusers scales them as we do. Strength is not part
@@ -66,7 +64,7 @@ export function saveLora(
   adapters: LoraPair,
   options: { dtype?: DType; metadata?: { [key: string]: string }; format?: LoraFormat } = {},
 ): string {
-  const layers = PARTS.flatMap((part) =>
+  const layers = LORA_PARTS.flatMap((part) =>
     (adapters[part]?.modules ?? []).map(
       ({ path, branch: { down, up }, alpha }): LoraLayer => ({ part, path, down, up, alpha }),
     ),
@@ -74,7 +72,7 @@ export function saveLora(
   return writeLora(path, layers, options);
 }
 
-/** Writes layers of one or both networks into one file. Like `saveLora`, but without the networks. */
+/** Writes layers of one or more networks into one file. Like `saveLora`, but without the networks. */
 export function writeLora(
   path: string,
   layers: readonly LoraLayer[],
@@ -125,7 +123,9 @@ export function adapterFile(path: string): string {
   const name = [FILE, PEFT_WEIGHTS].find((name) => names.includes(name)) ?? names[0];
   if (name !== undefined && (name === FILE || name === PEFT_WEIGHTS || names.length === 1))
     return join(path, name);
-  const below = ['adapters', 'unet', 'text_encoder'].filter((name) => existsSync(join(path, name)));
+  const below = ['adapters', 'unet', 'text_encoder', 'text_encoder_2'].filter((name) =>
+    existsSync(join(path, name)),
+  );
   throw new UserError(
     `adapter ${path}: ${names.length === 0 ? 'the folder holds no safetensors file' : `the folder holds ${names.sort().join(', ')}`} — ` +
       `one is needed, or ${FILE}, or ${PEFT_WEIGHTS}. ${below.length === 0 ? 'Name the file.' : `Look below it: ${below.map((name) => join(path, name)).join(', ')}.`}`,
@@ -221,10 +221,10 @@ export function loadLora(path: string, networks: LoraNetworks, strength = 1): Lo
     const layers = readLora(file, { layersPerBlock: layersPerBlockOf(networks.unet) });
     const modules = layers.map((layer) => ({
       part: layer.part,
-      module: toModule(file, layer, networks[layer.part]),
+      module: toModule(file, layer, networkOf(file, layer, networks)),
     }));
     const pair: LoraPair = {};
-    for (const part of PARTS) {
+    for (const part of LORA_PARTS) {
       const own = modules.filter((entry) => entry.part === part).map(({ module }) => module);
       if (own.length === 0) continue;
       pair[part] = new LoraAdapter(own);
@@ -239,6 +239,15 @@ function layersPerBlockOf(unet: Parameters): number {
   let count = 0;
   while (unet.layers.has(`down_blocks.0.resnets.${count}.conv1`)) count++;
   return Math.max(1, count);
+}
+
+function networkOf(file: string, { part, path }: LoraLayer, networks: LoraNetworks): Parameters {
+  const network = networks[part];
+  if (network !== undefined) return network;
+  throw new UserError(
+    `${file}: layer ${path} — is for a second text encoder, as Stable Diffusion XL has, which this model has not. ` +
+      'Use an adapter made for this architecture.',
+  );
 }
 
 function toModule(file: string, { path, down, up, alpha }: LoraLayer, parameters: Parameters): LoraModule {
@@ -273,7 +282,7 @@ function peftTensors(layers: readonly LoraLayer[]): StateDict {
 
 /** The part of PEFT's LoraConfig that its loader needs, under the network's name. */
 function peftMetadata(layers: readonly LoraLayer[]): { [key: string]: string } {
-  const config = PARTS.map((part) => {
+  const config = LORA_PARTS.map((part) => {
     const own = layers
       .filter((layer) => layer.part === part)
       .map(({ path, down, alpha }) => ({

@@ -6,7 +6,11 @@
 import { type StateDict, type Tensor, tensor } from '@rldf/torch';
 import type { LoraLayer, LoraPart } from './lora-files.js';
 
-const PREFIXES: { readonly [part in LoraPart]: string } = { unet: 'lora_unet_', textEncoder: 'lora_te_' };
+const PREFIXES: { readonly [part in LoraPart]: string } = {
+  unet: 'lora_unet_',
+  textEncoder: 'lora_te_',
+  textEncoder2: 'lora_te2_',
+};
 /** Some trainers count the text encoders where there is but one. */
 const COUNTED = /^lora_te1_/;
 
@@ -30,7 +34,7 @@ export function kohyaName(part: LoraPart, path: string): string {
 /** The inverse of `kohyaName`, with LDM's names of blocks left as they are; undefined for names of another layout. */
 export function fromKohyaName(name: string): { part: LoraPart; path: string } | undefined {
   const plain = name.replace(COUNTED, PREFIXES.textEncoder);
-  for (const part of ['unet', 'textEncoder'] as const) {
+  for (const part of Object.keys(PREFIXES) as LoraPart[]) {
     if (!plain.startsWith(PREFIXES[part])) continue;
     const words = [...plain.slice(PREFIXES[part].length).matchAll(SPLIT)].map((match) => match[1]!);
     return { part, path: words.join('.') };

@@ -130,10 +130,6 @@ test.each([
   [{ 'diffusion_model.layers.25.attention.to_v.lora_B.weight': [[1]] }, 'is for a diffusion transformer'],
   [{ 'lora_unet_joint_blocks_0_x.lora_down.weight': [[1]] }, 'is for a diffusion transformer'],
   [{ 'lora_unet_conv_in.diff': [[1]] }, 'belongs to a difference of whole weights'],
-  [
-    { 'lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight': [[1]] },
-    'is for a second text encoder',
-  ],
   [{ 'lora_unet_double_blocks_0_img_attn_proj.lora_down.weight': [[1]] }, 'is for a diffusion transformer'],
   [{ 'transformer.x.lora_A.weight': [[1]] }, 'is for a diffusion transformer'],
 ])('%j is refused: %s', (entries: { [name: string]: Values }, message) => {

@@ -10,7 +10,9 @@ import { fromKohyaName } from './lora-kohya.js';
 export const PREFIXES: { readonly [part in LoraPart]: string } = {
   unet: 'unet',
   textEncoder: 'text_encoder',
+  textEncoder2: 'text_encoder_2',
 };
+export const LORA_PARTS = Object.keys(PREFIXES) as readonly LoraPart[];
 
 export interface LoraPlace {
   part: LoraPart;
@@ -47,7 +49,6 @@ const OTHER_KINDS: readonly (readonly [name: RegExp, kind: string])[] = [
 
 /** Networks that this architecture has not. */
 const OTHER_NETWORKS: readonly (readonly [name: RegExp, network: string])[] = [
-  [/^(lora_te2_|text_encoder_2\.)/, 'a second text encoder, as Stable Diffusion XL has'],
   [/^(lora_te3_|text_encoder_3\.)/, 'a third text encoder, as Stable Diffusion 3 has'],
   [
     /^(lora_transformer_|transformer\.|(lora_unet_|(model\.)?diffusion_model\.)((double|single|joint)_)?(blocks|layers|transformer_blocks)[._])/,
@@ -89,7 +90,7 @@ function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> 
   const kohya = fromKohyaName(module.replace(LYCORIS, (_, text) => (text ? 'lora_te_' : 'lora_unet_')));
   if (kohya) return newPath(kohya.part, kohya.path, layersPerBlock);
   const wrapped = module.replace(WRAPPERS, '');
-  const part = PARTS.find((part) => wrapped.startsWith(`${PREFIXES[part]}.`));
+  const part = LORA_PARTS.find((part) => wrapped.startsWith(`${PREFIXES[part]}.`));
   if (part !== undefined) {
     const path = wrapped.slice(PREFIXES[part].length + 1).replace(WRAPPERS, '');
     return newPath(part, path, layersPerBlock);
@@ -100,7 +101,6 @@ function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> 
   return TEXT_PATH.test(path) ? newPath('textEncoder', path, layersPerBlock) : undefined;
 }
 
-const PARTS: readonly LoraPart[] = ['unet', 'textEncoder'];
 /** What PEFT, data-parallel training and torch.compile put in front of a network's own names. */
 const WRAPPERS = /^((base_model\.model|module|_orig_mod)\.)+/;
 /** LyCORIS flattens names as kohya does, and names no network. */
@@ -112,7 +112,7 @@ const UNET_PATH =
 const TEXT_PATH = /^(text_model|encoder\.layers)\./;
 
 function newPath(part: LoraPart, path: string, layersPerBlock: number): Omit<LoraPlace, 'key'> {
-  if (part === 'textEncoder') return { part, path: newTextPath(path), ldm: false };
+  if (part !== 'unet') return { part, path: newTextPath(path), ldm: false };
   const known = fromLdmPath(path, layersPerBlock);
   return { part, path: newUnetPath(known ?? path), ldm: known !== undefined };
 }

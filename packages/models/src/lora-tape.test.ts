@@ -13,7 +13,7 @@ import {
 import { expect, test } from 'vitest';
 import { LoraAdapter, UNET_ATTENTION } from './lora.js';
 import { LoraTape } from './lora-tape.js';
-import { encodePrompts } from './pipeline.js';
+import { encodePrompts } from './prompts.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 import { UNet2DConditionModel } from './unet.js';
 

@@ -5,7 +5,7 @@ import { grad, Linear, noGrad, Parameters, tensor, writeSafetensors } from '@rld
 import { expect, test } from 'vitest';
 import { LoraAdapter, TEXT_ATTENTION, UNET_ATTENTION } from './lora.js';
 import { loadLora, readLora, saveLora } from './lora-files.js';
-import { encodePrompts } from './pipeline.js';
+import { encodePrompts } from './prompts.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 
 /** One 2x2 layer named `block.to_q` with weight [[1, 2], [3, 4]]. */

@@ -16,7 +16,7 @@ import {
 } from '@rldf/torch';
 import { AutoencoderKL, renameOldAttention } from './autoencoder-kl.js';
 import { AutoencoderTiny } from './autoencoder-tiny.js';
-import { CLIPTextModel, withTowerPrefix } from './clip-text.js';
+import { CLIPTextModel, CLIPTextModelWithProjection, withTowerPrefix } from './clip-text.js';
 import { checkFields, generationFields } from './config-fields.js';
 import { readJson, writeJson } from './files.js';
 import { type ModelFiles, openModel, type WeightsPart } from './model-files.js';
@@ -36,7 +36,8 @@ export interface LoadOptions {
 
 /**
  * Loads a model folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`,
- * `scheduler/`; safetensors only, whole or sharded. Or a single .safetensors file that holds all of it.
+ * `scheduler/`, of XL also `text_encoder_2/`, `tokenizer_2/`; safetensors only, whole or sharded. Or a single .safetensors file
+ * that holds all of it.
  *
  * @param location `folder`, `folder:variant` or `file.safetensors`
  * @throws UserError naming file, tensor, expected and found shape for what is missing, broken or not supported
@@ -48,6 +49,8 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
   const vaeClass = componentClass(folder, index, 'vae', ['AutoencoderKL', 'AutoencoderTiny']);
   componentClass(folder, index, 'unet', ['UNet2DConditionModel']);
   componentClass(folder, index, 'text_encoder', ['CLIPTextModel']);
+  const isXl = index.text_encoder_2 !== undefined || index._class_name === 'StableDiffusionXLPipeline';
+  if (isXl) componentClass(folder, index, 'text_encoder_2', ['CLIPTextModelWithProjection']);
 
   const { config: schedulerConfig, where: schedulerFile } = files.config('scheduler');
   createScheduler(schedulerConfig, undefined, schedulerFile); // refuses now what generating would refuse later
@@ -73,12 +76,20 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
         ? new AutoencoderTiny(config, path, where)
         : new AutoencoderKL(config, path, where),
     );
+    const withPrefix = (state: StateDict) => withTowerPrefix(state, 'text_model');
     const text = load(
       'text_encoder',
-      (state) => withTowerPrefix(state, 'text_model'),
+      withPrefix,
       (config, path, where) => new CLIPTextModel(config, path, where),
     );
-    const pipeline = {
+    const text2 =
+      isXl &&
+      load(
+        'text_encoder_2',
+        withPrefix,
+        (config, path, where) => new CLIPTextModelWithProjection(config, path, where),
+      );
+    const pipeline: Pipeline = {
       unet: unet.model,
       vae: vae.model,
       textEncoder: text.model,
@@ -87,6 +98,12 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
       parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
       defaults: readDefaults(files),
     };
+    if (text2) {
+      pipeline.textEncoder2 = text2.model;
+      pipeline.tokenizer2 = files.tokenizer('tokenizer_2');
+      pipeline.parameters.textEncoder2 = text2.parameters;
+      pipeline.forceZerosForEmptyPrompt = index.force_zeros_for_empty_prompt !== false;
+    }
     checkFit(folder, pipeline);
     return pipeline;
   } catch (error) {
@@ -96,27 +113,52 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
 }
 
 /** @throws UserError when parts of different models lie in one folder */
-function checkFit(folder: string, { unet, vae, textEncoder, tokenizer }: Pipeline): void {
+function checkFit(folder: string, pipeline: Pipeline): void {
+  const { unet, vae, textEncoder, textEncoder2 } = pipeline;
   const refuse = (what: string) => {
     throw new UserError(`${folder}: ${what} — the parts belong to different models. Restore the folder.`);
   };
-  const { cross_attention_dim: dims = 1280 } = unet.config;
-  const width = textEncoder.config.hidden_size ?? 512;
+  const { cross_attention_dim: dims = 1280, addition_embed_type: addition } = unet.config;
+  const encoders = [
+    { name: 'text encoder', config: textEncoder.config, tokenizer: pipeline.tokenizer },
+    ...(textEncoder2 && pipeline.tokenizer2
+      ? [{ name: 'second text encoder', config: textEncoder2.config, tokenizer: pipeline.tokenizer2 }]
+      : []),
+  ];
+  const width = encoders.reduce((sum, { config }) => sum + (config.hidden_size ?? 512), 0);
   const other = [dims].flat().find((dim) => dim !== width);
-  if (other !== undefined) refuse(`the U-Net reads text of width ${other}, the text encoder writes ${width}`);
+  if (other !== undefined)
+    refuse(
+      `the U-Net reads text of width ${other}, the text encoder${textEncoder2 ? 's write' : ' writes'} ${width}`,
+    );
+  if ((addition === 'text_time') !== (textEncoder2 !== undefined))
+    refuse(
+      `the U-Net's addition_embed_type is ${shown(addition ?? null)}, and there is ${textEncoder2 ? 'a' : 'no'} second text encoder`,
+    );
+  if (textEncoder2) {
+    const { projection_class_embeddings_input_dim: read, addition_time_embed_dim: size } = unet.config;
+    const written = (textEncoder2.config.projection_dim ?? 512) + 6 * (size ?? 0);
+    if (read !== written)
+      refuse(`the U-Net reads ${read} numbers of prompt and sizes, of which there are ${written}`);
+  }
   if (unet.inChannels !== vae.latentChannels || unet.outChannels !== vae.latentChannels) {
     refuse(
       `the U-Net reads ${unet.inChannels} and writes ${unet.outChannels} channels, the autoencoder's latents have ${vae.latentChannels}`,
     );
   }
-  const tokens = textEncoder.config.vocab_size ?? 49408;
-  if (tokenizer.highestId >= tokens) {
-    refuse(`the tokenizer has ids up to ${tokenizer.highestId}, the text encoder knows ${tokens}`);
+  for (const { name, config, tokenizer } of encoders) {
+    const tokens = config.vocab_size ?? 49408;
+    if (tokenizer.highestId >= tokens)
+      refuse(`the tokenizer has ids up to ${tokenizer.highestId}, the ${name} knows ${tokens}`);
+    const length = config.max_position_embeddings ?? 77;
+    if (tokenizer.maxLength > length)
+      refuse(`the tokenizer makes ${tokenizer.maxLength} tokens, the ${name} takes ${length}`);
   }
-  const length = textEncoder.config.max_position_embeddings ?? 77;
-  if (tokenizer.maxLength > length) {
-    refuse(`the tokenizer makes ${tokenizer.maxLength} tokens, the text encoder takes ${length}`);
-  }
+  const [first, second] = encoders.map(
+    ({ tokenizer }) => `${tokenizer.maxLength} of ${tokenizer.highestId + 1} tokens`,
+  );
+  if (second !== undefined && first !== second)
+    refuse(`the tokenizers make ${first} and ${second}, which stand side by side`);
 }
 
 /**
@@ -178,14 +220,20 @@ function assembled<Model>(
 }
 
 /**
- * The weights of U-Net and text encoder as they are stored, under the networks' names. The files are mapped, so only
+ * The weights of U-Net and text encoders as they are stored, under the networks' names. The files are mapped, so only
  * what is looked at is read. In a `scope()`, or the caller's to free.
  */
-export function storedWeights(location: string): { unet: StateDict; textEncoder: StateDict } {
+export function storedWeights(location: string): {
+  unet: StateDict;
+  textEncoder: StateDict;
+  textEncoder2?: StateDict;
+} {
   const files = openModel(location);
+  const text = (part: WeightsPart) => withTowerPrefix(files.weights(part).state, 'text_model');
   return {
     unet: files.weights('unet').state,
-    textEncoder: withTowerPrefix(files.weights('text_encoder').state, 'text_model'),
+    textEncoder: text('text_encoder'),
+    ...(files.index().text_encoder_2 !== undefined && { textEncoder2: text('text_encoder_2') }),
   };
 }
 
@@ -196,6 +244,7 @@ export function storedWeights(location: string): { unet: StateDict; textEncoder:
  */
 export function savePipeline(pipeline: Pipeline, folder: string, options: { dtype?: DType } = {}): void {
   const { unet, vae, textEncoder, tokenizer, schedulerConfig, parameters, defaults } = pipeline;
+  const { textEncoder2, tokenizer2, forceZerosForEmptyPrompt = false } = pipeline;
   const vaeClass = vae instanceof AutoencoderTiny ? 'AutoencoderTiny' : 'AutoencoderKL';
   const scheduler = createScheduler(schedulerConfig);
   const schedulerClass = scheduler.constructor.name;
@@ -204,32 +253,54 @@ export function savePipeline(pipeline: Pipeline, folder: string, options: { dtyp
 
   save('unet', NETWORK_FILE, { ...unet.config, _class_name: 'UNet2DConditionModel' }, parameters.unet);
   save('vae', NETWORK_FILE, { ...vae.config, _class_name: vaeClass }, parameters.vae);
-  // initializer_factor steers random weights only; transformers wants it as 1.0, which JavaScript writes as 1
-  const { initializer_factor: _, ...textFields } = textEncoder.config;
-  const textConfig = {
-    ...textFields,
-    architectures: ['CLIPTextModel'],
-    dtype: 'float32', // else transformers 5 takes the file's, and a float16 encoder feeds a float32 U-Net
-    model_type: 'clip_text_model',
+  const saveText = (name: string, className: string, config: object, weights: Parameters) => {
+    // initializer_factor steers random weights only; transformers wants it as 1.0, which JavaScript writes as 1
+    const { initializer_factor: _, ...textFields } = config as { initializer_factor?: unknown };
+    const textConfig = {
+      ...textFields,
+      architectures: [className],
+      dtype: 'float32', // else transformers 5 takes the file's, and a float16 encoder feeds a float32 U-Net
+      model_type: 'clip_text_model',
+    };
+    save(name, TEXT_FILE, textConfig, weights);
   };
-  save('text_encoder', TEXT_FILE, textConfig, parameters.textEncoder);
+  saveText('text_encoder', 'CLIPTextModel', textEncoder.config, parameters.textEncoder);
   tokenizer.save(join(folder, 'tokenizer'));
+  if (textEncoder2 && tokenizer2 && parameters.textEncoder2) {
+    const className = 'CLIPTextModelWithProjection';
+    saveText('text_encoder_2', className, textEncoder2.config, parameters.textEncoder2);
+    tokenizer2.save(join(folder, 'tokenizer_2'));
+  }
   writeJson(join(folder, 'scheduler', 'scheduler_config.json'), {
     ...scheduler.config,
     _class_name: schedulerClass,
   });
   if (Object.keys(defaults).length > 0) writeDefaults(folder, defaults);
-  writeJson(join(folder, 'model_index.json'), {
-    _class_name: 'StableDiffusionPipeline',
-    feature_extractor: [null, null],
-    requires_safety_checker: false,
-    safety_checker: [null, null],
+  const parts = {
     scheduler: ['diffusers', schedulerClass],
     text_encoder: ['transformers', 'CLIPTextModel'],
     tokenizer: ['transformers', 'CLIPTokenizer'],
     unet: ['diffusers', 'UNet2DConditionModel'],
     vae: ['diffusers', vaeClass],
-  });
+  };
+  const index = textEncoder2
+    ? {
+        _class_name: 'StableDiffusionXLPipeline',
+        feature_extractor: [null, null],
+        force_zeros_for_empty_prompt: forceZerosForEmptyPrompt,
+        image_encoder: [null, null],
+        ...parts,
+        text_encoder_2: ['transformers', 'CLIPTextModelWithProjection'],
+        tokenizer_2: ['transformers', 'CLIPTokenizer'],
+      }
+    : {
+        _class_name: 'StableDiffusionPipeline',
+        feature_extractor: [null, null],
+        requires_safety_checker: false,
+        safety_checker: [null, null],
+        ...parts,
+      };
+  writeJson(join(folder, 'model_index.json'), index);
 }
 
 /** Writes one network: `config.json` and the weights under their own names. */
@@ -272,7 +343,7 @@ function componentClass(
   if (typeof found === 'string' && supported.includes(found)) return found;
   throw new UserError(
     `${join(folder, 'model_index.json')}: ${name} is ${shown(entry)} — supported: ` +
-      `${supported.join(', ')}. Use a model of the Stable Diffusion 1.x or 2.x kind.`,
+      `${supported.join(', ')}. Use a model of the Stable Diffusion 1.x, 2.x or XL kind.`,
   );
 }
 

@@ -14,36 +14,47 @@ import {
 } from '@rldf/torch';
 import type { AutoencoderKL } from './autoencoder-kl.js';
 import type { AutoencoderTiny } from './autoencoder-tiny.js';
-import type { CLIPTextModel } from './clip-text.js';
+import type { CLIPTextModel, CLIPTextModelWithProjection } from './clip-text.js';
 import type { CLIPTokenizer } from './clip-tokenizer.js';
 import { type Conditioning, selectRows } from './conditioning.js';
 import type { SchedulerConfig } from './configs.js';
 import { predictGuided } from './guidance.js';
 import { LatentsWatch, refuseBlack } from './latents-watch.js';
+import { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
+import { encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
 import { DDIMScheduler } from './schedulers/ddim.js';
 import { createScheduler, type SchedulerName } from './schedulers/scheduler.js';
 import type { UNet2DConditionModel } from './unet.js';
 
-/** A text-to-image latent diffusion model of the Stable Diffusion 1.x / 2.x kind. */
+/** A text-to-image latent diffusion model of the Stable Diffusion 1.x / 2.x kind; or of XL's, with a second text encoder. */
 export interface Pipeline {
   unet: UNet2DConditionModel;
   vae: AutoencoderKL | AutoencoderTiny;
   textEncoder: CLIPTextModel;
   tokenizer: CLIPTokenizer;
+  /** XL's second text encoder, whose summary of the prompt the network is told too, and its tokenizer: both or neither. */
+  textEncoder2?: CLIPTextModelWithProjection;
+  tokenizer2?: CLIPTokenizer;
   /** What makes schedulers: each trajectory gets its own. */
   schedulerConfig: SchedulerConfig;
   /** The weights of the networks; adapters attach to them. */
-  parameters: { unet: Parameters; vae: Parameters; textEncoder: Parameters };
+  parameters: { unet: Parameters; vae: Parameters; textEncoder: Parameters; textEncoder2?: Parameters };
   /** Settings the model was made for; those of a call come first. */
   defaults: { steps?: number; guidanceScale?: number };
   /** Pieces of the text encoder's length that every prompt is read in; 1 cuts longer ones. A piece more changes the picture. */
   promptChunks?: number;
+  /** Whether no prompt is told as zeros, and not as the empty prompt; as XL was trained. */
+  forceZerosForEmptyPrompt?: boolean;
+  /** Of pictures, where nothing else is said; the model's own by default. */
+  size?: PictureSize;
+  /** What XL is told of a picture besides its prompt. */
+  microConditioning?: MicroConditioning;
 }
 
 export interface GenerateOptions {
   prompts: readonly string[];
-  /** What to steer away from: one for all prompts or one each; empty by default. */
-  negativePrompts?: string | readonly string[];
+  /** What to steer away from: one for all prompts or one each; null, which is not the empty prompt everywhere, by default. */
+  negativePrompts?: string | null | readonly (string | null)[];
   /** One per prompt; a picture depends on its own seed only, not on the batch. */
   seeds: readonly Seed[];
   /** Denoising steps; the model's default, or 30. */
@@ -52,7 +63,7 @@ export interface GenerateOptions {
   guidanceScale?: number;
   /** Noise of DDIM, 0 to 1; 0 by default. */
   eta?: number;
-  /** In pixels, multiples of the autoencoder's factor; the model's own size by default. */
+  /** In pixels, multiples of the autoencoder's factor; the pipeline's `size` by default, or the model's own. */
   width?: number;
   height?: number;
   /** Initial noise instead of the seeds', [B, C, h, w] of unit variance. */
@@ -102,7 +113,10 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
   const watch = new LatentsWatch();
 
   let latents = initialLatents(options, shape, pipeline, scheduler.initialNoiseScale); // [B, C, h, w]
-  const conditioning = noGrad(() => guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives));
+  const size = pixelsOf(pipeline, shape);
+  const conditioning = noGrad(() =>
+    guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives, size),
+  );
   try {
     for (const [step, timestep] of timesteps.entries()) {
       const next = noGrad(() =>
@@ -148,36 +162,25 @@ export function stepNoiseKeys(seeds: readonly Seed[], step: number): NoiseKey[] 
   return seeds.map((seed) => noiseKey(seed, 'step-noise', step));
 }
 
-/** Text features of prompts, of their pieces behind each other. Differentiable in the text encoder's weights. */
-export function encodePrompts(pipeline: Pipeline, prompts: readonly string[]): Conditioning {
-  return scope(() => {
-    const { tokenizer, textEncoder, promptChunks: chunks = 1 } = pipeline;
-    const { device } = textEncoder;
-    const ids = chunks === 1 ? tokenizer.encode(prompts).ids : tokenizer.encodeChunks(prompts, chunks);
-    const { lastHiddenState } = textEncoder.forward(tensor(ids, { dtype: 'int64', device })); // [B * chunks, L, D]
-    const [, length, width] = lastHiddenState.shape as [number, number, number];
-    return { hiddenStates: lastHiddenState.reshape([prompts.length, chunks * length, width]) }; // [B, chunks * L, D]
-  });
-}
-
 /**
- * Text features of prompts and of what to steer away from (null without guidance), the latter first, with all that the
- * network makes of them at every step: [B or 2B, L, D]. A text that stands several times is encoded once.
+ * What the network is told of prompts and of what to steer away from (null without guidance), the latter first, with all that the
+ * network makes of them at every step: 2B or B rows. A text that stands several times is encoded once.
  */
 function guidedPrompts(
   pipeline: Pipeline,
   prompts: readonly string[],
-  negatives: readonly string[] | null,
+  negatives: readonly (string | null)[] | null,
+  size: PictureSize,
 ): Conditioning {
   return scope(() => {
-    const texts = [...(negatives ?? []), ...prompts];
+    const texts = [...(negatives ?? []), ...prompts].map((text) => toldOf(pipeline, text));
     const distinct = [...new Set(texts)];
     const device = pipeline.unet.device;
     const rows = tensor(
       texts.map((text) => distinct.indexOf(text)),
       { dtype: 'int64', device },
     );
-    return selectRows(pipeline.unet.prepare(encodePrompts(pipeline, distinct)), rows);
+    return selectRows(pipeline.unet.prepare(encodePrompts(pipeline, distinct, size)), rows);
   });
 }
 
@@ -224,7 +227,7 @@ function checkedNegatives({
   negativePrompts,
   seeds,
   guidanceScale,
-}: GenerateOptions): readonly string[] {
+}: GenerateOptions): readonly (string | null)[] {
   const count = prompts.length;
   if (count === 0) throw new UserError('generate: there are no prompts — give at least one.');
   if (seeds.length !== count) {
@@ -237,29 +240,13 @@ function checkedNegatives({
       `generate: guidanceScale is ${guidanceScale} — must be at least 0. Use 1 for no guidance.`,
     );
   }
-  const negatives =
-    typeof negativePrompts === 'object' ? negativePrompts : prompts.map(() => negativePrompts ?? '');
+  const negatives: readonly (string | null)[] = Array.isArray(negativePrompts)
+    ? negativePrompts
+    : prompts.map(() => (negativePrompts as string | null | undefined) ?? null);
   if (negatives.length === count) return negatives;
   throw new UserError(
     `generate: ${negatives.length} negative prompts for ${count} prompts — give one for all or one per prompt.`,
   );
-}
-
-/** [C, h, w] of one sample; width and height in pixels. */
-export function latentShape(
-  { vae, unet }: Pipeline,
-  options: Pick<GenerateOptions, 'width' | 'height'> = {},
-): [number, number, number] {
-  const { sample_size: size = 64 } = unet.config;
-  const [rows, columns] = typeof size === 'object' && size !== null ? size : [size ?? 64, size ?? 64];
-  const { height = rows * vae.downFactor, width = columns * vae.downFactor } = options;
-  for (const [name, pixels] of Object.entries({ height, width })) {
-    if (Number.isInteger(pixels) && pixels > 0 && pixels % vae.downFactor === 0) continue;
-    throw new UserError(
-      `generate: ${name} is ${pixels} — must be a positive multiple of ${vae.downFactor}, the pixels per latent.`,
-    );
-  }
-  return [unet.inChannels, height / vae.downFactor, width / vae.downFactor];
 }
 
 function initialLatents(

@@ -86,8 +86,11 @@ test('branches that begin at zero answer zero', () => {
 test('configs and latents that do not fit are refused with their values', () => {
   const build = (changes: object) => () =>
     new UNet2DConditionModel({ ...CONFIG, ...changes }, Parameters.random(1).at());
-  expect(build({ addition_embed_type: 'text_time' })).toThrow(
-    /addition_embed_type is "text_time" — not supported yet/,
+  expect(build({ addition_embed_type: 'image' })).toThrow(
+    /addition_embed_type is "image" — not supported yet/,
+  );
+  expect(build({ addition_embed_type: 'text_time', addition_time_embed_dim: 8 })).toThrow(
+    /addition_time_embed_dim is 8, projection_class_embeddings_input_dim is undefined — .* needs both/,
   );
   expect(build({ attention_type: 'gated' })).toThrow(/attention_type is "gated"/);
   expect(build({ down_block_types: ['AttnDownBlock2D', 'DownBlock2D'] })).toThrow(/"AttnDownBlock2D"/);

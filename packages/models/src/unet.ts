@@ -12,12 +12,17 @@ import {
 import type { Conditioning, PreparedConditioning } from './conditioning.js';
 import { checkFields, unetFields } from './config-fields.js';
 import { checkGroups, perLevel, refuseUnsupported, type UNet2DConditionConfig } from './configs.js';
-import { sinusoidalEmbedding, TextTimeEmbedding, TimestepEmbedding } from './embeddings.js';
+import {
+  SizesTimeEmbedding,
+  sinusoidalEmbedding,
+  TextTimeEmbedding,
+  TimestepEmbedding,
+} from './embeddings.js';
 import { type AttentionLevelOptions, DownBlock, MidBlock, UpBlock } from './unet-blocks.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   act_fn: ['silu', 'swish'],
-  addition_embed_type: [null, 'text'],
+  addition_embed_type: [null, 'text', 'text_time'],
   attention_type: ['default'],
   center_input_sample: [false],
   class_embed_type: [null],
@@ -59,7 +64,7 @@ export interface UNetOptions {
 }
 
 /**
- * The denoising network of Stable Diffusion 1.x and 2.x (Rombach et al. 2022; diffusers' class of this name).
+ * The denoising network of Stable Diffusion 1.x, 2.x (Rombach et al. 2022) and XL (Podell et al. 2023); diffusers' class of this name.
  *
  * Has no dropout: two passes over the same input agree, so the probability ratio before an update is 1.
  */
@@ -70,7 +75,8 @@ export class UNet2DConditionModel {
   readonly #timeChannels: number;
   readonly #convIn: Conv2d;
   readonly #timeEmbedding: TimestepEmbedding;
-  readonly #textTimeEmbedding: TextTimeEmbedding | undefined;
+  /** Of the text, or of its summary and the picture's sizes: added to the time embedding. */
+  readonly #addedEmbedding: TextTimeEmbedding | SizesTimeEmbedding | undefined;
   readonly #downBlocks: DownBlock[] = [];
   readonly #midBlock: MidBlock;
   readonly #upBlocks: UpBlock[] = [];
@@ -124,7 +130,10 @@ export class UNet2DConditionModel {
     if (config.addition_embed_type === 'text') {
       const textDim = crossAttentionDims[0]!;
       const textHeads = config.addition_embed_type_num_heads ?? 64;
-      this.#textTimeEmbedding = new TextTimeEmbedding(path.at('add_embedding'), textDim, timeDim, textHeads);
+      this.#addedEmbedding = new TextTimeEmbedding(path.at('add_embedding'), textDim, timeDim, textHeads);
+    }
+    if (config.addition_embed_type === 'text_time') {
+      this.#addedEmbedding = new SizesTimeEmbedding(path.at('add_embedding'), config, timeDim, where);
     }
 
     for (let level = 0; level < levels; level++) {
@@ -174,17 +183,17 @@ export class UNet2DConditionModel {
 
   /**
    * The same conditioning with all that does not depend on the latents or the timestep computed: the keys and values of
-   * the text and its share of the time embedding. Differentiable. Made once for a trajectory, it saves time at each
+   * the text, and what it adds to the time embedding. Differentiable. Made once for a trajectory, it saves time at each
    * step; made before the weights change, it is wrong afterwards.
    *
    * @returns the given tensors and, in `prepared`, new ones: `free(result.prepared)` frees these
    */
   prepare(conditioning: Conditioning): Conditioning {
     const prepared = scope(() => {
-      const text = conditioning.hiddenStates.to(this.#convIn.weight.dtype); // [B, L, D]
+      const told = this.#inOwnType(conditioning);
+      const text = told.hiddenStates; // [B, L, D]
       const results: PreparedConditioning = new Map();
-      if (this.#textTimeEmbedding)
-        results.set(this.#textTimeEmbedding, [this.#textTimeEmbedding.forward(text)]);
+      if (this.#addedEmbedding) results.set(this.#addedEmbedding, [this.#addedEmbedding.forward(told)]);
       for (const { attentions } of [...this.#downBlocks, this.#midBlock, ...this.#upBlocks]) {
         for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(text, results);
       }
@@ -209,31 +218,41 @@ export class UNet2DConditionModel {
     }
     return scope(() => {
       const dtype = this.#convIn.weight.dtype;
-      const text = { ...conditioning, hiddenStates: conditioning.hiddenStates.to(dtype) };
+      const told = this.#inOwnType(conditioning);
       const sinusoid = sinusoidalEmbedding(timesteps, this.#timeChannels, {
         flipSinToCos: this.config.flip_sin_to_cos ?? true,
         frequencyShift: this.config.freq_shift ?? 0,
       }); // [B, C0]
       let embedding = this.#timeEmbedding.forward(sinusoid.to(dtype)); // [B, timeDim]
-      if (this.#textTimeEmbedding) {
-        const [known] = text.prepared?.get(this.#textTimeEmbedding) ?? [];
-        embedding = embedding.add(known ?? this.#textTimeEmbedding.forward(text.hiddenStates));
+      if (this.#addedEmbedding) {
+        const [known] = told.prepared?.get(this.#addedEmbedding) ?? [];
+        embedding = embedding.add(known ?? this.#addedEmbedding.forward(told));
       }
       const time = embedding.silu();
 
       const skips = [this.#convIn.forward(latents.to(dtype))]; // [B, C0, H, W] and what follows
       for (const block of this.#downBlocks)
-        skips.push(...block.forward(skips[skips.length - 1]!, time, text));
+        skips.push(...block.forward(skips[skips.length - 1]!, time, told));
 
-      let hidden = this.#midBlock.forward(skips[skips.length - 1]!, time, text);
+      let hidden = this.#midBlock.forward(skips[skips.length - 1]!, time, told);
       for (const block of this.#upBlocks) {
         const joined = skips.splice(skips.length - block.layers);
         const next = skips[skips.length - 1]?.shape;
-        hidden = block.forward(hidden, joined, time, text, next && [next[2]!, next[3]!]);
+        hidden = block.forward(hidden, joined, time, told, next && [next[2]!, next[3]!]);
       }
       const out = this.#convOut.forward(this.#convNormOut.forward(hidden).silu()); // [B, out_channels, H, W]
       return out.to(latents.dtype);
     });
+  }
+
+  #inOwnType(conditioning: Conditioning): Conditioning {
+    const { dtype } = this.#convIn.weight;
+    const { hiddenStates, pooled } = conditioning;
+    return {
+      ...conditioning,
+      hiddenStates: hiddenStates.to(dtype),
+      ...(pooled && { pooled: pooled.to(dtype) }),
+    };
   }
 }
 

@@ -46,12 +46,13 @@ export class Drawing {
     const recipe = await this.catalogue.recipe(request.run);
     const points = await Promise.all(request.points.map((point) => this.#point(point)));
     const cache = folder.own('drawn');
-    const { model, sample, negativePrompt, longPrompts } = recipe.value;
+    const { model, sample, negativePrompt, longPrompts, size, microConditioning } = recipe.value;
+    const settings = [model, sample, negativePrompt, longPrompts, size, microConditioning];
     const files = await Promise.all(
       points.map(async (point) => {
         const identity = await identityOf(point);
         return pictures.map(({ prompt, seed }) => {
-          const key = JSON.stringify([model, sample, negativePrompt, longPrompts, identity, prompt, seed]);
+          const key = JSON.stringify([settings, identity, prompt, seed]);
           const name = createHash('sha256').update(key).digest('hex').slice(0, 40);
           return join(cache, name.slice(0, 2), `${name}.png`);
         });

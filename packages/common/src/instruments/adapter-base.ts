@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto';
 import { adapterFile, type Pipeline, storedWeights } from '@rldf/models';
-import { noGrad, readHeader, type StateDict, scope } from '@rldf/torch';
+import { noGrad, readHeader, scope } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 
 /** Entry of a safetensors file's metadata. */
@@ -12,11 +12,12 @@ export const baseKey = 'rldf_base';
 const elements = 64;
 
 /**
- * Tells base models apart by name, shape and first elements of every weight of U-Net and text encoder, in half precision, so
+ * Tells base models apart by name, shape and first elements of every weight of U-Net and text encoders, in half precision, so
  * that the same weights in another precision agree. Adapters must not be merged.
  */
-export function baseFingerprint({ parameters: { unet, textEncoder } }: Pipeline): string {
-  return fingerprintOf({ unet: unet.entries, textEncoder: textEncoder.entries });
+export function baseFingerprint({ parameters: { unet, textEncoder, textEncoder2 } }: Pipeline): string {
+  const first = { unet: unet.entries, textEncoder: textEncoder.entries };
+  return fingerprintOf(textEncoder2 ? { ...first, textEncoder2: textEncoder2.entries } : first);
 }
 
 /** Of a model folder, of which little more than the fingerprint is made of is read. */
@@ -24,10 +25,10 @@ export function storedFingerprint(folder: string): string {
   return scope(() => fingerprintOf(storedWeights(folder)));
 }
 
-function fingerprintOf(weights: { unet: StateDict; textEncoder: StateDict }): string {
+function fingerprintOf(weights: ReturnType<typeof storedWeights>): string {
   const hash = createHash('sha256');
-  for (const network of ['unet', 'textEncoder'] as const) {
-    for (const [name, tensor] of [...weights[network]].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const network of ['unet', 'textEncoder', 'textEncoder2'] as const) {
+    for (const [name, tensor] of [...(weights[network] ?? [])].sort(([a], [b]) => (a < b ? -1 : 1))) {
       hash.update(`${network}.${name} ${tensor.shape}\n`);
       const head = noGrad(() =>
         scope(() => {

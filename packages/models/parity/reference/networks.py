@@ -45,33 +45,53 @@ MIXED = dict(
     norm_eps=1e-4,
 )
 
+SDXL = dict(
+    **UNET,
+    block_out_channels=(8, 16, 16),
+    down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    attention_head_dim=(1, 2, 4),
+    transformer_layers_per_block=(1, 2, 3),
+    use_linear_projection=True,
+    addition_embed_type="text_time",
+    addition_time_embed_dim=6,
+    projection_class_embeddings_input_dim=10 + 6 * 6,
+)
+
 
 def unet_block(name):
     """Every level, and what is inside the first levels and the middle."""
     parts = name.split(".")
-    if name in ("time_embedding", "mid_block") or (len(parts) == 2 and parts[0] in ("down_blocks", "up_blocks")):
+    if name in ("time_embedding", "add_embedding", "mid_block") or (len(parts) == 2 and parts[0] in ("down_blocks", "up_blocks")):
         return True
     inside = name.startswith(("down_blocks.0.", "up_blocks.0.", "mid_block."))
     return inside and (len(parts) <= 4 or name.startswith("mid_block.attentions.0."))
 
 
-def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, gradients=True, weights_of=None):
+def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, gradients=True, weights_of=None, sizes=None):
     model = draw(UNet2DConditionModel(**options), weights_of or name)
     gen = stream(name + "/inputs")
     latents = normal(gen, batch, options["in_channels"], *size).requires_grad_()
     hidden = normal(gen, batch, tokens, options["cross_attention_dim"]).requires_grad_()
     timesteps = torch.tensor(timesteps)
+    added = {}
+    if sizes:  # of the picture: original height and width, crop above and left, target height and width
+        width = options["projection_class_embeddings_input_dim"] - 6 * options["addition_time_embed_dim"]
+        added = {"text_embeds": normal(gen, batch, width).requires_grad_(), "time_ids": torch.tensor(sizes)}
     sample, recorded, order = trace(
         model,
-        lambda: model(latents, timesteps, encoder_hidden_states=hidden).sample,
+        lambda: model(latents, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added).sample,
         unet_block if blocks else lambda name: False,
     )
     wanted, named = {"latents": latents, "hidden_states": hidden}, dict(model.named_parameters())
+    if sizes:
+        wanted["pooled"] = added["text_embeds"]
     chosen = [
         "time_embedding.linear_1.weight", "conv_in.weight", "conv_norm_out.weight",
         "mid_block.resnets.0.time_emb_proj.bias", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
         "mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj.weight", "mid_block.attentions.0.norm.weight",
     ]  # fmt: skip
+    chosen += ["add_embedding.linear_1.weight"] if sizes else []
     wanted.update({n: named[n] for n in chosen})
     cotangent, found = vjp(sample, wanted, gen) if gradients else (None, {})
     write(
@@ -80,6 +100,7 @@ def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, 
         weights=None if weights_of else model.state_dict(),
         inputs={
             "latents": latents, "timesteps": timesteps, "hidden_states": hidden,
+            **({"pooled": added["text_embeds"], "time_ids": added["time_ids"]} if sizes else {}),
             **({"cotangent": cotangent} if gradients else {}),
         },
         outputs={"sample": sample},
@@ -93,6 +114,8 @@ def unet():
     unet_golden("unet-sd2", SD2, (6, 10), [3, 999, 500], batch=3)
     unet_golden("unet-emoji", EMOJI, (8, 8), [41, 641])
     unet_golden("unet-mixed-odd", MIXED, (7, 9), [0, 765])
+    sizes = [[37.0, 61.0, 5.0, 11.0, 24.0, 40.0], [1024.0, 768.0, 0.0, 0.0, 24.0, 40.0], [512.0, 512.0, 64.0, 3.0, 48.0, 96.0]]
+    unet_golden("unet-sdxl", SDXL, (6, 10), [981, 7, 333], batch=3, sizes=sizes)
     # Euler's interpolated timesteps are fractions.
     unet_golden("unet-fractional", SD2, (4, 4), [12.25, 937.5], blocks=False, gradients=False, weights_of="unet-sd2")
 

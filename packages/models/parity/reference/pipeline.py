@@ -46,7 +46,8 @@ def pipeline_parts():
             },
         )
     )  # fmt: skip
-    unet_model = UNet2DConditionModel(**{**EMOJI, "layers_per_block": 1, "sample_size": 8})
+    plain = {"addition_embed_type": None, "addition_embed_type_num_heads": 64, "resnet_time_scale_shift": "default"}
+    unet_model = UNet2DConditionModel(**{**EMOJI, **plain, "layers_per_block": 1, "sample_size": 8})
     return draw(unet_model, "pipeline-unet"), draw(text, "pipeline-text")
 
 
@@ -136,21 +137,28 @@ def check_kohya(state, latents, times, hidden, expected):
     assert (fresh(latents, times, hidden).sample - expected).abs().max() < 1e-5
 
 
+def random_vae(seed):
+    return draw(
+        AutoencoderKL(
+            **{**VAE, "block_out_channels": (8, 8), "scaling_factor": 0.4, "sample_size": 16},
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        ),
+        seed,
+    )  # fmt: skip
+
+
+# A random network predicts no noise: with weak noise its pictures stay between black and white.
+WEAK = {**SD_BETAS, "beta_start": 0.0002, "beta_end": 0.004}
+PROMPTS = ["a photo of a cat", "A red dog, on the left of a fox wearing a hat in the snow at night and a lake"]
+
+
 def pipeline():
     folder = OUT / "pipeline"
     shutil.rmtree(folder, ignore_errors=True)
     tok = write_tokenizer(folder / "tokenizer", 16)
     unet_model, text = pipeline_parts()
-    vae_model = draw(
-        AutoencoderKL(
-            **{**VAE, "block_out_channels": (8, 8), "scaling_factor": 0.4, "sample_size": 16},
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        ),
-        "pipeline-vae",
-    )  # fmt: skip
-    # A random network predicts no noise: with weak noise its pictures stay between black and white.
-    betas = {**SD_BETAS, "beta_start": 0.0002, "beta_end": 0.004}
-    scheduler = DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    vae_model = random_vae("pipeline-vae")
+    scheduler = DDIMScheduler(**WEAK, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     pipe = StableDiffusionPipeline(
         vae=vae_model, text_encoder=text, tokenizer=tok, unet=unet_model, scheduler=scheduler, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
@@ -161,7 +169,7 @@ def pipeline():
     write_tokenizer(folder / "tokenizer", 16)
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)  # published folders have none
     gen = stream("pipeline/inputs")
-    prompts = ["a photo of a cat", "A red dog, on the left of a fox wearing a hat in the snow at night and a lake"]
+    prompts = PROMPTS
     negatives = ["a blue dog", ""]
     latents = normal(gen, 2, 4, 8, 12)
     outputs, runs = {}, []

@@ -28,7 +28,7 @@ import { toSingleFile } from './write.js';
  * @throws UserError when the model has parts that such files cannot hold, or numbers that are not finite
  */
 export function saveSingleFile(pipeline: Pipeline, file: string, options: { dtype?: DType } = {}): void {
-  const { unet, vae, textEncoder, schedulerConfig, parameters, defaults } = pipeline;
+  const { unet, vae, textEncoder, textEncoder2, schedulerConfig, parameters, defaults } = pipeline;
   if (!(vae instanceof AutoencoderKL))
     throw new UserError(
       `${file}: the model's autoencoder is an AutoencoderTiny — single files hold an AutoencoderKL. Write a folder: --format diffusers.`,
@@ -45,6 +45,8 @@ export function saveSingleFile(pipeline: Pipeline, file: string, options: { dtyp
         unet: part(unet, parameters.unet),
         vae: part(vae, parameters.vae),
         textEncoder: part(textEncoder, parameters.textEncoder),
+        ...(textEncoder2 &&
+          parameters.textEncoder2 && { textEncoder2: part(textEncoder2, parameters.textEncoder2) }),
         scheduler: { ...scheduler.config, _class_name: scheduler.constructor.name },
         ...(Object.keys(defaults).length > 0 && {
           generation: { num_inference_steps: defaults.steps, guidance_scale: defaults.guidanceScale },

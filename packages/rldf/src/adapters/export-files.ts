@@ -2,7 +2,7 @@
 
 import { fileOperation } from '@rldf/common/base/files';
 import { baseKey, commonBase } from '@rldf/common/instruments/adapter-base';
-import { type LoraFormat, readLora, writeLora } from '@rldf/models';
+import { type LoraFormat, type LoraLayer, readLora, writeLora } from '@rldf/models';
 import { scope } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { refuseOverwriting } from '../base/outputs.js';
@@ -10,8 +10,27 @@ import { refuseOverwriting } from '../base/outputs.js';
 export interface ExportedAdapters {
   file: string;
   format: LoraFormat;
-  /** Adapted layers of each network. */
-  layers: { unet: number; textEncoder: number };
+  layers: LayerCounts;
+}
+
+/** Adapted layers of each network; of a second text encoder only where it has some. */
+export interface LayerCounts {
+  unet: number;
+  textEncoder: number;
+  textEncoder2?: number;
+}
+
+export function countLayers(layers: readonly LoraLayer[]): LayerCounts {
+  const count = (part: LoraLayer['part']) => layers.filter((layer) => layer.part === part).length;
+  const textEncoder2 = count('textEncoder2');
+  const counts = { unet: count('unet'), textEncoder: count('textEncoder') };
+  return textEncoder2 > 0 ? { ...counts, textEncoder2 } : counts;
+}
+
+/** `8 layers of the U-Net, 4 of the text encoder` */
+export function countWords({ unet, textEncoder, textEncoder2 }: LayerCounts): string {
+  const second = textEncoder2 === undefined ? '' : `, ${textEncoder2} of the second`;
+  return `${unet} layers of the U-Net, ${textEncoder} of the text encoder${second}`;
 }
 
 /**
@@ -45,7 +64,6 @@ export function exportAdapterFiles(
     const base = commonBase(files, 'export');
     const metadata = base === undefined ? {} : { [baseKey]: base };
     const file = fileOperation('write', output, () => writeLora(output, layers, { format, metadata }));
-    const count = (part: string) => layers.filter((layer) => layer.part === part).length;
-    return { file, format, layers: { unet: count('unet'), textEncoder: count('textEncoder') } };
+    return { file, format, layers: countLayers(layers) };
   });
 }

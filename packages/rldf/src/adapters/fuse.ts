@@ -14,14 +14,14 @@ import { refuseOverwriting } from '../base/outputs.js';
 import type { Prompt } from '../prompts/prompts.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
+import { countLayers, type LayerCounts } from './export-files.js';
 import type { AdapterFile } from './generate-files.js';
 
 // R sum of the ranks
 
 export interface FusedAdapters {
   file: string;
-  /** Adapted layers of each network. */
-  layers: { unet: number; textEncoder: number };
+  layers: LayerCounts;
   /** Largest rank of a layer. */
   rank: number;
 }
@@ -60,10 +60,9 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
       ),
     };
     const file = fileOperation('write', output, () => writeLora(output, fused, { metadata }));
-    const count = (part: string) => fused.filter((layer) => layer.part === part).length;
     return {
       file,
-      layers: { unet: count('unet'), textEncoder: count('textEncoder') },
+      layers: countLayers(fused),
       rank: Math.max(...fused.map(({ down }) => down.shape[0] as number)),
     };
   });
@@ -133,7 +132,7 @@ export function checkGrid(adapters: readonly AdapterFile[], model: { name: strin
   const parts = scope(() => adapters.flatMap(({ path }) => readLora(path).map(({ part }) => part)));
   const names = adapters.map(({ path }) => path).join(', ');
   if (!parts.includes('unet')) throw adaptsOnly(names, 'text encoder');
-  if (!parts.includes('textEncoder')) throw adaptsOnly(names, 'U-Net');
+  if (parts.every((part) => part === 'unet')) throw adaptsOnly(names, 'U-Net');
 }
 
 function adaptsOnly(adapters: string, network: string): UserError {
@@ -152,22 +151,23 @@ export async function strengthSurface(
 ): Promise<StrengthPoint[]> {
   const { adapter, prompts, reward, seed, batchSize } = options;
   checkBase(adapter, pipeline, options.model);
-  const { unet, textEncoder } = loadLora(adapter, pipeline.parameters);
+  const { unet, ...text } = loadLora(adapter, pipeline.parameters);
+  const encoders = Object.values(text);
   try {
     if (unet === undefined) throw adaptsOnly(adapter, 'text encoder');
-    if (textEncoder === undefined) throw adaptsOnly(adapter, 'U-Net');
+    if (encoders.length === 0) throw adaptsOnly(adapter, 'U-Net');
     const strengths = [...new Set([0, 1, ...options.strengths])].sort((a, b) => a - b);
     const points: StrengthPoint[] = [];
     for (const ofText of strengths) {
       for (const ofUnet of strengths) {
-        textEncoder.strength = ofText;
+        for (const encoder of encoders) encoder.strength = ofText;
         unet.strength = ofUnet;
         const pictures: Picture[] = [];
         const scores: number[] = [];
         for (let start = 0; start < prompts.length; start += batchSize) {
           const part = prompts.slice(start, start + batchSize);
           const requests = part.map(({ text }, i) => ({ prompt: text, seed: seedAfter(seed, start + i) }));
-          const images = await drawForEvaluation(pipeline, requests, '', options);
+          const images = await drawForEvaluation(pipeline, requests, null, options);
           try {
             const batch = {
               images,
@@ -188,6 +188,6 @@ export async function strengthSurface(
     return points;
   } finally {
     unet?.remove();
-    textEncoder?.remove();
+    for (const encoder of encoders) encoder.remove();
   }
 }

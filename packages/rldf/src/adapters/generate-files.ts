@@ -34,6 +34,7 @@ export interface GenerateFilesOptions {
   model: string;
   /** What is drawn. Never a list of all, so that a million need no more memory than one. */
   pictures: { readonly length: number; at(index: number): { prompt: string; seed: Seed } };
+  /** Not the empty one everywhere; none by default. */
   negativePrompt?: string;
   /** Prompts beyond the text encoder's length: cut, or read in pieces of it. */
   longPrompts?: 'cut' | 'chunks';
@@ -58,7 +59,7 @@ export interface GenerateFilesOptions {
 export interface AdapterFile {
   path: string;
   strength: number;
-  /** Of the text encoder's part, where it differs; for `fuseAdapters`. */
+  /** Of the text encoders' parts, where it differs; for `fuseAdapters`. */
   textEncoder?: number;
 }
 
@@ -144,7 +145,7 @@ async function drawAll(
     const { images, latents: denoised } = await generate(pipeline, {
       prompts: batch.map(({ prompt }) => prompt),
       seeds: batch.map(({ seed }) => seed),
-      negativePrompts: negativePrompt ?? '',
+      negativePrompts: negativePrompt ?? null,
       steps,
       guidanceScale,
       eta,

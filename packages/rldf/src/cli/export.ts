@@ -60,13 +60,12 @@ Examples:
         );
       if (adapters.length === 0)
         throw new UserError('export: no LoRA file given — name one, or add --merge to write a model');
-      const { exportAdapterFiles } = await import('../adapters/export-files.js');
+      const { countWords, exportAdapterFiles } = await import('../adapters/export-files.js');
       const files = await provideAdapters(adapters.map((path) => ({ path })));
       const paths = files.map(({ path }) => path);
       const written = exportAdapterFiles(paths, options.output, options.format);
       if (options.json) return printJson(written);
-      const { unet, textEncoder } = written.layers;
-      print(`${written.file}: ${unet} layers of the U-Net, ${textEncoder} of the text encoder\n`);
+      print(`${written.file}: ${countWords(written.layers)}\n`);
     });
 }
 

@@ -60,12 +60,13 @@ Examples:
     )
     .action(async (adapters: string[], options: Options) => {
       const { fuseAdapters } = await import('../adapters/fuse.js');
+      const { countWords } = await import('../adapters/export-files.js');
       const { parseAdapter } = await import('../adapters/generate-files.js');
       const strengths = strengthsOf(options.strengths);
       if (options.grid !== undefined) await provideModels([options.model]);
       const parsed = await provideAdapters(adapters.map(parseAdapter));
       const words = ({ file, layers, rank }: FusedAdapters) =>
-        `${file}: ${layers.unet} layers of the U-Net, ${layers.textEncoder} of the text encoder, rank up to ${rank}`;
+        `${file}: ${countWords(layers)}, rank up to ${rank}`;
       if (options.grid === undefined) {
         const fused = fuseAdapters(parsed, options.output);
         if (options.json) printJson(fused);

@@ -54,11 +54,11 @@ async function describe(
   const { processBytes } = await import('../plan/plan.js');
   const { duration } = await import('../base/duration.js');
   const { memory, chosen, asked, seconds } = planned;
-  const { unet, vae, textEncoder, trained } = memory.parameters;
+  const { unet, vae, textEncoder, textEncoder2, trained } = memory.parameters;
   const count = (n: number) => n.toLocaleString('en');
   const sized = withSizes(recipe, chosen);
   const lines = [
-    `model      ${planned.model}: ${count(unet)} parameters in the U-Net, ${count(textEncoder)} in the text encoder, ${count(vae)} in the autoencoder; ${count(trained)} learn`,
+    `model      ${planned.model}: ${count(unet)} parameters in the U-Net, ${count(textEncoder)} in the text encoder${textEncoder2 === undefined ? '' : `, ${count(textEncoder2)} in the second`}, ${count(vae)} in the autoencoder; ${count(trained)} learn`,
     ...(methodOf(recipe).plan.describe?.(sized, planned.arithmetic) ??
       describeArithmetic(sized, planned.arithmetic)),
     `evaluation ${planned.evaluatedPictures} pictures`,

@@ -161,6 +161,9 @@ export type RewardField = z.output<typeof rewardSchema>;
 /** Trackers that people have. What each is told is in run/trackers.ts. */
 export const trackerNames = ['tensorboard', 'wandb', 'trackio'] as const;
 
+/** Height and width in pixels. */
+const sizeSchema = z.tuple([count.max(16_384), count.max(16_384)]);
+
 /** Fields of every method. */
 export const commonFields = {
   version: z.literal(recipeVersion).default(recipeVersion).describe('Schema version of this file.'),
@@ -201,8 +204,36 @@ export const commonFields = {
     ),
   negativePrompt: z
     .string()
-    .default('')
-    .describe('Negative prompt: the prompt of the unguided prediction. DDPO’s paper leaves it empty.'),
+    .nullable()
+    .default(null)
+    .describe(
+      'Negative prompt: the prompt of the unguided prediction. `null` is none, as in DDPO’s ' +
+        'paper: the empty prompt, or zeros where the model was trained so (Stable Diffusion XL).',
+    ),
+  size: sizeSchema
+    .optional()
+    .describe(
+      'Height and width of the images in pixels, such as `[768, 1344]`. By default, the size ' +
+        'that the model was made for.',
+    ),
+  microConditioning: z
+    .strictObject({
+      originalSize: sizeSchema
+        .optional()
+        .describe('Height and width before it was scaled. By default, the size that is drawn.'),
+      crop: z
+        .tuple([z.int().min(0), z.int().min(0)])
+        .optional()
+        .describe('Pixels that were cut off above and to the left. By default, `[0, 0]`.'),
+      targetSize: sizeSchema
+        .optional()
+        .describe('Height and width that were aimed at. By default, the size that is drawn.'),
+    })
+    .optional()
+    .describe(
+      'What Stable Diffusion XL is told of an image besides its prompt, as it learned it of its ' +
+        'training images. By default, the size that is drawn, without a crop.',
+    ),
   report: z
     .strictObject({
       prompts: promptsSchema

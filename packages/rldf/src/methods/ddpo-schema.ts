@@ -5,6 +5,7 @@ import { type ArithmeticProblem, type BatchFields, batchProblems } from '../conf
 import { commonFields, count, positive } from '../config/fields.js';
 import {
   exploreFields,
+  learnsWholly,
   networkFields,
   optimiserFields,
   policyEta,
@@ -91,6 +92,7 @@ export function ddpoProblems(recipe: Pick<DdpoRecipe, 'epochs' | 'sample' | 'tra
 interface PolicyFields {
   unet: string;
   textEncoder: string;
+  textEncoder2?: string | undefined;
   estimator?: 'is' | 'sf';
   klWeight: number;
   clipNats?: number | undefined;
@@ -119,7 +121,7 @@ export function policyProblems(
       message: `${given === 0 ? 'neither' : 'both'} of clipNats and clipMeanLogProb given — the importance-sampling clip needs exactly one. Set train.clipNats: 1.5, or train.clipMeanLogProb: 1e-4 to copy the paper's code`,
     });
   }
-  if (train.klWeight > 0 && (train.unet === 'full' || train.textEncoder === 'full')) {
+  if (train.klWeight > 0 && learnsWholly(train)) {
     problems.push({
       path: ['train', 'klWeight'],
       message: `${train.klWeight}, but all weights of a network learn — the policy before is what is left without the adapters. Set unet and textEncoder to lora or none, or klWeight: 0`,

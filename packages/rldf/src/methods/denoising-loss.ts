@@ -50,11 +50,13 @@ export function drawNoising(
 }
 
 /**
- * The caption, or in a share of the cases the empty one: what classifier-free guidance learns its unguided half from
+ * The caption, or in a share of the cases none: what classifier-free guidance learns its unguided half from
  * (Ho & Salimans 2022, algorithm 1).
  */
-export function dropped(caption: string, seed: Seed, path: NoisingPath, share: number): string {
-  return share > 0 && new Random(noiseKey(seed, 'caption dropout', ...path)).uniform() < share ? '' : caption;
+export function dropped(caption: string, seed: Seed, path: NoisingPath, share: number): string | null {
+  return share > 0 && new Random(noiseKey(seed, 'caption dropout', ...path)).uniform() < share
+    ? null
+    : caption;
 }
 
 /**

@@ -97,10 +97,10 @@ test('an update follows (1/n) Σ w e, in micro-batches, text encoder included', 
   const pipeline = tinyPipeline(1);
   const learner = learnerOf(pipeline, {});
   await update(learner, ownExamples); // away from zero adapters, whose gradient is half missing
-  const { unet, textEncoder } = learner.learner;
+  const { unet, text } = learner.learner;
   const errors = errorsOf(pipeline, [0, 1, 2, 3, 4]);
   const loss = errors.mul(tensor(weights)).mean();
-  const expected = grad(loss, [...unet, ...textEncoder]);
+  const expected = grad(loss, [...unet, ...text]);
   const report = await update(learner, ownExamples);
   expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
   expect(relative(report['loss/denoising'] as number, errors.mean().item())).toBeLessThan(1e-5);
@@ -112,10 +112,10 @@ test('guided: the gradient is that of the guided prediction’s errors, the nega
   const pipeline = tinyPipeline(1);
   const learner = learnerOf(pipeline, { train: { lossGuidanceScale: 3 } });
   await update(learner, ownExamples);
-  const { unet, textEncoder } = learner.learner;
+  const { unet, text } = learner.learner;
   const errors = errorsOf(pipeline, [0, 1, 2, 3, 4], undefined, true);
   const loss = errors.mul(tensor(weights)).mean();
-  const expected = normOf(grad(loss, [...unet, ...textEncoder]));
+  const expected = normOf(grad(loss, [...unet, ...text]));
   const report = await update(learner, ownExamples);
   expect(relative(report['loss/weighted'] as number, loss.item())).toBeLessThan(1e-5);
   expect(relative(report['gradient/norm'] as number, expected)).toBeLessThan(1e-4);
@@ -137,8 +137,8 @@ test('a pair has one noise; the base errors are those without adapters', async (
   const [better, worse] = errors.split([2, 2]) as [Tensor, Tensor];
   const base = tensor(before).split([2, 2]) as [Tensor, Tensor];
   const { loss, margin } = preferenceLoss([better, worse], base, 50);
-  const { unet, textEncoder } = learner.learner;
-  const expected = normOf(grad(loss.mean(), [...unet, ...textEncoder]));
+  const { unet, text } = learner.learner;
+  const expected = normOf(grad(loss.mean(), [...unet, ...text]));
   const second = await update(learner, pairs);
   expect(Math.abs(first.margin as number)).toBeLessThan(1e-4);
   expect(relative(second.margin as number, margin.mean().item())).toBeLessThan(1e-3);

@@ -222,7 +222,9 @@ export async function* denoisingUpdate(
   const batches = Array.from({ length: Math.ceil(examples.length / size) }, (_, i) =>
     examples.slice(i * size, (i + 1) * size),
   );
-  const captions = examples.flatMap(({ pictures }) => pictures.map((picture) => captionOf(recipe, picture)));
+  const captions: (string | null)[] = examples.flatMap(({ pictures }) =>
+    pictures.map((picture) => captionOf(recipe, picture)),
+  );
   if (train.lossGuidanceScale !== 1) captions.push(negativePrompt);
   const errorsOf = errorsOfBatch(learner, recipe);
   const report: DenoisingReport = {};
@@ -293,7 +295,7 @@ function errorsOfBatch({ pipeline }: Learner, recipe: DenoisingRecipe): ErrorsOf
 async function errorsOfBase(
   learner: Learner,
   batches: readonly (readonly Example[])[],
-  captions: readonly string[],
+  captions: readonly (string | null)[],
   errorsOf: ErrorsOf,
 ): Promise<Tensor[][]> {
   const all: Tensor[][] = [];

@@ -7,7 +7,14 @@
 //
 // Both are a function of recipe, epoch and picture, so nothing of them is state. What was drawn so is learned from so: each
 // picture carries its `Behaviour`, which the policy (sampling/rollout.ts) and the text (texforce.ts) are replayed by.
-import { type Behaviour, type CLIPTokenizer, encodePrompts, type Pipeline } from '@rldf/models';
+import {
+  type Behaviour,
+  type CLIPTokenizer,
+  type Conditioning,
+  encodePrompts,
+  type Pipeline,
+  selectRows,
+} from '@rldf/models';
 import { noiseKey, Random, type Seed, scope, type Tensor, tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { type EpochPrompt, type Prompt, promptsOfEpoch } from '../prompts/prompts.js';
@@ -104,12 +111,14 @@ function weightedWord(
 
 /** A prompt as a picture is drawn from it: some of its words may count more, or less. */
 export interface WeightedPrompt {
-  prompt: string;
+  /** null: no prompt, which is not the empty one everywhere */
+  prompt: string | null;
   wordWeights?: Behaviour['wordWeights'] | undefined;
 }
+export type PromptText = string | null | WeightedPrompt;
 
-/** Text features of prompts, each with its words weighted: [B, L, D]. Each text is encoded once. Differentiable. */
-export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Tensor {
+/** What the network is told of prompts, each with its words weighted, B rows. Each text is encoded once. Differentiable. */
+export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Conditioning {
   const weighted = prompts.some(({ wordWeights }) => wordWeights !== undefined);
   if (weighted && (pipeline.promptChunks ?? 1) > 1)
     throw new UserError(
@@ -117,17 +126,15 @@ export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPro
     );
   const texts = [...new Set([...prompts.map(({ prompt }) => prompt), ...(weighted ? [''] : [])])];
   return scope(() => {
-    const encoded = encodePrompts(pipeline, texts).hiddenStates; // of the distinct texts
+    const encoded = encodePrompts(pipeline, texts); // of the distinct texts
     if (!weighted && texts.length === prompts.length) return encoded;
+    const { device } = encoded.hiddenStates;
     const rows = prompts.map(({ prompt }) => texts.indexOf(prompt));
-    const own = encoded.indexSelect(0, tensor(rows, { dtype: 'int64', device: encoded.device }));
+    const own = selectRows(encoded, tensor(rows, { dtype: 'int64', device }));
     if (!weighted) return own;
-    const empty = encoded.narrow(0, texts.indexOf(''), 1); // [1, L, D]
-    return weighTokens(
-      own,
-      empty,
-      prompts.map((prompt) => tokenFactors(pipeline.tokenizer, prompt)),
-    );
+    const empty = encoded.hiddenStates.narrow(0, texts.indexOf(''), 1); // [1, L, D]
+    const factors = prompts.map((prompt) => tokenFactors(pipeline.tokenizer, prompt));
+    return { ...own, hiddenStates: weighTokens(own.hiddenStates, empty, factors) }; // of all text encoders
   });
 }
 
@@ -156,7 +163,7 @@ export function tokenFactors(
   tokenizer: CLIPTokenizer,
   { prompt, wordWeights = [] }: WeightedPrompt,
 ): number[] {
-  const { ids, words } = tokenizer.encode([prompt]);
+  const { ids, words } = tokenizer.encode([prompt ?? '']);
   const factors = (ids[0] as number[]).map(() => 1);
   for (const { word, weight } of wordWeights) {
     const span = words[0]?.[word];

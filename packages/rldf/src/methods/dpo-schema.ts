@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type ArithmeticProblem, batchProblems } from '../config/batch-arithmetic.js';
 import { commonFields, count, positive } from '../config/fields.js';
 import { denoisingFields } from './denoising-schema.js';
-import { exploreFields, policyEta, sampleFields } from './online-fields.js';
+import { exploreFields, learnsWholly, policyEta, sampleFields } from './online-fields.js';
 
 export const dpoSchema = z.strictObject({
   method: z
@@ -62,7 +62,7 @@ export function dpoProblems(recipe: Pick<DpoRecipe, 'epochs' | 'sample' | 'train
       message: `${train.updatesPerEpoch} updates of at most ${pairsOf(recipe)} pairs an epoch — each needs one. Lower it, or set train.pairs: all`,
     });
   }
-  if (train.unet === 'full' || train.textEncoder === 'full') {
+  if (learnsWholly(train)) {
     problems.push({
       path: ['train'],
       message:

@@ -200,9 +200,7 @@ export class ValueFunction {
     this.#frozen =
       train.textEncoder === 'none' ? undefined : Parameters.from(new Map(parameters.textEncoder.entries));
     this.#textEncoder = this.#frozen ? new CLIPTextModel(textEncoder.config, this.#frozen.at()) : textEncoder;
-    const inputs =
-      latentShape(pipeline).reduce((product, size) => product * size, 1) +
-      (textEncoder.config.hidden_size ?? 512);
+    const inputs = latentShape(pipeline).reduce((a, b) => a * b) + (textEncoder.config.hidden_size ?? 512);
     this.#parameters = Parameters.random(noiseKey(seed, 'value function')[0] as number, { device });
     this.#network = new ValueNetwork(this.#parameters.at(), inputs, sample.steps, train.value.width);
     this.#optimiser = new AdamW(this.#parameters.trainable(), { ...train.value, weightDecay: 0 });

@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import { fileOperation, makeFolder } from '@rldf/common/base/files';
 import { baseFingerprint, baseKey } from '@rldf/common/instruments/adapter-base';
-import { generate, type LoraAdapter, loadLora, type Pipeline, saveLora, savePipeline } from '@rldf/models';
+import { generate, type LoraPair, loadLora, type Pipeline, saveLora, savePipeline } from '@rldf/models';
 import { free, scope } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
 
 /** What is asked of a learner. */
 export interface Learned {
   pipeline: Pipeline;
-  adapters: { unet?: LoraAdapter; textEncoder?: LoraAdapter };
+  adapters: LoraPair;
   withoutAdapters<T>(fn: () => Promise<T>): Promise<T>;
 }
 
@@ -26,7 +26,7 @@ export async function exportAdapters(learned: Learned, full: boolean, folder: st
     fileOperation('write', model, () => savePipeline(pipeline, model)); // without the adapters, which are saved beside it
     files.push(model);
   }
-  if (adapters.unet === undefined && adapters.textEncoder === undefined) return files;
+  if (Object.keys(adapters).length === 0) return files;
   const file = join(folder, 'pytorch_lora_weights.safetensors');
   const metadata = full ? {} : { [baseKey]: baseFingerprint(pipeline) };
   fileOperation('write', file, () => saveLora(file, adapters, { metadata }));

@@ -3,7 +3,10 @@ import { momentsOf } from '@rldf/common/base/stats';
 import {
   type Behaviour,
   type Conditioning,
+  LORA_PARTS,
   LoraAdapter,
+  type LoraPair,
+  type LoraPart,
   type Pipeline,
   type PolicyName,
   TEXT_ATTENTION,
@@ -34,7 +37,7 @@ import type { DrawRequest } from '../run/training.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
 import { networkGradient } from '../sampling/network-gradient.js';
 import { type Rollout, rollout } from '../sampling/rollout.js';
-import { type DrawingFields, type EpochPicture, picturesOfEpoch, type WeightedPrompt } from './diffexp.js';
+import { type DrawingFields, type EpochPicture, type PromptText, picturesOfEpoch } from './diffexp.js';
 import { exportAdapters } from './export.js';
 import { TextFeatures } from './texforce.js';
 
@@ -44,6 +47,7 @@ export type Trained = 'none' | 'lora' | 'full';
 export interface TrainableOptions {
   unet: Trained;
   textEncoder: Trained;
+  textEncoder2?: Trained | undefined; // of XL
   rank: number;
   alpha?: number | undefined;
   /** Ends of the U-Net's layer paths; the attention projections by default. */
@@ -51,16 +55,12 @@ export interface TrainableOptions {
 }
 
 /** What learns of each network. */
-export interface Trainables {
-  unet: Tensor[];
-  textEncoder: Tensor[];
-  adapters: { unet?: LoraAdapter; textEncoder?: LoraAdapter };
-}
+export type Trainables = Record<LoraPart, Tensor[]> & { adapters: LoraPair };
 
 /** What a recipe says of drawing and learning. */
 export interface LearnerRecipe extends DrawingFields {
   method: string;
-  negativePrompt: string;
+  negativePrompt: string | null; // null: none
   train: TrainableOptions & {
     learningRate: number;
     weightDecay: number;
@@ -75,9 +75,9 @@ export interface LearnerRecipe extends DrawingFields {
 /** What passes are conditioned on, each prompt computed once (`TextFeatures`). */
 export interface Texts {
   /** Of a batch without guidance, one row a prompt. */
-  of(prompts: readonly (string | WeightedPrompt)[]): Conditioning;
+  of(prompts: readonly PromptText[]): Conditioning;
   /** Of a guided batch, 2B rows: the negative prompt for all, then these. */
-  guided(negativePrompt: string, prompts: readonly (string | WeightedPrompt)[]): Conditioning;
+  guided(negativePrompt: string | null, prompts: readonly PromptText[]): Conditioning;
 }
 
 /** The passes behind one update: their text, and where their gradients go. */
@@ -107,12 +107,13 @@ export function agreementMetric(steps: readonly Step[]): { 'gradient/agreement'?
 }
 
 export class Learner {
-  readonly adapters: Trainables['adapters'];
-  /** What learns of each network. */
+  readonly adapters: LoraPair;
+  /** What learns of the U-Net, and of the text encoders. */
   readonly unet: readonly Tensor[];
-  readonly textEncoder: readonly Tensor[];
+  readonly text: readonly Tensor[];
   /** Factor on the learning rate at each update. */
   readonly schedule: Schedule;
+  readonly #trainables: Trainables;
   readonly #optimiser: AdamW;
   readonly #accumulator: GradientAccumulator;
 
@@ -123,11 +124,12 @@ export class Learner {
     updates: number,
   ) {
     const { train, seed } = recipe;
-    const { unet, textEncoder, adapters } = createTrainables(pipeline, { ...train, seed });
+    this.#trainables = createTrainables(pipeline, { ...train, seed });
+    const { unet, textEncoder, textEncoder2, adapters } = this.#trainables;
     this.unet = unet;
-    this.textEncoder = textEncoder;
+    this.text = [...textEncoder, ...textEncoder2];
     this.adapters = adapters;
-    const parameters = [...this.unet, ...this.textEncoder];
+    const parameters = [...unet, ...this.text];
     const { learningRate, weightDecay } = train;
     this.#optimiser = new AdamW(parameters, { learningRate, weightDecay });
     this.#accumulator = new GradientAccumulator(parameters);
@@ -167,7 +169,7 @@ export class Learner {
    * @param prompts all that the passes are conditioned on
    */
   async *accumulate<Yield, Return>(
-    prompts: Iterable<string | WeightedPrompt>,
+    prompts: Iterable<PromptText>,
     run: (passes: Passes) => AsyncGenerator<Yield, Return>,
   ): AsyncGenerator<Yield, Return> {
     this.#accumulator.take(() => {}); // of an update that was left in the middle
@@ -177,7 +179,7 @@ export class Learner {
     try {
       merged?.merge();
       const features = new TextFeatures(this.pipeline, prompts, {
-        parameters: this.textEncoder,
+        parameters: this.text,
         network: networkGradient(this.unet, merged),
         prepare: this.recipe.train.reuse ?? true,
       });
@@ -198,7 +200,7 @@ export class Learner {
       });
       scope(() => {
         const behind = features.backward();
-        this.#add(behind.network, behind.textEncoder);
+        this.#add(behind.network, behind.text);
       });
       return result;
     } finally {
@@ -236,23 +238,22 @@ export class Learner {
 
   /** Writes what was learned for other tools. @returns the files */
   exportTo(folder: string): Promise<string[]> {
-    const { unet, textEncoder } = this.recipe.train;
-    return exportAdapters(this, unet === 'full' || textEncoder === 'full', folder);
+    const { unet, textEncoder, textEncoder2 } = this.recipe.train;
+    return exportAdapters(this, [unet, textEncoder, textEncoder2].includes('full'), folder);
   }
 
   state(): { trainables: StateTree; optimiser: StateTree } {
-    const trainables = { unet: [...this.unet], textEncoder: [...this.textEncoder] };
+    const { unet, textEncoder, textEncoder2 } = this.#trainables;
+    const trainables = { unet, textEncoder, ...(textEncoder2.length > 0 && { textEncoder2 }) };
     return { trainables, optimiser: this.#optimiser.state() };
   }
 
   load(state: StateTree): void {
-    type Saved = {
-      trainables: { unet: Tensor[]; textEncoder: Tensor[] };
+    const { trainables, optimiser } = state as {
+      trainables: { [part: string]: Tensor[] };
       optimiser: StateTree;
-      gradient?: StateTree;
     };
-    const { trainables, optimiser } = state as Saved;
-    for (const network of ['unet', 'textEncoder'] as const) copyInto(this[network], trainables[network]);
+    for (const part of LORA_PARTS) copyInto(this.#trainables[part], trainables[part] ?? []);
     this.#optimiser.load(optimiser);
   }
 
@@ -266,11 +267,8 @@ export class Learner {
     return this.recipe.train.reuse === false ? undefined : this.adapters.unet;
   }
 
-  #add(ofUnet: readonly (Tensor | undefined)[], ofTextEncoder: readonly Tensor[] = []): void {
-    this.#accumulator.add([
-      ...this.unet.map((_, i) => ofUnet[i]),
-      ...this.textEncoder.map((_, i) => ofTextEncoder[i]),
-    ]);
+  #add(ofUnet: readonly (Tensor | undefined)[], ofText: readonly (Tensor | undefined)[] = []): void {
+    this.#accumulator.add([...this.unet.map((_, i) => ofUnet[i]), ...this.text.map((_, i) => ofText[i])]);
   }
 }
 
@@ -278,18 +276,18 @@ export class Learner {
 export function createTrainables(pipeline: Pipeline, options: TrainableOptions & { seed: Seed }): Trainables {
   const { rank, alpha = rank, seed } = options;
   for (const parameters of Object.values(pipeline.parameters)) parameters.trainable(false);
-  const adapters: Trainables['adapters'] = {};
-  const choose = (network: 'unet' | 'textEncoder', targets: readonly string[], salt: number): Tensor[] => {
+  const adapters: LoraPair = {};
+  const [unet = [], textEncoder = [], textEncoder2 = []] = LORA_PARTS.map((network, salt) => {
     const parameters = pipeline.parameters[network];
-    if (options[network] === 'none') return [];
-    if (options[network] === 'full') return parameters.trainable();
+    const what = options[network] ?? 'none';
+    if (parameters === undefined || what === 'none') return [];
+    if (what === 'full') return parameters.trainable();
+    const targets = network === 'unet' ? (options.targets ?? UNET_ATTENTION) : TEXT_ATTENTION;
     const lora = { rank, alpha, targets, init: 'gaussian', seed: seedAfter(seed, salt) } as const;
-    const adapter = LoraAdapter.attach(parameters, lora);
-    adapters[network] = adapter;
-    return adapter.trainable();
-  };
-  const unet = choose('unet', options.targets ?? UNET_ATTENTION, 0);
-  return { unet, textEncoder: choose('textEncoder', TEXT_ATTENTION, 1), adapters };
+    adapters[network] = LoraAdapter.attach(parameters, lora);
+    return adapters[network].trainable();
+  });
+  return { unet, textEncoder, textEncoder2, adapters };
 }
 
 /** Copies values into parameters, whether they learn or not. */
@@ -315,7 +313,7 @@ export interface RolloutBatches {
   /** One a picture. */
   prompts: readonly string[];
   behaviours: readonly Behaviour[];
-  negativePrompt: string;
+  negativePrompt: string | null;
   /** Pictures drawn at once. */
   batchSize: number;
   /** Of the text, see `TextFeatures`. */

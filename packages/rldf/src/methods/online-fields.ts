@@ -59,6 +59,9 @@ export const networkFields = {
   textEncoder: trained
     .default('none')
     .describe('What is trained in the text encoder: nothing, a LoRA adapter (TexForce), or all weights.'),
+  textEncoder2: trained
+    .optional()
+    .describe('The same of the second text encoder, which Stable Diffusion XL has. By default, nothing.'),
   rank: z
     .int()
     .min(1)
@@ -77,6 +80,15 @@ export const networkFields = {
         'the attention projections.',
     ),
 };
+
+/** Whether all weights of a network learn, so that what was before is not what is left without the adapters. */
+export function learnsWholly(train: {
+  unet: string;
+  textEncoder: string;
+  textEncoder2?: string | undefined;
+}): boolean {
+  return [train.unet, train.textEncoder, train.textEncoder2].includes('full');
+}
 
 /** Of `train`: how it learns. */
 export const optimiserFields = {

@@ -19,7 +19,7 @@ import {
   type Rollout,
 } from '../sampling/rollout.js';
 import type { DdpoRecipe } from './ddpo-schema.js';
-import type { EpochPicture, WeightedPrompt } from './diffexp.js';
+import type { EpochPicture, PromptText } from './diffexp.js';
 import { agreementMetric, type Learner, rolloutBatches, type Step, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
@@ -232,7 +232,7 @@ async function addBaseMeans(
   learner: Learner,
   policy: Policy,
   batches: readonly MicroBatch[],
-  prompts: Iterable<string | WeightedPrompt>,
+  prompts: Iterable<PromptText>,
 ): Promise<void> {
   await learner.withoutAdapters(async () => {
     const prepare = policy.recipe.train.reuse;

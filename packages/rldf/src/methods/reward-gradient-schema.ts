@@ -3,7 +3,13 @@
 import { z } from 'zod';
 import { type ArithmeticProblem, batchProblems } from '../config/batch-arithmetic.js';
 import { commonFields, count, positive } from '../config/fields.js';
-import { exploreFields, networkFields, optimiserFields, sampleFields } from './online-fields.js';
+import {
+  exploreFields,
+  learnsWholly,
+  networkFields,
+  optimiserFields,
+  sampleFields,
+} from './online-fields.js';
 
 const batchSize = count.default(64).describe('How many images are sampled at once in evaluations.');
 
@@ -269,7 +275,7 @@ export function reflProblems(
         'train.guided is false — no training picture is drawn with guidance, so the schedule would change no step. Set train.guided: true, or explore by words alone',
     });
   }
-  if (train.pretraining.weight > 0 && (train.unet === 'full' || train.textEncoder === 'full')) {
+  if (train.pretraining.weight > 0 && learnsWholly(train)) {
     problems.push({
       path: ['train', 'pretraining', 'weight'],
       message: `${train.pretraining.weight}, but all weights of a network learn — the pictures of before are drawn by what is left without the adapters. Set unet and textEncoder to lora or none, or weight: 0`,

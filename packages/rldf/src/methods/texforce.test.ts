@@ -65,7 +65,7 @@ test.each([
     });
     for (let step = 0; step < steps; step++)
       text.gather(networkGradient(unet).grad(loss(step, text.guided('', prompts)), text.leaves).inputs);
-    const found = text.backward().textEncoder;
+    const found = text.backward().text;
     expect(found).toHaveLength(expected.length);
     const flat = (list: readonly Tensor[]) => cat(list.map((gradient) => gradient.flatten(0)));
     const scale = flat(expected).abs().amax().item();

@@ -7,10 +7,10 @@
 // So c is computed once, cut from its graph; each step differentiates its loss by the copy (a leaf), the leaf's gradients
 // are summed over the steps, and the sum is sent through the encoder once: the same gradient as through every step. What
 // the U-Net computes of c alone, the keys and values of its cross-attention, is treated the same.
-import { type Conditioning, type Pipeline, selectRows } from '@rldf/models';
-import { free, grad, gradOrUndefined, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import { type Conditioning, type Pipeline, selectRows, toldOf } from '@rldf/models';
+import { free, gradOrUndefined, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
 import type { NetworkGradient } from '../sampling/network-gradient.js';
-import { encodeWeighted, type WeightedPrompt } from './diffexp.js';
+import { encodeWeighted, type PromptText, type WeightedPrompt } from './diffexp.js';
 
 // P distinct prompts, or prompts with weighted words · L tokens · D text width · B pictures
 
@@ -33,9 +33,10 @@ export class TextFeatures {
   readonly #network: NetworkGradient | undefined;
   /** Row of each prompt among the P. */
   readonly #rows: Map<string, number>;
-  /** c, [P, L, D], with the graph of the text encoder if it learns; and cut from it. */
-  readonly #encoded: Tensor;
-  readonly #features: Tensor;
+  readonly #keyOf: (prompt: PromptText) => string;
+  /** c, with the graph of the text encoders that learn: features [P, L, D], and of XL the summary [P, D2]; and cut from it. */
+  readonly #encoded: readonly Tensor[];
+  readonly #features: readonly Tensor[];
   /** Keys and values of the U-Net's layers, with their graph from `#features` on; empty without `prepare`. */
   readonly #projected: readonly Tensor[];
   /** Of the P prompts, cut from every graph. */
@@ -43,20 +44,24 @@ export class TextFeatures {
 
   constructor(
     pipeline: Pipeline,
-    prompts: Iterable<string | WeightedPrompt>,
+    prompts: Iterable<PromptText>,
     { parameters = [], network, prepare = true }: TextFeaturesOptions = {},
   ) {
-    const distinct = new Map([...prompts].map((prompt) => [keyOf(prompt), weighted(prompt)]));
+    this.#keyOf = (prompt) => keyOf(weighted(pipeline, prompt));
+    const distinct = new Map([...prompts].map((prompt) => [this.#keyOf(prompt), weighted(pipeline, prompt)]));
     this.#rows = new Map([...distinct.keys()].map((key, row) => [key, row]));
     this.#parameters = parameters;
     this.#network = network;
-    this.#encoded = keep(encodeWeighted(pipeline, [...distinct.values()]));
-    this.#features = leafOf(this.#encoded);
-    const ofText: Conditioning = { hiddenStates: this.#features };
+    const encoded = keep(encodeWeighted(pipeline, [...distinct.values()]));
+    const { hiddenStates, pooled } = encoded;
+    this.#encoded = pooled === undefined ? [hiddenStates] : [hiddenStates, pooled];
+    this.#features = this.#encoded.map(leafOf);
+    const [ofTokens, summary] = this.#features;
+    const ofText: Conditioning = { ...encoded, hiddenStates: ofTokens!, ...(summary && { pooled: summary }) };
     if (!prepare) {
       this.#projected = [];
       this.#conditioning = ofText;
-      this.leaves = this.#features.requiresGrad ? [this.#features] : [];
+      this.leaves = this.#features.filter((leaf) => leaf.requiresGrad);
     } else {
       const project = () => pipeline.unet.prepare(ofText);
       const conditioning = keep(network === undefined ? project() : network.record(project));
@@ -69,14 +74,14 @@ export class TextFeatures {
   }
 
   /** The conditioning of a guided batch, 2B rows: the negative prompt for all, then these. Differentiable in `leaves`. */
-  guided(negativePrompt: string, prompts: readonly (string | WeightedPrompt)[]): Conditioning {
+  guided(negativePrompt: string | null, prompts: readonly PromptText[]): Conditioning {
     return this.of([...prompts.map(() => negativePrompt), ...prompts]);
   }
 
   /** The conditioning of a batch without guidance, one row a prompt. Differentiable in `leaves`. */
-  of(prompts: readonly (string | WeightedPrompt)[]): Conditioning {
-    const rows = prompts.map((prompt) => this.#rows.get(keyOf(prompt)) as number);
-    const { device } = this.#features;
+  of(prompts: readonly PromptText[]): Conditioning {
+    const rows = prompts.map((prompt) => this.#rows.get(this.#keyOf(prompt)) as number);
+    const { device } = this.#conditioning.hiddenStates;
     return scope(
       () => selectRows(this.#conditioning, tensor(rows, { dtype: 'int64', device })) as never,
     ) as Conditioning;
@@ -87,23 +92,28 @@ export class TextFeatures {
     for (const [i, gradient] of gradients.entries()) if (gradient) this.#gathered[i]?.add_(gradient);
   }
 
-  /** Gradients of what learns, for all that was gathered: of the U-Net (its share behind the text) and of the encoder. */
-  backward(): { network: (Tensor | undefined)[]; textEncoder: Tensor[] } {
-    if (this.leaves.length === 0) return { network: [], textEncoder: [] };
+  /** Gradients of what learns, for all that was gathered: of the U-Net (its share behind the text) and of the encoders. */
+  backward(): { network: (Tensor | undefined)[]; text: (Tensor | undefined)[] } {
+    if (this.leaves.length === 0) return { network: [], text: [] };
     const projected = this.#projected.filter((tensor) => tensor.requiresGrad);
-    const inputs = this.#features.requiresGrad ? [this.#features] : [];
+    const inputs = this.#features.filter((feature) => feature.requiresGrad);
     const gradOutputs = this.#gathered;
     let network: (Tensor | undefined)[] = [];
-    let [features]: readonly (Tensor | undefined)[] = gradOutputs; // Σ_t ∂L_t/∂c, [P, L, D]
+    let features: readonly (Tensor | undefined)[] = gradOutputs; // Σ_t ∂L_t/∂c, one an input
     if (projected.length > 0 && this.#network === undefined) {
-      [features] = gradOrUndefined(projected, inputs, { gradOutputs });
+      features = gradOrUndefined(projected, inputs, { gradOutputs });
     } else if (projected.length > 0 && this.#network !== undefined) {
       const found = this.#network.grad(projected, inputs, { gradOutputs });
       network = found.parameters;
-      [features] = found.inputs;
+      features = found.inputs;
     }
-    if (features === undefined) return { network, textEncoder: [] };
-    return { network, textEncoder: grad(this.#encoded, this.#parameters, { gradOutputs: [features] }) };
+    const encoded = this.#encoded.filter((tensor) => tensor.requiresGrad);
+    const reached = encoded.flatMap((output, i) => (features[i] ? [{ output, gradient: features[i] }] : []));
+    if (reached.length === 0) return { network, text: [] };
+    const outputs = reached.map(({ output }) => output);
+    const gradients = reached.map(({ gradient }) => gradient);
+    // XL does not read its first encoder's last layer
+    return { network, text: gradOrUndefined(outputs, this.#parameters, { gradOutputs: gradients }) };
   }
 
   free(): void {
@@ -112,14 +122,11 @@ export class TextFeatures {
   }
 }
 
-const weighted = (prompt: string | WeightedPrompt): WeightedPrompt =>
-  typeof prompt === 'string' ? { prompt } : prompt;
+const weighted = (pipeline: Pipeline, prompt: PromptText): WeightedPrompt =>
+  typeof prompt === 'string' ? { prompt } : (prompt ?? { prompt: toldOf(pipeline, null) });
 
 /** Equal for prompts of equal features. */
-function keyOf(given: string | WeightedPrompt): string {
-  const { prompt, wordWeights } = weighted(given);
-  return wordWeights === undefined ? prompt : `${prompt}\n${JSON.stringify(wordWeights)}`;
-}
+const keyOf = ({ prompt, wordWeights }: WeightedPrompt): string => JSON.stringify([prompt, wordWeights]);
 
 /** The same values without what they were computed from; they gather a gradient if the given ones have one. */
 function leafOf(tensor: Tensor): Tensor {

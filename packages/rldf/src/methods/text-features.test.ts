@@ -85,7 +85,7 @@ test.each([
   }
   const behind = text.backward();
   add(behind.network);
-  expect(worst([...sums, ...behind.textEncoder], expected)).toBeLessThan(1e-5);
+  expect(worst([...sums, ...behind.text], expected)).toBeLessThan(1e-5);
   text.free();
   network.free();
 });
@@ -93,7 +93,7 @@ test.each([
 test('where nothing learns there are no leaves and nothing is sent back', () => {
   const text = new TextFeatures(tinyPipeline(4), ['a cat']);
   expect(text.leaves).toEqual([]);
-  expect(text.backward()).toEqual({ network: [], textEncoder: [] });
+  expect(text.backward()).toEqual({ network: [], text: [] });
 });
 
 test('prepared or not, guided features make the same prediction', () => {

@@ -21,7 +21,9 @@ test('a word’s weight is that of all its tokens; start, end and padding keep 1
 
 test('z′ = z∅ + a (z − z∅) at the word’s tokens, z to the bit elsewhere', () => {
   const [weighted = [], z = [], empty = []] = noGrad(() => [
-    encodeWeighted(pipeline, [{ prompt: 'a bird', wordWeights: [{ word: 1, weight: 1.7 }] }]).toNumbers(),
+    encodeWeighted(pipeline, [
+      { prompt: 'a bird', wordWeights: [{ word: 1, weight: 1.7 }] },
+    ]).hiddenStates.toNumbers(),
     encodePrompts(pipeline, ['a bird', '']).hiddenStates.narrow(0, 0, 1).toNumbers(),
     encodePrompts(pipeline, ['a bird', '']).hiddenStates.narrow(0, 1, 1).toNumbers(),
   ]);
@@ -38,15 +40,15 @@ test('prompts of other weights are other texts; the gradient of a weighted one r
   const own = tinyPipeline(2);
   const parameters = own.parameters.textEncoder.trainable();
   const heavy = { prompt: 'a cat', wordWeights: [{ word: 1, weight: 2 }] };
-  const direct = grad(encodeWeighted(own, [heavy]).square().sum(), parameters);
+  const direct = grad(encodeWeighted(own, [heavy]).hiddenStates.square().sum(), parameters);
   const text = new TextFeatures(own, ['', 'a cat', heavy], { parameters, prepare: false });
   const { hiddenStates } = text.of([heavy]);
   text.gather(grad(hiddenStates.square().sum(), [...text.leaves]));
-  const { textEncoder } = text.backward();
+  const gradients = text.backward().text as Tensor[];
   const numbers = (list: readonly Tensor[]) => list.flatMap((gradient) => gradient.toNumbers());
   const expected = numbers(direct);
   const scale = Math.max(...expected.map(Math.abs));
-  numbers(textEncoder).forEach((value, i) => {
+  numbers(gradients).forEach((value, i) => {
     expect(Math.abs(value - (expected[i] as number)) / scale).toBeLessThan(1e-5);
   });
   text.free();

@@ -67,6 +67,8 @@ async function wayOut(recipe: Recipe, limit: number, measure: Measure): Promise<
   if (train.unet === 'full') changes.push(['train.unet=lora', { train: { ...train, unet: 'lora' } }]);
   if (train.textEncoder === 'full')
     changes.push(['train.textEncoder=lora', { train: { ...train, textEncoder: 'lora' } }]);
+  if (train.textEncoder2 === 'full')
+    changes.push(['train.textEncoder2=lora', { train: { ...train, textEncoder2: 'lora' } }]);
   if (half < sample.picturesPerPrompt)
     changes.push([`sample.picturesPerPrompt=${half}`, { sample: { ...sample, picturesPerPrompt: half } }]);
   const measured: Fitted['wayOut'] = [];

@@ -7,8 +7,10 @@ import { tensorsOf } from '@rldf/common/storage/state-tree';
 import {
   AutoencoderKL,
   CLIPTextModel,
+  CLIPTextModelWithProjection,
   type CLIPTokenizer,
   decodeImages,
+  latentShape,
   loadPipeline,
   type Pipeline,
   UNet2DConditionModel,
@@ -29,12 +31,13 @@ import type { Prompt } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { loadReward, rewards } from '../rewards/index.js';
 import { type CompositeReward, type Reward, scorePictures } from '../rewards/reward.js';
+import { settle } from '../sampling/model-settings.js';
 import type { ModelConfigs } from './model-configs.js';
 import { smallRecipe } from './small-recipe.js';
 
 /** Bytes in libtorch's tensors, by what they are for. */
 export interface MemoryParts {
-  /** Of U-Net, autoencoder, text encoder and reward models. */
+  /** Of U-Net, autoencoder, text encoders and reward models. */
   weights: number;
   /** Low-rank adapters. */
   adapters: number;
@@ -63,7 +66,7 @@ export interface MemoryPrediction {
   };
   /** Of the phase `learning`; they add up to its peak. */
   parts: MemoryParts;
-  parameters: { unet: number; vae: number; textEncoder: number; trained: number };
+  parameters: { unet: number; vae: number; textEncoder: number; textEncoder2?: number; trained: number };
   /** Bytes of the tensors in one checkpoint. */
   checkpoint: number;
 }
@@ -98,6 +101,7 @@ export async function runMiniature(
   const method = methodOf(small);
   const pictures = drawnIn(small);
   const pipeline = await build(model);
+  settle(pipeline, recipe);
   const reward = await rewardWithoutSideEffects(recipe);
   const weights = allocatedBytes();
   const training = method.create(small, pipeline, {
@@ -208,6 +212,7 @@ export async function runMiniature(
           unet: pipeline.parameters.unet.count,
           vae: pipeline.parameters.vae.count,
           textEncoder: pipeline.parameters.textEncoder.count,
+          ...(pipeline.parameters.textEncoder2 && { textEncoder2: pipeline.parameters.textEncoder2.count }),
           trained: trained.reduce((sum, tensor) => sum + tensor.numel, 0),
         },
       },
@@ -227,11 +232,12 @@ export async function runMiniature(
 /** Shapes are on no device: what is planned for a GPU need not find one. */
 async function build(model: PlannedModel): Promise<Pipeline> {
   if ('folder' in model) return loadPipeline(model.folder);
-  const { unet, vae, text_encoder: text, scheduler } = model.configs;
+  const { unet, vae, text_encoder: text, text_encoder_2: text2, scheduler } = model.configs;
   const parameters = {
     unet: Parameters.random(0),
     vae: Parameters.random(1),
     textEncoder: Parameters.random(2),
+    ...(text2 && { textEncoder2: Parameters.random(3) }),
   };
   const length = text.max_position_embeddings ?? 77;
   const tokenizer = {
@@ -248,6 +254,12 @@ async function build(model: PlannedModel): Promise<Pipeline> {
     schedulerConfig: scheduler,
     parameters,
     defaults: {},
+    ...(text2 &&
+      parameters.textEncoder2 && {
+        textEncoder2: new CLIPTextModelWithProjection(text2, parameters.textEncoder2.at()),
+        tokenizer2: tokenizer as unknown as CLIPTokenizer,
+        forceZerosForEmptyPrompt: true,
+      }),
   };
 }
 
@@ -262,18 +274,11 @@ const drawnIn = ({ sample }: Recipe) => sample.promptsPerEpoch * sample.pictures
 
 function decodingWork(pipeline: Pipeline, pictures: number): shapes.Work[] {
   shapes.takeWork();
-  const [height, width] = latentSize(pipeline);
-  const latents = zeros([pictures, pipeline.unet.inChannels, height, width]);
+  const latents = zeros([pictures, ...latentShape(pipeline)]);
   free([noGrad(() => decodeImages(pipeline, latents)), latents]);
   return shapes.takeWork();
 }
 
-function latentSize({ unet }: Pipeline): [number, number] {
-  const { sample_size: size = 64 } = unet.config;
-  return typeof size === 'object' && size !== null ? [size[0], size[1]] : [size ?? 64, size ?? 64];
-}
-
-const elementsOf = (pipeline: Pipeline) =>
-  latentSize(pipeline).reduce((a, b) => a * b, pipeline.unet.inChannels);
+const elementsOf = (pipeline: Pipeline) => latentShape(pipeline).reduce((a, b) => a * b);
 
 const bytesOf = (tensors: readonly Tensor[]) => tensors.reduce((sum, { numel }) => sum + 4 * numel, 0);

@@ -20,6 +20,8 @@ export interface ModelConfigs {
   unet: UNet2DConditionConfig;
   vae: AutoencoderKLConfig;
   text_encoder: CLIPTextConfig;
+  /** Of Stable Diffusion XL. */
+  text_encoder_2?: CLIPTextConfig;
   scheduler: SchedulerConfig;
 }
 

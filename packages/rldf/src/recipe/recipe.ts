@@ -19,7 +19,7 @@ export function crossFieldProblems(recipe: Recipe): ArithmeticProblem[] {
   const { sample, train } = recipe;
   const { explore } = recipe as { explore?: Explore | null };
   if (explore != null) problems.push(...exploreProblems(explore, sample));
-  if (train.unet === 'none' && train.textEncoder === 'none') {
+  if (train.unet === 'none' && train.textEncoder === 'none' && (train.textEncoder2 ?? 'none') === 'none') {
     problems.push({
       path: ['train'],
       message:

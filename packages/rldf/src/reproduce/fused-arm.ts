@@ -19,6 +19,7 @@ import { keepEvaluation } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { Run } from '../run/run.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
+import { settle } from '../sampling/model-settings.js';
 import { drawAndScore, type RunEvent, testPairs } from '../train/train.js';
 import { type ArmOptions, armResultOf, runName } from './arm.js';
 import { type ArmResult, armResultPath } from './arm-result.js';
@@ -79,11 +80,15 @@ export function checkSummands(
 }
 
 /** All that a test picture and its score depend on besides the weights. */
-function testSettings({ model, reward, negativePrompt, sample, prompts, evaluate, report }: Recipe) {
+function testSettings(recipe: Recipe) {
+  const { model, reward, negativePrompt, size, microConditioning, sample } = recipe;
+  const { prompts, evaluate, report } = recipe;
   return {
     model,
     reward,
     negativePrompt,
+    size,
+    microConditioning,
     'sample.steps': sample.steps,
     'sample.guidanceScale': sample.guidanceScale,
     report: { ...report, prompts: report.prompts ?? evaluate.prompts ?? prompts },
@@ -122,6 +127,7 @@ export async function* runFusedArm(
   const pipeline = loadPipeline(model.path, { device });
   let adapters: LoraPair = {};
   try {
+    settle(pipeline, recipe);
     checkBase(file, pipeline, model.name);
     const drawing = {
       training: {

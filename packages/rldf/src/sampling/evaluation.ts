@@ -12,7 +12,7 @@ export interface DrawRequest {
 export async function drawForEvaluation(
   pipeline: Pipeline,
   requests: readonly DrawRequest[],
-  negativePrompt: string,
+  negativePrompt: string | null,
   { steps, guidanceScale }: { steps: number; guidanceScale: number },
 ): Promise<Tensor> {
   const { images, latents } = await generate(pipeline, {

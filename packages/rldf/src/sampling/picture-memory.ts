@@ -26,8 +26,9 @@ export type Recall = (what: object, draw: () => Promise<DrawnTensors>) => Promis
  * @param pipeline not trained yet
  */
 export function pictureMemory(folder: string, pipeline: Pipeline): Recall {
-  const { schedulerConfig, promptChunks = 1 } = pipeline;
-  const model = { base: baseFingerprint(pipeline), schedulerConfig, promptChunks };
+  const { schedulerConfig, promptChunks = 1, size, microConditioning } = pipeline;
+  const base = baseFingerprint(pipeline);
+  const model = { base, schedulerConfig, promptChunks, size, microConditioning };
   return async (what, draw) => {
     const name = createHash('sha256').update(JSON.stringify({ model, what })).digest('hex').slice(0, 32);
     const file = join(folder, `${name}.safetensors`);

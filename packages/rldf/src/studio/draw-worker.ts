@@ -78,8 +78,8 @@ export class Drawer {
       for (const { path, unet, textEncoder } of point.adapters) {
         const pair = loadLora(path, pipeline.parameters);
         attached.push(pair);
-        if (pair.unet !== undefined) pair.unet.strength = unet;
-        if (pair.textEncoder !== undefined) pair.textEncoder.strength = textEncoder;
+        for (const [part, adapter] of Object.entries(pair))
+          adapter.strength = part === 'unet' ? unet : textEncoder;
       }
       return taken(await drawForEvaluation(pipeline, pictures, recipe.negativePrompt, recipe.sample));
     } finally {

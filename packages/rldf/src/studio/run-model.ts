@@ -11,6 +11,7 @@ import { loadPrompts } from '../prompts/prompts.js';
 import { loadRecipe } from '../recipe/load.js';
 import type { Run } from '../run/run.js';
 import type { Training } from '../run/training.js';
+import { settle } from '../sampling/model-settings.js';
 import { textsOf } from '../train/from-recipe.js';
 
 /** The model of a run's recipe without what was learned. The caller frees its parameters. */
@@ -18,6 +19,7 @@ export function openModel(run: Run): { recipe: Recipe; pipeline: Pipeline } {
   const recipe = loadRecipe(run.recipePath);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
   const pipeline = loadPipeline(findModel(recipe.model).path, { device: recipe.device as Device });
+  settle(pipeline, recipe);
   if (recipe.longPrompts === 'chunks')
     pipeline.promptChunks = Math.max(...textsOf(recipe).map((text) => pipeline.tokenizer.chunks(text)));
   return { recipe, pipeline };

@@ -35,7 +35,10 @@ export function studioServices(): Services {
     },
     hashPicture: async (file) => pictureHash(await readPicture(file)),
     describeAdapter: (file) =>
-      scope(() => ({ parts: [...new Set(readLora(file).map(({ part }) => part))].sort().reverse() })),
+      scope(() => {
+        const parts = readLora(file).map(({ part }) => (part === 'unet' ? part : 'textEncoder'));
+        return { parts: [...new Set(parts)].sort().reverse() };
+      }),
     exportAdapters: (adapters, output) => {
       const files = adapters.map(({ path, unet, textEncoder }) => ({ path, strength: unet, textEncoder }));
       const { rank, layers } = fuseAdapters(files, output);

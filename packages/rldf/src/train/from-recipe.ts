@@ -23,6 +23,7 @@ import { PictureLog } from '../run/picture-log.js';
 import { createRun, openRun, type Run } from '../run/run.js';
 import { checkTrackers } from '../run/trackers.js';
 import type { Training } from '../run/training.js';
+import { settle } from '../sampling/model-settings.js';
 import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
 import { describeSeam } from './seam.js';
@@ -149,9 +150,10 @@ async function prepare(
   const differentiable =
     reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) };
   const signal = options.signal === undefined ? {} : { signal: options.signal };
-  const recall = options.memory === undefined ? undefined : pictureMemory(options.memory, pipeline);
   const log = new PictureLog();
   try {
+    settle(pipeline, recipe);
+    const recall = options.memory === undefined ? undefined : pictureMemory(options.memory, pipeline);
     const inputs: RunInputs = {
       base: baseFingerprint(pipeline),
       prompts: { prompts: hashOf(prompts), evaluate: hashOf(validation), report: hashOf(test) },
@@ -223,7 +225,7 @@ function drawUntrained(
 /** All that a recipe lets the model read. */
 export function textsOf({ prompts, evaluate, report, negativePrompt }: Recipe): string[] {
   const fields = [prompts, evaluate.prompts, report.prompts].filter((field) => field !== undefined);
-  return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt];
+  return [...fields.flatMap((field) => loadPrompts(field).map(({ text }) => text)), negativePrompt ?? ''];
 }
 
 /** What the model, and the reward where it is here, do not see of a recipe's prompts. */

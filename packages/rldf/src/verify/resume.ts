@@ -124,7 +124,7 @@ function compareRuns(straight: Run, resumed: Run): Comparison[] {
 /** Weights among what a run exported: adapters, or the networks of a whole model. */
 function adapterFiles(run: Run): string[] {
   const names = listFolder(run.adaptersFolder).filter((name) => name.endsWith('.safetensors'));
-  const networks = ['unet', 'text_encoder'].flatMap((part) =>
+  const networks = ['unet', 'text_encoder', 'text_encoder_2'].flatMap((part) =>
     listFolder(join(run.adaptersFolder, 'model', part))
       .filter((name) => name.endsWith('.safetensors'))
       .map((name) => join('model', part, name)),

@@ -47,10 +47,10 @@ export interface PipelineSourceOptions {
 export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOptions): ImageSource {
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
-  const { model, negativePrompt = '', batchSize = 16, onNotice, check } = options;
+  const { model, negativePrompt, batchSize = 16, onNotice, check } = options;
   const told = new Set<string>();
   let checked = false;
-  const against = negativePrompt === '' ? '' : `, not "${negativePrompt}"`;
+  const against = negativePrompt === undefined ? '' : `, not "${negativePrompt}"`;
   return {
     name: `${model}, ${steps} steps, guidance ${guidanceScale}${against}`,
     batchSize,
@@ -66,7 +66,7 @@ export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOption
         const { images, latents } = await generate(pipeline, {
           prompts: some.map(({ sentence }) => sentence),
           seeds: some.map(({ seed }) => seed),
-          negativePrompts: negativePrompt,
+          negativePrompts: negativePrompt ?? null,
           steps,
           guidanceScale,
           ...(signal === undefined ? {} : { signal }),
