@@ -21,7 +21,7 @@ import sys
 sys.dont_write_bytecode = True
 
 from reference import (  # noqa: E402
-    adapters, classifier, clip, networks, pipeline, pipeline_xl, schedulers, scorers, tokenizer, torch_files,
+    adapters, classifier, clip, networks, pipeline, pipeline_xl, schedulers, scorers, single_file, tokenizer, torch_files,
 )  # fmt: skip
 from reference.common import OUT  # noqa: E402
 
@@ -29,7 +29,7 @@ GOLDENS = {
     "clip-text": clip.clip_text, "clip-vision": clip.clip_vision, "clip-model": clip.clip_model,
     "unet": networks.unet, "vae": networks.vae, "schedulers": schedulers.schedulers,
     "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "pipeline-xl": pipeline_xl.pipeline_xl, "lora": pipeline.lora,
-    "adapters": adapters.adapters, "resnet": classifier.resnet, "scorers": scorers.scorers, "torch-files": torch_files.torch_files,
+    "adapters": adapters.adapters, "resnet": classifier.resnet, "scorers": scorers.scorers, "single-file": single_file.single_file, "torch-files": torch_files.torch_files,
 }  # fmt: skip
 
 if __name__ == "__main__":

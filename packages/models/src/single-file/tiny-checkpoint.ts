@@ -1,4 +1,4 @@
-import { type DType, Parameters } from '@rldf/torch';
+import { type DType, noGrad, noiseKey, normal, Parameters, scope } from '@rldf/torch';
 import { AutoencoderKL } from '../autoencoder-kl.js';
 import { CLIPTextModel } from '../clip-text.js';
 import { clipTokenizer } from '../clip-vocabulary.js';
@@ -50,7 +50,7 @@ export function tinyCheckpoint(kind: 'sd1' | 'sd2', seed = 0, dtype: DType = 'fl
     pad_token_id: 1,
     hidden_act: first ? 'quick_gelu' : 'gelu',
   };
-  return {
+  const pipeline = {
     unet: new UNet2DConditionModel(unet, parameters.unet.at()),
     vae: new AutoencoderKL(vae, parameters.vae.at()),
     textEncoder: new CLIPTextModel(text, parameters.textEncoder.at()),
@@ -59,4 +59,20 @@ export function tinyCheckpoint(kind: 'sd1' | 'sd2', seed = 0, dtype: DType = 'fl
     parameters,
     defaults: {},
   };
+  shake(seed, parameters);
+  return pipeline;
+}
+
+/** Biases and norms begin as zeros and ones, among which nothing could be told that is in the wrong place. */
+function shake(seed: number, networks: { [name: string]: Parameters }): void {
+  noGrad(() =>
+    scope(() => {
+      for (const [network, { entries }] of Object.entries(networks)) {
+        for (const [name, tensor] of entries) {
+          const key = noiseKey(seed, `${network} ${name}`);
+          tensor.add_(normal([key], tensor.shape, { dtype: tensor.dtype }).squeeze(0), 0.02);
+        }
+      }
+    }),
+  );
 }
