@@ -21,7 +21,8 @@ import sys
 sys.dont_write_bytecode = True
 
 from reference import (  # noqa: E402
-    adapters, classifier, clip, networks, pipeline, pipeline_xl, schedulers, scorers, single_file, tokenizer, torch_files,
+    adapters, classifier, clip, networks, pipeline, pipeline_xl, schedulers, scorer_vectors, scorers, single_file, tokenizer,
+    torch_files,
 )  # fmt: skip
 from reference.common import OUT  # noqa: E402
 
@@ -30,6 +31,7 @@ GOLDENS = {
     "unet": networks.unet, "vae": networks.vae, "schedulers": schedulers.schedulers,
     "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "pipeline-xl": pipeline_xl.pipeline_xl, "lora": pipeline.lora,
     "adapters": adapters.adapters, "resnet": classifier.resnet, "scorers": scorers.scorers, "single-file": single_file.single_file, "torch-files": torch_files.torch_files,
+    "scorer-vectors": scorer_vectors.scorer_vectors,
 }  # fmt: skip
 
 if __name__ == "__main__":
