@@ -64,7 +64,10 @@ test('check proves an installation against stored vectors, and fails where it is
 
 test.each([
   [['rewards', 'check', 'spatial'], 'has no weights of its own — those that have are imagereward'],
-  [['rewards', 'check', 'imagereward'], 'To get them, `hf download THUDM/ImageReward`'],
+  [
+    ['rewards', 'check', 'imagereward'],
+    'THUDM/ImageReward: is not in /nowhere/cache, and HF_HUB_OFFLINE is set',
+  ],
   [['rewards', 'check', 'imagereward', '--activation', 'relu'], '--activation: Invalid option'],
   [['rewards', 'check', 'imagereward', '--weights', 'tiny', '--device', 'cuda:7'], 'is not here'],
   [['rewards', 'beauty'], 'no built-in reward of this name — there are jpeg-compressibility'],
@@ -72,6 +75,8 @@ test.each([
   [['rewards', 'torture', 'clip', '--pictures', '2'], '--pictures 2: expected a whole number from 8'],
   [['rewards', 'torture', './nowhere.ts'], 'there is no file'],
 ])('%j is a mistake that is explained', async (words, message) => {
+  process.env.HF_HUB_OFFLINE = '1';
+  process.env.HF_HUB_CACHE = '/nowhere/cache';
   const { code, err } = await rldf(...words);
   expect(code).toBe(2);
   expect(err).toContain(message);

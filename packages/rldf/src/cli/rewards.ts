@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { print } from './output.js';
-import { provideModels } from './provide.js';
+import { provideModels, provideRewards } from './provide.js';
 import { printJson, table } from './shared.js';
 
 export function rewardsCommand(): Command {
@@ -104,7 +104,9 @@ function checkCommand(): Command {
       const { checkReward } = await import('../rewards/check.js');
       const { deviceName } = await import('@rldf/torch');
       const device = deviceName(options.device as 'cpu') as 'cpu';
-      const checked = await checkReward(await fieldOf(await rewardName(name), options), {
+      const field = await fieldOf(await rewardName(name), options);
+      if (field.weights !== 'tiny') await provideRewards(field);
+      const checked = await checkReward(field, {
         device,
         examples: options.examples,
       });
@@ -149,6 +151,7 @@ function tortureCommand(): Command {
       const { findModel } = await import('@rldf/common/instruments/models');
       const { loadPipeline } = await import('@rldf/models');
       const field = await tortured(name, options);
+      await provideRewards(field);
       const reward = await loadReward(field);
       const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
       await provideModels([options.model]);

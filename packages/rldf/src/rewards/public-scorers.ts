@@ -7,6 +7,7 @@ import { UserError } from '@rldf/torch/errors';
 import type { DifferentiableRewardFunction, RewardFunction } from './module.js';
 import { aestheticOf, alignment } from './published.js';
 import { loadPublishedClip, type PublishedClip } from './published-clip.js';
+import { wantedOfClip } from './published-names.js';
 import type { Reward } from './reward.js';
 import { findWeights } from './weights.js';
 
@@ -45,7 +46,7 @@ export function aestheticReward(clip: string, head: string): RewardExports {
 const where = 'recipes/stable-diffusion/README.md says where scorers come from';
 
 function clipAt(path: string, device: Device): PublishedClip {
-  const found = findWeights(path);
+  const found = findWeights(path, wantedOfClip());
   if (found === undefined) {
     throw new UserError(
       `reward: there is no folder ${path}, nor such a repository in Hugging Face’s cache — ${where}`,

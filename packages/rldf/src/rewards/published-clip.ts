@@ -9,6 +9,7 @@ import {
   clipMean,
   clipPixels,
   clipStd,
+  clipTokenizer,
   fromOpenClip,
   isOpenClip,
   type OpenClipConfig,
@@ -18,6 +19,7 @@ import {
 } from '@rldf/models';
 import { type Device, Parameters, scope, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { clipFiles } from './published-names.js';
 import { fileIn, readWeights } from './weights.js';
 
 export interface PublishedClip extends FrozenClip {
@@ -35,12 +37,6 @@ export interface ClipOptions {
   /** Mean and deviation of a folder without preprocessor_config.json: CLIP's own by default, or 0.5 as of the built-in world's. */
   unsaid?: 'clip' | 'half';
 }
-
-const openClipFiles = [
-  'open_clip_model.safetensors',
-  'open_clip_pytorch_model.safetensors',
-  'model.safetensors',
-];
 
 /**
  * @param path a folder or a file
@@ -62,10 +58,10 @@ export function loadPublishedClip(
     const frozen = loadClipFolder(path, device, { tokenizer, ...shown });
     return withPixels(frozen, { crop: 'floor', ...input });
   }
-  const file = fileIn(path, [...files, ...openClipFiles]);
+  const file = fileIn(path, [...files, ...clipFiles]);
   if (file === undefined) {
     throw new UserError(
-      `${where}: ${path} holds neither transformers' config.json nor ${[...files, ...openClipFiles].join(' nor ')} — one of these is needed. Give the folder or file of the weights`,
+      `${where}: ${path} holds neither transformers' config.json nor ${[...files, ...clipFiles].join(' nor ')} — one of these is needed. Give the folder or file of the weights`,
     );
   }
   const own = join(folder, 'open_clip_config.json');
@@ -89,7 +85,7 @@ export function loadPublishedClip(
   const frozen = {
     clip,
     parameters,
-    tokenizer: clipTokenizerOf(where, tokenizer ?? folder),
+    tokenizer: clipTokenizerOf(where, tokenizer ?? folder, clip.config.text_config.vocab_size ?? 49408),
     imageSize: clip.config.vision_config.image_size ?? 224,
     imageMean: shown?.mean ?? clipMean,
     imageStd: shown?.std ?? clipStd,
@@ -107,10 +103,13 @@ function withPixels(frozen: FrozenClip, input: Pick<PictureInput, 'resize' | 'cr
   };
 }
 
-function clipTokenizerOf(where: string, folder: string): CLIPTokenizer {
+/** The tokenizer of a folder, else CLIP's own, if the weights know as many words. */
+function clipTokenizerOf(where: string, folder: string, words: number): CLIPTokenizer {
   if (existsSync(join(folder, 'tokenizer.json')) || existsSync(join(folder, 'vocab.json')))
     return CLIPTokenizer.load(folder);
+  const own = clipTokenizer('<|endoftext|>');
+  if (own.highestId === words - 1) return own;
   throw new UserError(
-    `${where}: no tokenizer.json or vocab.json in ${folder} — prompts are read with CLIP's vocabulary. Download the tokenizer of openai/clip-vit-large-patch14, and give its folder as tokenizer`,
+    `${where}: no tokenizer.json or vocab.json in ${folder}, and its weights know ${words} words, not CLIP’s ${own.highestId + 1} — they need a vocabulary of their own. Give its folder as tokenizer`,
   );
 }

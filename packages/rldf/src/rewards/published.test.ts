@@ -48,8 +48,9 @@ test('a repository in Hugging Face’s cache is found by its name, as its main s
   const cache = join(folder, 'hub');
   const model = join(cache, 'models--someone--Pick');
   mkdirSync(join(model, 'refs'), { recursive: true });
-  writeFileSync(join(model, 'refs', 'main'), 'abc123\n');
-  cpSync(join(tiny, 'pickscore'), join(model, 'snapshots', 'abc123'), { recursive: true });
+  const commit = 'ab'.repeat(20);
+  writeFileSync(join(model, 'refs', 'main'), `${commit}\n`);
+  cpSync(join(tiny, 'pickscore'), join(model, 'snapshots', commit), { recursive: true });
   mkdirSync(join(model, 'snapshots', '000-older'));
   process.env.HF_HUB_CACHE = cache;
   const found = loadPublished({ name: 'pickscore', weights: 'someone/Pick' });
@@ -62,7 +63,7 @@ test('a repository in Hugging Face’s cache is found by its name, as its main s
   };
   expect(await found.score(batch)).toEqual(await loadPublished(tinyWeights('pickscore')).score(batch));
   expect(() => loadPublished({ name: 'pickscore', weights: 'someone/Else' })).toThrow(
-    `no file or folder someone/Else, and no such repository in ${cache} — weights are read from this machine. To get them, \`hf download someone/Else\``,
+    `no file or folder someone/Else, and no such repository in ${cache} — weights are read from this machine. \`rldf rewards check pickscore\` downloads someone/Else`,
   );
 });
 
@@ -117,7 +118,7 @@ test.each([
       name: 'hpsv2' as const,
       weights: copy('hpsv2', (own) => rmSync(join(own, 'vocab.json'))),
     }),
-    /no tokenizer.json or vocab.json in .* Download the tokenizer of openai\/clip-vit-large-patch14, and give its folder as tokenizer/,
+    /no tokenizer.json or vocab.json in .*, and its weights know \d+ words, not CLIP’s 49408 — they need a vocabulary of their own/,
   ],
   [
     'a CLIP without its config',
@@ -135,7 +136,7 @@ test.each([
   [
     'a head that is not there',
     () => ({ name: 'laion-aesthetic' as const, clip: join(tiny, 'clip-score') }),
-    /reward laion-aesthetic: weights: there is no file or folder sac\+logos.* download sac\+logos\+ava1-l14-linearMSE.pth from github.com/,
+    /reward laion-aesthetic: weights: there is no file or folder sac\+logos.* Download sac\+logos\+ava1-l14-linearMSE.pth from github.com/,
   ],
   [
     'a pickle of transformers',
@@ -146,7 +147,7 @@ test.each([
         writeFileSync(join(own, 'pytorch_model.bin'), 'x');
       }),
     }),
-    /model.safetensors: is missing — weights are read from safetensors only. The .bin file beside it is a pickle/,
+    /model.safetensors: is missing — weights are read from safetensors only. pytorch_model.bin beside it is a pickle/,
   ],
 ])('%s: a clear message', (_, spec, message) => {
   const run = () => loadPublished(spec());

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { WantedFiles } from '@rldf/common/hub/index';
 import { idsOf } from '@rldf/common/instruments/frozen-clip';
 import {
   AestheticPredictor,
@@ -20,12 +21,17 @@ import { UserError } from '@rldf/torch/errors';
 import type { PublishedReward } from '../config/fields.js';
 import { rewardFromScores } from './from-scores.js';
 import { loadPublishedClip, type PublishedClip } from './published-clip.js';
-import { publishedFiles, publishedWeights } from './published-names.js';
+import {
+  bertOfBlip,
+  clipOfAesthetic,
+  ownFiles,
+  publishedFiles,
+  publishedWeights,
+  sourcesOf,
+  wantedOfClip,
+} from './published-names.js';
 import type { Reward } from './reward.js';
 import { fileIn, findPublished, readWeights } from './weights.js';
-
-const clipOfAesthetic = 'openai/clip-vit-large-patch14';
-const bert = 'google-bert/bert-base-uncased';
 
 /**
  * Loads one from its weights.
@@ -33,9 +39,9 @@ const bert = 'google-bert/bert-base-uncased';
  */
 export function loadPublished(spec: PublishedReward, device: Device = 'cpu'): Reward {
   const where = `reward ${spec.name}:`;
-  const given = spec.weights ?? publishedWeights[spec.name];
+  const [[given, wanted]] = sourcesOf(spec) as [[string, WantedFiles]];
   const source = publishedFiles[spec.name] ?? publishedWeights[spec.name];
-  const path = findPublished(given, `${where} weights`, source);
+  const path = findPublished(given, `${where} weights`, source, wanted);
   switch (spec.name) {
     case 'imagereward':
       return imageReward(path, spec, device);
@@ -43,13 +49,8 @@ export function loadPublished(spec: PublishedReward, device: Device = 'cpu'): Re
       return laionAesthetic(path, spec, device);
     case 'hpsv2':
     case 'hpsv2.1': {
-      const version = spec.name === 'hpsv2' ? 'v2' : 'v2.1';
-      const files = ['pt', 'safetensors'].flatMap((kind) => [
-        `HPS_${version}_compressed.${kind}`,
-        `HPS_${version}.${kind}`,
-      ]);
       const options = { ...spec, input: { resize: 'tensor', crop: 'even' } as const };
-      return alignment(spec.name, loadPublishedClip(path, where, device, options, files), 1);
+      return alignment(spec.name, loadPublishedClip(path, where, device, options, ownFiles[spec.name]), 1);
     }
     case 'pickscore': {
       const clip = loadPublishedClip(path, where, device, spec);
@@ -76,9 +77,14 @@ export function alignment(name: string, loaded: PublishedClip, factor: number): 
 
 function laionAesthetic(path: string, spec: PublishedReward, device: Device): Reward {
   const where = `reward ${spec.name}:`;
-  const clipPath = findPublished(spec.clip ?? clipOfAesthetic, `${where} clip`, clipOfAesthetic);
+  const clipPath = findPublished(
+    spec.clip ?? clipOfAesthetic,
+    `${where} clip`,
+    clipOfAesthetic,
+    wantedOfClip(),
+  );
   const loaded = loadPublishedClip(clipPath, where, device, spec);
-  const names = ['pth', 'safetensors'].map((kind) => `sac+logos+ava1-l14-linearMSE.${kind}`);
+  const names = ownFiles[spec.name];
   const file = fileIn(path, names);
   if (file === undefined)
     throw new UserError(`${where} ${path} holds no ${names.join(' and no ')} — give the file of the head as weights`); // biome-ignore format: one thought
@@ -109,16 +115,13 @@ const READS = 35;
 
 function imageReward(path: string, spec: PublishedReward, device: Device): Reward {
   const where = `reward ${spec.name}:`;
-  const names = ['ImageReward.pt', 'ImageReward.safetensors', 'model.safetensors'];
+  const names = ownFiles[spec.name];
   const file = fileIn(path, names);
   if (file === undefined)
     throw new UserError(`${where} ${path} holds no ${names.join(' and no ')} — give the file as weights`);
   const beside = dirname(file);
-  const hasVocabulary = ['vocab.txt', 'tokenizer.json'].some((name) => existsSync(join(beside, name)));
-  const words =
-    spec.tokenizer === undefined && hasVocabulary
-      ? beside
-      : findPublished(spec.tokenizer ?? bert, `${where} tokenizer`, bert);
+  const [, [given, wanted]] = sourcesOf({ ...spec, weights: file }) as [unknown, [string, WantedFiles]];
+  const words = findPublished(given, `${where} tokenizer`, bertOfBlip, wanted);
   const tokenizer = BertTokenizer.load(words, READS);
   const settings = join(beside, 'med_config.json');
   const heads = existsSync(settings) ? Number(readJson(settings).num_attention_heads) : undefined;

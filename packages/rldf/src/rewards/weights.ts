@@ -1,36 +1,18 @@
-/** Where the weights of a published scorer lie: a file, a folder, or a repository in Hugging Face's cache. */
+/** Where the weights of a published scorer lie: a file, a folder, or a repository of a hub that is in the cache. */
 
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
+import { parseHubId } from '@rldf/common/hub/id';
+import { cachedFiles, type WantedFiles } from '@rldf/common/hub/index';
+import { hubSettings } from '@rldf/common/hub/settings';
 import { readSafetensors, readTorchFile, type StateDict } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 
-const hubId = /^[A-Za-z0-9][\w.-]*\/[\w.-]+$/;
-
-/** Folder of the cache that Hugging Face's own tools fill. */
-function hubCache(): string {
-  const { HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = process.env;
-  const home = HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
-  return HF_HUB_CACHE ?? join(home, 'hub');
-}
-
-/** The newest snapshot of a repository, as its `main` says; undefined if the cache has none. */
-function snapshotOf(id: string): string | undefined {
-  const folder = join(hubCache(), `models--${id.replace('/', '--')}`);
-  const snapshots = join(folder, 'snapshots');
-  if (!existsSync(snapshots)) return undefined;
-  const main = join(folder, 'refs', 'main');
-  const commit = existsSync(main) ? readFileSync(main, 'utf8').trim() : undefined;
-  if (commit !== undefined && existsSync(join(snapshots, commit))) return join(snapshots, commit);
-  const [only] = readdirSync(snapshots);
-  return only === undefined ? undefined : join(snapshots, only);
-}
-
 /** A path as it is, a repository where the cache has it; undefined if there is neither. */
-export function findWeights(given: string): string | undefined {
+export function findWeights(given: string, wanted: WantedFiles): string | undefined {
   if (existsSync(given)) return given;
-  return hubId.test(given) ? snapshotOf(given) : undefined;
+  const id = parseHubId(given);
+  return id === undefined ? undefined : cachedFiles(id, wanted);
 }
 
 /**
@@ -39,16 +21,18 @@ export function findWeights(given: string): string | undefined {
  * @param source what to download, for the message: a repository, or a file and where it is published
  * @throws UserError when there is none: it says what to download
  */
-export function findPublished(given: string, where: string, source: string): string {
-  const found = findWeights(given);
+export function findPublished(given: string, where: string, source: string, wanted: WantedFiles): string {
+  const found = findWeights(given, wanted);
   if (found !== undefined) return found;
-  const repository = hubId.test(given) ? given : source;
-  const download = hubId.test(repository)
-    ? `\`hf download ${repository}\` (pip install huggingface_hub) brings them into that cache`
-    : `download ${repository}`;
+  const id = parseHubId(given);
+  const name = / (\S+):/.exec(where)?.[1];
+  const how =
+    parseHubId(source) === undefined
+      ? `Download ${source}`
+      : `\`rldf rewards check ${name}\` downloads ${id === undefined ? source : given}`;
   throw new UserError(
-    `${where}: there is no file or folder ${given}${hubId.test(given) ? `, and no such repository in ${hubCache()}` : ''} — ` +
-      `weights are read from this machine. To get them, ${download}; or give a path of your own as ${where.split(' ').at(-1)}`,
+    `${where}: there is no file or folder ${given}${id === undefined ? '' : `, and no such repository in ${hubSettings().cache}`} — ` +
+      `weights are read from this machine. ${how}; or give a path of your own as ${where.split(' ').at(-1)}`,
   );
 }
 
