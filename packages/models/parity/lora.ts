@@ -1,11 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { grad } from '@rldf/torch';
-import { loadLora, saveLora } from '../src/lora-files.js';
+import { grad, tensor } from '@rldf/torch';
+import { type LoraPart, loadLora, saveLora } from '../src/lora-files.js';
+import { kohyaTensors } from '../src/lora-kohya.js';
+import { placeOf } from '../src/lora-names.js';
 import type { Pipeline } from '../src/pipeline.js';
 import { loadPipeline } from '../src/pipeline-files.js';
-import { type Difference, Golden, goldenFolder, numbers, relativeError } from './golden.js';
+import { type Difference, Golden, goldenFolder, type Numbers, numbers, relativeError } from './golden.js';
 
 const GOLDEN = 'lora';
 
@@ -104,4 +106,88 @@ export function peftDifferences(): Difference[] {
     loadLora(join(goldenFolder, 'lora-peft', part), pipeline.parameters);
   }
   return outputs(golden, pipeline, '1.0', 'of PEFT’s folder', expected);
+}
+
+/** Files of LyCORIS and PEFT's folders of adapters that are no pair of matrices, by name. */
+export function kindNames(): string[] {
+  const golden = new Golden('lora-kinds-outputs');
+  return [...new Set([...golden.group('outputs.').keys()].map((name) => name.split('.')[0]!))];
+}
+
+/** Such an adapter, at strength 1 and taken off again. */
+export function kindDifferences(name: string): Difference[] {
+  const { golden, pipeline } = load();
+  const expected = new Golden('lora-kinds-outputs');
+  const file = join(goldenFolder, 'lora-kinds', name.startsWith('peft') ? name : `${name}.safetensors`);
+  const pair = loadLora(file, pipeline.parameters);
+  const compared = (note: string, of: (part: string) => Numbers) => {
+    const sample = pipeline.unet.forward(golden.input('latents'), golden.input('timesteps'), {
+      hiddenStates: golden.input('hidden_states'),
+    });
+    const { lastHiddenState } = pipeline.textEncoder.forward(golden.input('input_ids'));
+    return [
+      { name: `unet ${note}`, error: relativeError(numbers(sample), of('unet')) },
+      { name: `text encoder ${note}`, error: relativeError(numbers(lastHiddenState), of('text')) },
+    ];
+  };
+  const adapted = (part: string) =>
+    part === 'text' && name.startsWith('peft')
+      ? numbers(golden.tensor('outputs.text_base'))
+      : numbers(expected.tensor(`outputs.${name}.${part}`));
+  const found = compared('at strength 1', adapted);
+  const base = (part: string) => numbers(golden.tensor(`outputs.${part}_base`));
+  const updated = Object.values(pair).flatMap(({ updates }) => updates.map(({ layer }) => layer.weight));
+  const weightsAt = (strength: number) => {
+    for (const adapter of Object.values(pair)) adapter.strength = strength;
+    return updated.map((weight) => weight.clone());
+  };
+  const [whole, half] = [weightsAt(1), weightsAt(0.5)];
+  const none = weightsAt(0);
+  found.push(...compared('at strength 0', base));
+  const halves = half.map((weight, i) => {
+    const middle = whole[i]!.add(none[i]!).div(2);
+    return {
+      name: `weight ${i + 1} at strength 0.5`,
+      error: relativeError(numbers(weight), numbers(middle)),
+    };
+  });
+  found.push(...halves);
+  for (const adapter of Object.values(pair)) adapter.strength = 1;
+  found.push(...compared('at strength 1 again', adapted));
+  for (const adapter of Object.values(pair)) adapter.remove();
+  found.push(...compared('taken off', base));
+  return found;
+}
+
+/** How many names of U-Net layers are not those of diffusers' converters of LDM's and SGM's, read and written in kohya's layout. */
+export function nameDifferences(): Difference[] {
+  const { ldm, xl } = new Golden('lora-names').json as unknown as {
+    ldm: { [layersPerBlock: string]: { [name: string]: string } };
+    xl: { [name: string]: string };
+  };
+  const flat = (name: string) => `lora_unet_${name.replaceAll('.', '_')}.lora_down.weight`;
+  const misread = (names: { [name: string]: string }, layersPerBlock: number) =>
+    Object.entries(names).filter(([name, path]) => placeOf('', flat(name), layersPerBlock).path !== path)
+      .length;
+  const matrix = tensor([[1]]);
+  const layer = (part: LoraPart, path: string) => ({ part, path, down: matrix, up: matrix, alpha: 1 });
+  const layers = [
+    ...Object.values(xl).map((path) => layer('unet', path)),
+    layer('textEncoder', 'text_model.encoder.layers.0.mlp.fc1'),
+    layer('textEncoder2', 'text_projection'),
+  ];
+  const expected = [
+    ...Object.keys(xl).map(flat),
+    'lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight',
+    'lora_te2_text_projection.lora_down.weight',
+  ];
+  const written = kohyaTensors(layers);
+  return [
+    ...Object.entries(ldm).map(([count, names]) => ({
+      name: `LDM's with ${count} blocks a level`,
+      error: misread(names, Number(count)),
+    })),
+    { name: 'SGM’s', error: misread(xl, 2) },
+    { name: 'SGM’s, written', error: expected.filter((name) => !written.has(name)).length },
+  ];
 }

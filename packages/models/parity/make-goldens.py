@@ -3,7 +3,7 @@
 Run by hand, never by the product or its tests. Environment:
 
     python3 -m venv venv
-    venv/bin/pip install torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 scipy
+    venv/bin/pip install torch==2.13.0 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 scipy lycoris-lora==4.1.3
     venv/bin/python packages/models/parity/make-goldens.py [NAME ...]
 
 Without names, everything is made again (some seconds). Each golden is `NAME.json` (class, config,
@@ -21,8 +21,7 @@ import sys
 sys.dont_write_bytecode = True
 
 from reference import (  # noqa: E402
-    adapters, classifier, clip, networks, pipeline, pipeline_xl, schedulers, scorer_vectors, scorers, single_file, tokenizer,
-    torch_files,
+    adapters, classifier, clip, kinds, networks, pipeline, pipeline_xl, schedulers, scorers, tokenizer, torch_files,
 )  # fmt: skip
 from reference.common import OUT  # noqa: E402
 
@@ -30,8 +29,7 @@ GOLDENS = {
     "clip-text": clip.clip_text, "clip-vision": clip.clip_vision, "clip-model": clip.clip_model,
     "unet": networks.unet, "vae": networks.vae, "schedulers": schedulers.schedulers,
     "tokenizer": tokenizer.tokenizer, "pipeline": pipeline.pipeline, "pipeline-xl": pipeline_xl.pipeline_xl, "lora": pipeline.lora,
-    "adapters": adapters.adapters, "resnet": classifier.resnet, "scorers": scorers.scorers, "single-file": single_file.single_file, "torch-files": torch_files.torch_files,
-    "scorer-vectors": scorer_vectors.scorer_vectors,
+    "adapters": adapters.adapters, "kinds": kinds.kinds, "resnet": classifier.resnet, "scorers": scorers.scorers, "torch-files": torch_files.torch_files,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import {
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Mutant } from './mutant.js';
+import { adapterMutants } from './mutants-adapters.js';
 import { networkMutants } from './mutants-networks.js';
 import { samplingMutants } from './mutants-sampling.js';
 import { scorerMutants } from './mutants-scorers.js';
@@ -106,7 +107,7 @@ async function plant(root: string, mutant: Mutant): Promise<Outcome> {
 }
 
 const starts = process.argv.slice(2);
-const chosen = [...networkMutants, ...samplingMutants, ...scorerMutants].filter(
+const chosen = [...networkMutants, ...samplingMutants, ...adapterMutants, ...scorerMutants].filter(
   ({ name }) => starts.length === 0 || starts.some((start) => name.startsWith(start)),
 );
 const misfits = chosen.flatMap(misfit);

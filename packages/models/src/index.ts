@@ -67,6 +67,7 @@ export {
   type LoraPair,
   type LoraPart,
   loadLora,
+  readAdapter,
   readLora,
   saveLora,
   writeLora,

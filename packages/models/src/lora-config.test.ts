@@ -64,7 +64,11 @@ test.each([
   [{ r: 2, rank_pattern: { 'proj_.*': 4 } }, 'the rank of mid_block.attentions.0.proj_in is 4'],
   [{ lora_alpha: 'much' }, 'attn1.to_q is "much" — must be a number'],
   [{ alpha_pattern: [1] }, 'alpha_pattern is [1] — must be an object'],
-  [{ use_dora: true }, 'use_dora is true — DoRA is another kind of adapter'],
+  [
+    { use_dora: true },
+    'use_dora is true, but layer down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q has no lora_magnitude_vector',
+  ],
+  [{ use_qalora: true }, 'use_qalora is true — QALoRA is another kind of adapter'],
   [
     { init_lora_weights: 'pissa_niter_4' },
     'init_lora_weights is "pissa_niter_4" — the adapter was trained on base weights',
@@ -79,8 +83,8 @@ test.each([
 });
 
 test('other kinds are refused by the name that PEFT gives them', () => {
-  expect(() => alphas({ peft_type: 'LOHA' }, true)).toThrow(
-    /adapter_config\.json: peft_type is "LOHA" — only LORA/,
+  expect(() => alphas({ peft_type: 'OFT' }, true)).toThrow(
+    /adapter_config\.json: peft_type is "OFT" — only LORA, LOHA, LOKR are supported/,
   );
   expect(alphas({ peft_type: 'LORA', init_lora_weights: 'gaussian', use_dora: false }, true)).toEqual([2, 2]);
 });

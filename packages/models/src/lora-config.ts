@@ -19,9 +19,10 @@ export type PeftConfig = { readonly [key: string]: unknown };
 export const PEFT_WEIGHTS = 'adapter_model.safetensors';
 const PEFT_CONFIG = 'adapter_config.json';
 
+/** PEFT's names of what is read. */
+const KINDS = ['LORA', 'LOHA', 'LOKR'];
 /** What a config may ask for that changes what an adapter does, and that is not built. */
 const UNSUPPORTED: { readonly [key: string]: string } = {
-  use_dora: 'DoRA',
   use_qalora: 'QALoRA',
   use_bdlora: 'block-diagonal LoRA',
   alora_invocation_tokens: 'activated LoRA',
@@ -42,9 +43,9 @@ export function peftConfigs(file: string, metadata: { readonly [key: string]: st
   if (basename(file) === PEFT_WEIGHTS && existsSync(beside)) {
     const config = readJson(beside);
     const { peft_type: kind = 'LORA' } = config;
-    if (String(kind).toUpperCase() !== 'LORA') {
+    if (!KINDS.includes(String(kind).toUpperCase())) {
       throw new UserError(
-        `${beside}: peft_type is ${shown(kind)} — only LORA is supported. Convert it, or use a LoRA.`,
+        `${beside}: peft_type is ${shown(kind)} — only ${KINDS.join(', ')} are supported. Convert it, or use a LoRA.`,
       );
     }
     refuseUnsupported(beside, config);
@@ -76,7 +77,7 @@ function refuseUnsupported(where: string, config: PeftConfig): void {
     const value = config[key];
     if (value === undefined || value === null || value === false) continue;
     throw new UserError(
-      `${where}: ${key} is ${shown(value)} — ${kind} is another kind of adapter; only LoRA is supported. ` +
+      `${where}: ${key} is ${shown(value)} — ${kind} is another kind of adapter; only LoRA, LoHa, LoKr and DoRA are supported. ` +
         'Convert it, or use a LoRA.',
     );
   }
@@ -95,19 +96,27 @@ function refuseUnsupported(where: string, config: PeftConfig): void {
  */
 export function configAlpha(configs: PeftConfigs, part: LoraPart, path: string, rank: number): number {
   const config = configs.of(part);
-  const told = ofLayer(configs.where, config, 'rank_pattern', path) ?? config.r;
+  const told = configRank(configs, part, path);
   if (told !== undefined && told !== null && told !== rank) {
     throw new UserError(
       `${configs.where}: the rank of ${path} is ${shown(told)} — its matrices have rank ${rank}. Save the adapter again.`,
     );
   }
-  const alpha = ofLayer(configs.where, config, 'alpha_pattern', path) ?? config.lora_alpha ?? rank;
+  // LoHa's and LoKr's configs call it alpha
+  const alpha =
+    ofLayer(configs.where, config, 'alpha_pattern', path) ?? config.lora_alpha ?? config.alpha ?? rank;
   if (typeof alpha !== 'number' || !Number.isFinite(alpha)) {
     throw new UserError(
       `${configs.where}: alpha of ${path} is ${shown(alpha)} — must be a number. Save it again.`,
     );
   }
   return config.use_rslora === true ? alpha * Math.sqrt(rank) : alpha;
+}
+
+/** The rank that the config gives a layer; undefined where it says nothing. */
+export function configRank(configs: PeftConfigs, part: LoraPart, path: string): unknown {
+  const config = configs.of(part);
+  return ofLayer(configs.where, config, 'rank_pattern', path) ?? config.r;
 }
 
 /** The value of the first pattern that fits the layer, as PEFT chooses it. */

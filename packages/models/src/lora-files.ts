@@ -13,8 +13,19 @@ import {
   UserError,
   writeSafetensors,
 } from '@rldf/torch';
-import { adaptable, branchShapes, LoraAdapter, type LoraModule } from './lora.js';
-import { configAlpha, PEFT_WEIGHTS, peftConfigs } from './lora-config.js';
+import { adaptable, branchShapes, LoraAdapter, type LoraModule, type WeightModule } from './lora.js';
+import { configAlpha, configRank, PEFT_WEIGHTS, type PeftConfigs, peftConfigs } from './lora-config.js';
+import {
+  checkFactors,
+  checkSize,
+  downOf,
+  type Factors,
+  keepFactors,
+  kindOf,
+  rankOf,
+  type WeightLayer,
+  weightUpdate,
+} from './lora-kinds.js';
 import { kohyaMetadata, kohyaTensors } from './lora-kohya.js';
 import { LORA_PARTS, type LoraPlace, PREFIXES, placeOf, refuseOtherKinds } from './lora-names.js';
 
@@ -49,6 +60,15 @@ export interface LoraLayer {
  */
 export type LoraFormat = 'diffusers' | 'kohya';
 
+export interface WriteLoraOptions {
+  dtype?: DType;
+  /** More entries for the file's header. */
+  metadata?: { [key: string]: string };
+  format?: LoraFormat;
+  /** Of XL's U-Net in kohya's layout; 2 by default. */
+  layersPerBlock?: number;
+}
+
 const FILE = 'pytorch_lora_weights.safetensors';
 
 /**
@@ -59,11 +79,7 @@ const FILE = 'pytorch_lora_weights.safetensors';
  * @param options `metadata`: more entries for the file's header
  * @returns the file written
  */
-export function saveLora(
-  path: string,
-  adapters: LoraPair,
-  options: { dtype?: DType; metadata?: { [key: string]: string }; format?: LoraFormat } = {},
-): string {
+export function saveLora(path: string, adapters: LoraPair, options: WriteLoraOptions = {}): string {
   const layers = LORA_PARTS.flatMap((part) =>
     (adapters[part]?.modules ?? []).map(
       ({ path, branch: { down, up }, alpha }): LoraLayer => ({ part, path, down, up, alpha }),
@@ -76,7 +92,7 @@ export function saveLora(
 export function writeLora(
   path: string,
   layers: readonly LoraLayer[],
-  options: { dtype?: DType; metadata?: { [key: string]: string }; format?: LoraFormat } = {},
+  options: WriteLoraOptions = {},
 ): string {
   const file = path.endsWith('.safetensors') ? path : join(path, FILE);
   mkdirSync(dirname(file), { recursive: true });
@@ -92,7 +108,7 @@ export function writeLora(
     const kohya = options.format === 'kohya';
     const title = basename(file, '.safetensors');
     const metadata = kohya ? kohyaMetadata(ready, title) : peftMetadata(ready);
-    const tensors = kohya ? kohyaTensors(ready) : peftTensors(ready);
+    const tensors = kohya ? kohyaTensors(ready, options) : peftTensors(ready);
     refuseNonFinite(
       file,
       tensors,
@@ -144,22 +160,39 @@ export interface ReadLoraOptions {
  * @param path as of `adapterFile`
  * @throws UserError when a tensor belongs to no LoRA that is known, one of two matrices is missing, or a number is not finite
  */
-export function readLora(path: string, { layersPerBlock = 2 }: ReadLoraOptions = {}): LoraLayer[] {
+export function readLora(path: string, options: ReadLoraOptions = {}): LoraLayer[] {
+  const file = adapterFile(path);
+  return scope(() => {
+    const { layers, others } = readAdapter(file, options);
+    const [other] = others;
+    if (other === undefined) return layers;
+    throw new UserError(
+      `${file}: layer ${other.path} — is of a ${other.kind}, which is no pair of matrices: such adapters are drawn with and merged into a ` +
+        'model, not rewritten. Merge it (rldf export --merge), or use a LoRA.',
+    );
+  });
+}
+
+/** As `readLora`, with the layers of other kinds beside: LoHa, LoKr and DoRA, whose tensors are the file's. */
+export function readAdapter(
+  path: string,
+  { layersPerBlock = 2 }: ReadLoraOptions = {},
+): { layers: LoraLayer[]; others: WeightLayer[] } {
   const file = adapterFile(path);
   return scope(() => {
     const { tensors, metadata } = readSafetensors(file);
     for (const name of tensors.keys()) refuseOtherKinds(file, name);
     const configs = peftConfigs(file, metadata);
-    const found = new Map<string, Partial<LoraLayer> & { part: LoraPart; path: string }>();
+    const found = new Map<string, FoundLayer>();
     for (const [name, tensor, { part, path, key }] of placed(file, tensors, layersPerBlock)) {
-      const layer = found.get(`${part} ${path}`) ?? { part, path };
-      if (layer[key] !== undefined) {
+      const layer = found.get(`${part} ${path}`) ?? { part, path, factors: {} };
+      if (key === 'alpha' ? layer.alpha !== undefined : layer.factors[key] !== undefined) {
         throw new UserError(
           `${file}: tensor ${name} — layer ${path} has two of it under different names. Save the adapter again.`,
         );
       }
       if (key === 'alpha') layer.alpha = tensor.numel === 1 ? tensor.item() : Number.NaN;
-      else layer[key] = matrix(file, name, tensor);
+      else layer.factors[key] = matrix(file, name, tensor);
       found.set(`${part} ${path}`, layer);
     }
     if (found.size === 0) {
@@ -167,23 +200,61 @@ export function readLora(path: string, { layersPerBlock = 2 }: ReadLoraOptions =
         `${file}: no adapter for the U-Net or the text encoder — nothing to load. Use a LoRA file.`,
       );
     }
-    const layers = [...found.values()].map((layer): LoraLayer => {
-      const { part, path, down, up } = layer;
-      if (!down || !up) {
-        throw new UserError(
-          `${file}: layer ${path} — has only one of its two matrices. Save the adapter again.`,
-        );
-      }
-      const rank = down.shape[0] ?? 0;
-      const alpha = layer.alpha ?? configAlpha(configs, part, path, rank);
-      if (rank >= 1 && Number.isFinite(alpha)) return { part, path, down, up, alpha };
-      throw new UserError(
-        `${file}: layer ${path} — rank ${rank} with alpha ${alpha} is no adapter. Save it again.`,
-      );
-    });
+    const layers: LoraLayer[] = [];
+    const others: WeightLayer[] = [];
+    for (const layer of found.values()) {
+      const kind = kindOf(layer.factors);
+      if (kind === undefined) layers.push(lowRank(file, configs, layer));
+      else others.push(wholeWeight(file, configs, layer, kind));
+    }
     refuseNonFinite(file, tensors);
-    return layers;
+    return { layers, others };
   });
+}
+
+interface FoundLayer {
+  part: LoraPart;
+  path: string;
+  factors: Factors;
+  alpha?: number;
+}
+
+function lowRank(file: string, configs: PeftConfigs, layer: FoundLayer): LoraLayer {
+  const { part, path, factors } = layer;
+  const { down, up } = factors;
+  if (!down || !up) {
+    throw new UserError(`${file}: layer ${path} — has only one of its two matrices. Save the adapter again.`);
+  }
+  if (configs.of(part).use_dora === true) {
+    throw new UserError(
+      `${configs.where}: use_dora is true, but layer ${path} has no lora_magnitude_vector — half of the adapter is missing. Save it again.`,
+    );
+  }
+  if (factors.mid !== undefined) checkFactors(`${file}: layer ${path}`, factors);
+  const rank = down.shape[0] ?? 0;
+  const alpha = layer.alpha ?? configAlpha(configs, part, path, rank);
+  if (rank < 1 || !Number.isFinite(alpha)) {
+    throw new UserError(
+      `${file}: layer ${path} — rank ${rank} with alpha ${alpha} is no adapter. Save it again.`,
+    );
+  }
+  return { part, path, down: factors.mid === undefined ? down : downOf(factors), up, alpha };
+}
+
+function wholeWeight(file: string, configs: PeftConfigs, layer: FoundLayer, kind: string): WeightLayer {
+  const { part, path, factors } = layer;
+  checkFactors(`${file}: layer ${path}`, factors);
+  const own = rankOf(factors);
+  const rank = own ?? configRank(configs, part, path);
+  // whole matrices have no rank, and beside them LyCORIS's alpha says nothing
+  let scale = 1;
+  if (own !== undefined && layer.alpha !== undefined) scale = layer.alpha / own;
+  else if (layer.alpha === undefined && typeof rank === 'number' && rank > 0)
+    scale = configAlpha(configs, part, path, rank) / rank;
+  if (Number.isFinite(scale)) return { part, path, kind, factors, scale };
+  throw new UserError(
+    `${file}: layer ${path} — rank ${rank} with alpha ${layer.alpha} is no adapter. Save it again.`,
+  );
 }
 
 /** Every tensor and its place. Where a file names layers both as LDM and as diffusers do, diffusers takes its own. */
@@ -218,16 +289,21 @@ function matrix(file: string, name: string, tensor: Tensor): Tensor {
 export function loadLora(path: string, networks: LoraNetworks, strength = 1): LoraPair {
   const file = adapterFile(path);
   return scope(() => {
-    const layers = readLora(file, { layersPerBlock: layersPerBlockOf(networks.unet) });
+    const { layers, others } = readAdapter(file, { layersPerBlock: layersPerBlockOf(networks.unet) });
     const modules = layers.map((layer) => ({
       part: layer.part,
       module: toModule(file, layer, networkOf(file, layer, networks)),
     }));
+    const updates = others.map((layer) => ({
+      part: layer.part,
+      module: toUpdate(file, layer, networkOf(file, layer, networks)),
+    }));
     const pair: LoraPair = {};
     for (const part of LORA_PARTS) {
       const own = modules.filter((entry) => entry.part === part).map(({ module }) => module);
-      if (own.length === 0) continue;
-      pair[part] = new LoraAdapter(own);
+      const whole = updates.filter((entry) => entry.part === part).map(({ module }) => module);
+      if (own.length + whole.length === 0) continue;
+      pair[part] = new LoraAdapter(own, whole);
       pair[part].strength = strength;
     }
     return pair;
@@ -241,7 +317,11 @@ function layersPerBlockOf(unet: Parameters): number {
   return Math.max(1, count);
 }
 
-function networkOf(file: string, { part, path }: LoraLayer, networks: LoraNetworks): Parameters {
+function networkOf(
+  file: string,
+  { part, path }: LoraLayer | WeightLayer,
+  networks: LoraNetworks,
+): Parameters {
   const network = networks[part];
   if (network !== undefined) return network;
   throw new UserError(
@@ -269,6 +349,18 @@ function toModule(file: string, { path, down, up, alpha }: LoraLayer, parameters
   };
   const branch = { down: load(down, shapes.down), up: load(up, shapes.up), scale: 1 };
   return { path, layer, branch, rank, alpha };
+}
+
+/** The tensors of the update are copied to where the weight is. */
+function toUpdate(file: string, layer: WeightLayer, parameters: Parameters): WeightModule {
+  const { path } = layer;
+  const target = adaptable(parameters, path, file);
+  const where = `${file}: layer ${path}`;
+  checkSize(where, layer.factors, target.weight);
+  const { device } = target.weight;
+  const factors = keepFactors(layer.factors, device);
+  const of = (original: Tensor) => weightUpdate({ ...layer, factors }, original);
+  return { path, layer: target, update: { tensors: Object.values(factors), of, scale: 1 } };
 }
 
 function peftTensors(layers: readonly LoraLayer[]): StateDict {

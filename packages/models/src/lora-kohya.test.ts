@@ -140,8 +140,10 @@ test('both adapters in one file: names, alphas and metadata; and back to the sam
 test('other kinds of adapters and broken ones are refused', () => {
   const loha = file('loha.safetensors');
   const module = 'lora_unet_mid_block_attentions_0_proj_in';
-  writeSafetensors(loha, new Map([[`${module}.hada_w1_a`, tensor([[1]])]]));
-  expect(() => readLora(loha)).toThrow(/hada_w1_a — belongs to a LoHa; only LoRA/);
+  writeSafetensors(loha, new Map([[`${module}.oft_blocks`, tensor([[1]])]]));
+  expect(() => readLora(loha)).toThrow(
+    /oft_blocks — belongs to an OFT; only LoRA, LoCon, LoHa, LoKr and DoRA are/,
+  );
   const half = (name: string) => [`${module}.${name}.weight`, tensor([[1]])] as const;
   const alpha = [`${module}.alpha`, tensor([1, 2])] as const;
   writeSafetensors(loha, new Map([half('lora_down'), half('lora_up'), alpha]));

@@ -1,17 +1,21 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DType, liveTensors, scope, type Tensor, tensor, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { LoraAdapter } from './lora.js';
 import { adapterFile, loadLora, readLora, writeLora } from './lora-files.js';
-import { fromKohyaName } from './lora-kohya.js';
+import { fromKohyaName, kohyaTensors } from './lora-kohya.js';
 import { fromLdmPath, placeOf } from './lora-names.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 
 /** LDM's names of all layers of a U-Net, and diffusers' by its converter of checkpoints; by residual blocks a level. */
-const { ldm } = JSON.parse(readFileSync(new URL('../goldens/lora-names.json', import.meta.url), 'utf8')) as {
+const { ldm, xl } = JSON.parse(
+  readFileSync(new URL('../goldens/lora-names.json', import.meta.url), 'utf8'),
+) as {
   ldm: { [layersPerBlock: string]: { [name: string]: string } };
+  /** Of an XL U-Net, in SGM's names. */
+  xl: { [name: string]: string };
 };
 
 const folder = mkdtempSync(join(tmpdir(), 'lora-names-'));
@@ -43,6 +47,49 @@ test.each(Object.entries(ldm))(
     }
   },
 );
+
+test('SGM’s names of an XL U-Net are those of diffusers’ converter, in kohya’s files both ways', () => {
+  expect(Object.keys(xl)).toHaveLength(374);
+  expect(xl['label_emb.0.2']).toBe('add_embedding.linear_2');
+  expect(xl['output_blocks.2.2.conv']).toBe('up_blocks.0.upsamplers.0.conv');
+  scope(() => {
+    const matrix = tensor([[1]]);
+    const layers = Object.values(xl).map(
+      (path) => ({ part: 'unet', path, down: matrix, up: matrix, alpha: 1 }) as const,
+    );
+    const written = [...kohyaTensors(layers).keys()].filter((name) => name.endsWith('.lora_down.weight'));
+    const expected = Object.keys(xl).map((name) => `lora_unet_${name.replaceAll('.', '_')}.lora_down.weight`);
+    expect(written).toEqual(expected);
+    for (const [i, name] of written.entries())
+      expect(placeOf('f', name, 2)).toEqual({ part: 'unet', path: layers[i]!.path, key: 'down', ldm: true });
+  });
+});
+
+const names2 = 'text_model.encoder.layers.0.mlp.fc1';
+test.each([
+  ['lora_te1_text_model_encoder_layers_0_mlp_fc1', `textEncoder ${names2}`],
+  ['lora_te2_text_model_encoder_layers_0_mlp_fc1', `textEncoder2 ${names2}`],
+  ['lora_te2_text_projection', 'textEncoder2 text_projection'], // of OneTrainer
+  ['text_encoder_2.text_projection', 'textEncoder2 text_projection'],
+  [`text_encoder_2.base_model.model.${names2}`, `textEncoder2 ${names2}`],
+  [`text_encoders.clip_g.transformer.${names2}`, `textEncoder2 ${names2}`],
+  [`clip_g.transformer.${names2}`, `textEncoder2 ${names2}`],
+  ['lora_unet_label_emb_0_0', 'unet add_embedding.linear_1'],
+  ['base_model.model.add_embedding.linear_2', 'unet add_embedding.linear_2'],
+  ['diffusion_model.label_emb.0.2', 'unet add_embedding.linear_2'],
+] as const)('XL: %s is %s', (module, expected) => {
+  expect(pathsOf(written('xl.safetensors', pair(`${module}.lora_down`, `${module}.lora_up`)))).toEqual([
+    expected,
+  ]);
+});
+
+test('PEFT’s folder of the second text encoder is told by its name', () => {
+  const place = join(mkdtempSync(join(tmpdir(), 'peft-')), 'text_encoder_2');
+  mkdirSync(place);
+  const entries = pair(`base_model.model.${names2}.lora_A`, `base_model.model.${names2}.lora_B`);
+  copyFileSync(written('second.safetensors', entries), join(place, 'adapter_model.safetensors'));
+  expect(pathsOf(place)).toEqual([`textEncoder2 ${names2}`]);
+});
 
 test('names that are not LDM’s are left alone', () => {
   for (const name of ['down_blocks.0.attentions.0.proj_in', 'input_blocks.1.0.proj_in', 'middle_block.0.proj_in', 'output_blocks.1.1.in_layers.2', 'input_blocks.3.1.op']) // biome-ignore format: one line
@@ -119,11 +166,8 @@ test.each([
 });
 
 test.each([
-  [{ 'base_model.model.conv_in.lora_magnitude_vector': [1] }, 'belongs to a DoRA'],
-  [{ 'lora_unet_conv_in.dora_scale': [1] }, 'belongs to a DoRA'],
-  [{ 'lora_unet_conv_in.hada_w1_a': [[1]] }, 'belongs to a LoHa'],
-  [{ 'lora_unet_conv_in.lokr_w1': [[1]] }, 'belongs to a LoKr'],
-  [{ 'lora_unet_conv_in.lora_mid.weight': [[1]] }, 'belongs to a LoCon in Tucker decomposition'],
+  [{ 'lora_unet_conv_in.hada_w3_a': [[1]] }, 'belongs to no layer of the U-Net or the text encoder'],
+  [{ 'lora_unet_conv_in.scalar': [1] }, 'belongs to no layer of the U-Net or the text encoder'],
   [{ 'unet.conv_in.lora_B.bias': [1] }, 'belongs to a LoRA with biases'],
   [{ 'lora_unet_conv_in.oft_blocks': [[1]] }, 'belongs to an OFT'],
   [{ emb_params: [[1]] }, 'belongs to a textual inversion'],

@@ -3,9 +3,12 @@
  * the first Stable Diffusion code (LDM, SGM), which ComfyUI and other trainers write.
  */
 
+import { basename, dirname } from 'node:path';
 import { UserError } from '@rldf/torch';
 import type { LoraPart } from './lora-files.js';
+import type { Factor } from './lora-kinds.js';
 import { fromKohyaName } from './lora-kohya.js';
+import { unetFromLdm } from './single-file/names.js';
 
 export const PREFIXES: { readonly [part in LoraPart]: string } = {
   unet: 'unet',
@@ -17,7 +20,7 @@ export const LORA_PARTS = Object.keys(PREFIXES) as readonly LoraPart[];
 export interface LoraPlace {
   part: LoraPart;
   path: string;
-  key: 'down' | 'up' | 'alpha';
+  key: Factor | 'alpha';
   /** Whether the file named the layer's block as LDM does. */
   ldm: boolean;
 }
@@ -27,14 +30,15 @@ const ENDINGS: readonly (readonly [ending: RegExp, key: LoraPlace['key']])[] = [
   [/[._](lora_A(\.[^.]+)?|lora_down|lora\.down|lora_linear_layer\.down)\.weight$/, 'down'],
   [/[._](lora_B(\.[^.]+)?|lora_up|lora\.up|lora_linear_layer\.up)\.weight$/, 'up'],
   [/\.alpha$/, 'alpha'],
+  [/[._]lora_mid\.weight$/, 'mid'],
+  [/\.dora_scale$/, 'dora_scale'],
+  [/\.lora_magnitude_vector(\.[^.]+){0,2}$/, 'magnitude'],
 ];
+/** LoHa's and LoKr's tensors are called the same in all layouts. */
+const FACTOR = /\.(hada_(w[12]_[ab]|t[12])|lokr_(w[12]|w[12]_[ab]|t2))$/;
 
 /** Tensors that only other kinds of adapters have. */
 const OTHER_KINDS: readonly (readonly [name: RegExp, kind: string])[] = [
-  [/dora_scale|lora_magnitude_vector/, 'a DoRA'],
-  [/hada_/, 'a LoHa'],
-  [/lokr_/, 'a LoKr'],
-  [/lora_mid/, 'a LoCon in Tucker decomposition'],
   [/lora_E$|ranknum/, 'an AdaLoRA'],
   [/lora_embedding_/, 'a LoRA of embeddings'],
   [/lora_[AB](\.[^.]+)?\.bias$|lora_(up|down)\.bias$/, 'a LoRA with biases'],
@@ -65,8 +69,9 @@ const OTHER_NETWORKS: readonly (readonly [name: RegExp, network: string])[] = [
 export function placeOf(file: string, name: string, layersPerBlock: number): LoraPlace {
   refuseOtherKinds(file, name);
   const other = OTHER_NETWORKS.find(([pattern]) => pattern.test(name));
-  const ending = ENDINGS.find(([ending]) => ending.test(name));
-  const place = ending && other === undefined && locate(name.replace(ending[0], ''), layersPerBlock);
+  const factor = FACTOR.exec(name)?.[1] as Factor | undefined;
+  const ending = factor ? ([FACTOR, factor] as const) : ENDINGS.find(([ending]) => ending.test(name));
+  const place = ending && other === undefined && locate(file, name.replace(ending[0], ''), layersPerBlock);
   if (ending && place) return { ...place, key: ending[1] };
   throw new UserError(
     `${file}: tensor ${name} — ${
@@ -80,13 +85,13 @@ export function refuseOtherKinds(file: string, name: string): void {
   const kind = OTHER_KINDS.find(([pattern]) => pattern.test(name))?.[1];
   if (kind === undefined) return;
   throw new UserError(
-    `${file}: tensor ${name} — belongs to ${kind}; only LoRA (lora_A and lora_B, or lora_down and lora_up) is supported. ` +
+    `${file}: tensor ${name} — belongs to ${kind}; only LoRA, LoCon, LoHa, LoKr and DoRA are supported. ` +
       'Convert it, or use a LoRA.',
   );
 }
 
 /** Network and path of a module name in any of the layouts. */
-function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> | undefined {
+function locate(file: string, module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> | undefined {
   const kohya = fromKohyaName(module.replace(LYCORIS, (_, text) => (text ? 'lora_te_' : 'lora_unet_')));
   if (kohya) return newPath(kohya.part, kohya.path, layersPerBlock);
   const wrapped = module.replace(WRAPPERS, '');
@@ -98,7 +103,11 @@ function locate(module: string, layersPerBlock: number): Omit<LoraPlace, 'key'> 
   // no network is named in files of PEFT, of `save_attn_procs` and of ComfyUI
   const path = wrapped.replace(COMFY, '');
   if (UNET_PATH.test(path)) return newPath('unet', path, layersPerBlock);
-  return TEXT_PATH.test(path) ? newPath('textEncoder', path, layersPerBlock) : undefined;
+  if (!TEXT_PATH.test(path)) return undefined;
+  // PEFT's folders are named by who saves them, mostly as the networks' own
+  const second =
+    /^(text_encoders\.)?clip_g/.test(wrapped) || basename(dirname(file)) === PREFIXES.textEncoder2;
+  return newPath(second ? 'textEncoder2' : 'textEncoder', path, layersPerBlock);
 }
 
 /** What PEFT, data-parallel training and torch.compile put in front of a network's own names. */
@@ -106,10 +115,10 @@ const WRAPPERS = /^((base_model\.model|module|_orig_mod)\.)+/;
 /** LyCORIS flattens names as kohya does, and names no network. */
 const LYCORIS = /^lycoris_(?=(text_model_)?)/;
 /** What ComfyUI puts in front of the names of its own networks. */
-const COMFY = /^((model\.)?diffusion_model|(text_encoders\.)?clip_l(\.transformer)?)\./;
+const COMFY = /^((model\.)?diffusion_model|(text_encoders\.)?clip_[lg](\.transformer)?)\./;
 const UNET_PATH =
-  /^((down|up)_blocks|mid_block|conv_in|conv_out|time_embedding|time_embed|(in|out)put_blocks|middle_block|out)(\.|$)/;
-const TEXT_PATH = /^(text_model|encoder\.layers)\./;
+  /^((down|up)_blocks|mid_block|conv_in|conv_out|time_embedding|time_embed|label_emb|add_embedding|(in|out)put_blocks|middle_block|out)(\.|$)/;
+const TEXT_PATH = /^((text_model|encoder\.layers)\.|text_projection$)/;
 
 function newPath(part: LoraPart, path: string, layersPerBlock: number): Omit<LoraPlace, 'key'> {
   if (part !== 'unet') return { part, path: newTextPath(path), ldm: false };
@@ -128,42 +137,10 @@ function newTextPath(path: string): string {
   return projection.startsWith('encoder.') ? `text_model.${projection}` : projection;
 }
 
-/** What LDM calls the layers of a residual block, and those outside of the blocks. */
-const LDM_RESNET: { readonly [name: string]: string } = {
-  'in_layers.2': 'conv1',
-  'emb_layers.1': 'time_emb_proj',
-  'out_layers.3': 'conv2',
-  skip_connection: 'conv_shortcut',
-};
-const LDM_OUTSIDE: { readonly [name: string]: string } = {
-  'time_embed.0': 'time_embedding.linear_1',
-  'time_embed.2': 'time_embedding.linear_2',
-  'input_blocks.0.0': 'conv_in',
-  'out.2': 'conv_out',
-};
-
 /**
- * `input_blocks.1.1.proj_in` -> `down_blocks.0.attentions.0.proj_in`, for U-Nets of Stable Diffusion 1.x's and 2.x's kind:
- * LDM counts residual blocks through, each level's last input block being the downsampling, and upsamples within the last
- * output block of a level. Undefined for names of another layout.
+ * `input_blocks.1.1.proj_in` -> `down_blocks.0.attentions.0.proj_in`, for U-Nets of Stable Diffusion 1.x's, 2.x's and XL's kind.
+ * Undefined for names of another layout.
  */
 export function fromLdmPath(path: string, layersPerBlock: number): string | undefined {
-  const outside = LDM_OUTSIDE[path];
-  if (outside !== undefined) return outside;
-  const match = /^(?:(input|output)_blocks\.(\d+)|middle_block)\.(\d+)\.(.+)$/.exec(path);
-  if (match === null) return undefined;
-  const [, side, block, place, rest] = match;
-  const resnet = LDM_RESNET[rest!];
-  // a block is a residual one, or one that samples down, and then attention and sampling up; the middle two with attention between
-  const begins = side === undefined ? place !== '1' : place === '0';
-  if (begins !== (resnet !== undefined || rest === 'op')) return undefined;
-  const inner = resnet === undefined ? 'attentions' : 'resnets';
-  const layer = resnet ?? rest!;
-  if (side === undefined) return `mid_block.${inner}.${Math.floor(Number(place) / 2)}.${layer}`;
-  const count = layersPerBlock + 1;
-  const number = Number(block) - (side === 'input' ? 1 : 0);
-  const [level, within] = [Math.floor(number / count), number % count];
-  if (side === 'input' && rest === 'op') return `down_blocks.${level}.downsamplers.0.conv`;
-  if (side === 'output' && rest === 'conv') return `up_blocks.${level}.upsamplers.0.conv`;
-  return `${side === 'input' ? 'down' : 'up'}_blocks.${level}.${inner}.${within}.${layer}`;
+  return unetFromLdm(`${path}.weight`, layersPerBlock)?.replace(/\.weight$/, '');
 }

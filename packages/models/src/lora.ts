@@ -49,6 +49,22 @@ export interface LoraModule {
   alpha: number;
 }
 
+/** One layer whose weight is updated as a whole (LoHa, LoKr, DoRA): merged as long as the adapter is there, and not trained. */
+export interface WeightModule {
+  path: string;
+  layer: AdaptableLayer;
+  update: WeightUpdate;
+}
+
+/** What is added to a weight, times the adapter's strength. */
+export interface WeightUpdate {
+  /** Freed with the adapter. */
+  tensors: readonly Tensor[];
+  /** Of the weight before any adapter, and shaped as it. */
+  of(original: Tensor): Tensor;
+  scale: number;
+}
+
 /**
  * Low-rank adapters (Hu et al. 2021) on layers of one network: W x + strength * alpha/rank * up(down(x)).
  *
@@ -56,14 +72,23 @@ export interface LoraModule {
  */
 export class LoraAdapter {
   readonly modules: readonly LoraModule[];
+  /** Layers of other kinds, of files. */
+  readonly updates: readonly WeightModule[];
   #strength = 1;
   #merged = false;
 
-  /** Puts the branches onto their layers; use `attach` or `loadLora`. */
-  constructor(modules: readonly LoraModule[]) {
+  /** Puts the branches onto their layers, and the updates into them; use `attach` or `loadLora`. */
+  constructor(modules: readonly LoraModule[], updates: readonly WeightModule[] = []) {
     this.modules = modules;
+    this.updates = updates;
     for (const { layer, branch } of modules) layer.branches.push(branch);
+    for (const { layer, update } of updates) mergeOf(layer).updates.push(update);
     this.strength = 1;
+  }
+
+  /** The layers that the adapter changes. */
+  get layers(): AdaptableLayer[] {
+    return [...this.modules, ...this.updates].map(({ layer }) => layer);
   }
 
   /**
@@ -106,7 +131,9 @@ export class LoraAdapter {
   set strength(strength: number) {
     this.#strength = strength;
     for (const { branch, alpha, rank } of this.modules) branch.scale = (strength * alpha) / rank;
+    for (const { update } of this.updates) update.scale = strength;
     if (this.#merged) for (const { layer } of this.modules) remerge(layer);
+    for (const { layer } of this.updates) remerge(layer);
   }
 
   /** Down and up of every layer, in the order of `modules`. */
@@ -173,9 +200,7 @@ export class LoraAdapter {
     this.#merged = true;
     for (const { layer, branch } of this.modules) {
       layer.branches = layer.branches.filter((other) => other !== branch);
-      const entry = merges.get(layer) ?? { original: noGrad(() => keep(layer.weight.clone())), branches: [] };
-      entry.branches.push(branch);
-      merges.set(layer, entry);
+      mergeOf(layer).branches.push(branch);
       remerge(layer);
     }
   }
@@ -198,6 +223,12 @@ export class LoraAdapter {
     this.unmerge();
     for (const { layer, branch } of this.modules) {
       layer.branches = layer.branches.filter((other) => other !== branch);
+    }
+    for (const { layer, update } of this.updates) {
+      const entry = mergeOf(layer);
+      entry.updates = entry.updates.filter((other) => other !== update);
+      remerge(layer);
+      for (const tensor of update.tensors) tensor.free();
     }
     for (const parameter of this.parameters()) parameter.free();
   }
@@ -229,8 +260,22 @@ function drawDown(path: string, layer: AdaptableLayer, { rank, init, seed }: Lor
   });
 }
 
+interface Merge {
+  original: Tensor;
+  branches: LowRankBranch[];
+  updates: WeightUpdate[];
+}
+
 /** Layers with updates merged into them, and their weights before. */
-const merges = new WeakMap<AdaptableLayer, { original: Tensor; branches: LowRankBranch[] }>();
+const merges = new WeakMap<AdaptableLayer, Merge>();
+
+function mergeOf(layer: AdaptableLayer): Merge {
+  const known = merges.get(layer);
+  if (known !== undefined) return known;
+  const entry = { original: noGrad(() => keep(layer.weight.clone())), branches: [], updates: [] };
+  merges.set(layer, entry);
+  return entry;
+}
 
 /** Writes original + sum of the merged updates into the weights; forgets the original when none is left. */
 function remerge(layer: AdaptableLayer): void {
@@ -244,10 +289,13 @@ function remerge(layer: AdaptableLayer): void {
         const update = up.flatten(1).matmul(down.flatten(1)); // [out, in] or [out, in · k · k]
         weight = weight.add(update.reshape(weight.shape), scale);
       }
+      for (const { of, scale } of entry.updates) {
+        if (scale !== 0) weight = weight.add(of(entry.original).to(weight.dtype), scale);
+      }
       layer.weight.copy_(weight);
     }),
   );
-  if (entry.branches.length > 0) return;
+  if (entry.branches.length + entry.updates.length > 0) return;
   entry.original.free();
   merges.delete(layer);
 }

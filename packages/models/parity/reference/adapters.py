@@ -26,12 +26,19 @@ PATHS = [
 ]  # fmt: skip
 
 
-def ldm_layers(levels, layers_per_block, attention_levels):
-    """The layers of LDM's UNetModel in its own words (openaimodel.py), of Stable Diffusion 1.x's kind."""
+def ldm_layers(levels, layers_per_block, attention_levels, depths=None):
+    """The layers of LDM's UNetModel in its own words (openaimodel.py), of Stable Diffusion 1.x's kind; with depths, of XL's."""
     resnet = ["in_layers.2", "emb_layers.1", "out_layers.3"]
     block = [f"attn{i}.{p}" for i in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")] + ["ff.net.0.proj", "ff.net.2"]
-    attention = ["proj_in", *(f"transformer_blocks.0.{layer}" for layer in block), "proj_out"]
+
+
+    def attention_of(level):
+        depth = depths[level] if depths else 1
+        return ["proj_in", *(f"transformer_blocks.{i}.{layer}" for i in range(depth) for layer in block), "proj_out"]
+
     yield from ("time_embed.0", "time_embed.2", "input_blocks.0.0")
+    if depths:
+        yield from ("label_emb.0.0", "label_emb.0.2")
     number = 1
     for level in range(levels):
         for place in range(layers_per_block):
@@ -39,12 +46,12 @@ def ldm_layers(levels, layers_per_block, attention_levels):
             if place == 0 and level in (1, 2):
                 yield f"input_blocks.{number}.0.skip_connection"
             if level in attention_levels:
-                yield from (f"input_blocks.{number}.1.{layer}" for layer in attention)
+                yield from (f"input_blocks.{number}.1.{layer}" for layer in attention_of(level))
             number += 1
         if level != levels - 1:
             yield f"input_blocks.{number}.0.op"
             number += 1
-    for place, layers in enumerate((resnet, attention, resnet)):
+    for place, layers in enumerate((resnet, attention_of(levels - 1), resnet)):
         yield from (f"middle_block.{place}.{layer}" for layer in layers)
     number = 0
     for level in reversed(range(levels)):
@@ -52,7 +59,7 @@ def ldm_layers(levels, layers_per_block, attention_levels):
             inner = 1
             yield from (f"output_blocks.{number}.0.{layer}" for layer in [*resnet, "skip_connection"])
             if level in attention_levels:
-                yield from (f"output_blocks.{number}.1.{layer}" for layer in attention)
+                yield from (f"output_blocks.{number}.1.{layer}" for layer in attention_of(level))
                 inner = 2
             if level and place == layers_per_block:
                 yield f"output_blocks.{number}.{inner}.conv"
@@ -83,6 +90,28 @@ def ldm_names(layers_per_block, blocks):
     return names
 
 
+def xl_names():
+    """The same for an XL U-Net, whose levels have transformers of different depth."""
+    depths = [1, 2, 3]
+    config = dict(
+        down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], block_out_channels=[8, 16, 24],
+        layers_per_block=2, norm_num_groups=4, attention_head_dim=[2, 4, 4], cross_attention_dim=8,
+        transformer_layers_per_block=depths, use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=4, projection_class_embeddings_input_dim=30,
+    )  # fmt: skip
+    with torch.device("meta"):
+        network = UNet2DConditionModel(**config)
+    layers = list(ldm_layers(3, 2, (1, 2), depths))
+    checkpoint = {f"model.diffusion_model.{layer}.{leaf}": layer for layer in layers for leaf in ("weight", "bias")}
+    config = {**dict(network.config), "class_embed_type": None}
+    found = convert_ldm_unet_checkpoint(checkpoint, config)
+    names = {layer: key.removesuffix(".weight") for key, layer in found.items() if key.endswith(".weight")}
+    convs = {n for n, m in network.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))}
+    assert set(names.values()) == convs, set(names.values()) ^ convs
+    return names
+
+
 def networks():
     """U-Net and text encoder of the pipeline golden."""
     unet = UNet2DConditionModel.from_pretrained(OUT / "pipeline" / "unet", torch_dtype=torch.float32)
@@ -93,6 +122,7 @@ def adapters():
     names = {
         "madeWith": VERSIONS,
         "ldm": {"2": ldm_names(2, 4), "1": ldm_names(1, 3)},
+        "xl": xl_names(),
         "patterns": [[pattern, path, get_pattern_key([pattern, "\0"], path) == pattern] for pattern in PATTERNS for path in PATHS],
     }
     (OUT / "lora-names.json").write_text(json.dumps(names, indent=1) + "\n")

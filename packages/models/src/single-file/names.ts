@@ -72,9 +72,9 @@ function blockFromLdm(module: string, layersPerBlock: number): string | undefine
   const count = layersPerBlock + 1;
   const number = Number(block) - (side === 'input' ? 1 : 0);
   const level = Math.floor(number / count);
-  if (side === 'input' && rest === 'op') return `down_blocks.${level}.downsamplers.0.conv`;
+  if (side === 'input' && place === '0' && rest === 'op') return `down_blocks.${level}.downsamplers.0.conv`;
   if (side === 'output' && rest === 'conv') return `up_blocks.${level}.upsamplers.0.conv`;
-  if (place !== (resnet === undefined ? '1' : '0')) return undefined;
+  if ((place === '0') !== (resnet !== undefined) || rest === 'op' || rest === 'conv') return undefined;
   return `${side === 'input' ? 'down' : 'up'}_blocks.${level}.${inner}.${number % count}.${resnet ?? rest}`;
 }
 

@@ -59,7 +59,7 @@ export function writeMergedModel({ model, adapters, output, format, dtype }: Mer
     noGrad(() => {
       for (const adapter of attached) adapter.merge();
     });
-    const layers = new Set(attached.flatMap(({ modules }) => modules.map(({ layer }) => layer))).size;
+    const layers = new Set(attached.flatMap(({ layers }) => layers)).size;
     fileOperation('write', output, () => {
       if (format === 'single-file') saveSingleFile(pipeline, output, { dtype: stored });
       else saveFolder(output, (folder) => savePipeline(pipeline, folder, { dtype: stored }));

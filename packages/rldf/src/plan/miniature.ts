@@ -263,12 +263,10 @@ async function build(model: PlannedModel): Promise<Pipeline> {
   };
 }
 
-/** Shipped rewards are loaded and asked; weights may not be here, and a module of the user's might do anything: these are left alone. */
+/** Built-in rewards are loaded and asked; a module of the user's might do anything and is left alone. */
 async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | CompositeReward | undefined> {
   const names = Array.isArray(recipe.reward) ? recipe.reward.map(({ reward }) => reward) : [recipe.reward];
-  const known = names.every(
-    (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && !rewards[name]?.published,
-  );
+  const known = names.every((name) => typeof name === 'string' && Object.hasOwn(rewards, name));
   return known ? loadReward(recipe.reward) : undefined;
 }
 
