@@ -22,6 +22,7 @@ import { adapterMutants } from './mutants-adapters.js';
 import { networkMutants } from './mutants-networks.js';
 import { samplingMutants } from './mutants-sampling.js';
 import { scorerMutants } from './mutants-scorers.js';
+import { xlMutants } from './mutants-xl.js';
 
 const repository = join(import.meta.dirname, '..', '..', '..');
 
@@ -107,7 +108,8 @@ async function plant(root: string, mutant: Mutant): Promise<Outcome> {
 }
 
 const starts = process.argv.slice(2);
-const chosen = [...networkMutants, ...samplingMutants, ...adapterMutants, ...scorerMutants].filter(
+const mutants = [networkMutants, xlMutants, samplingMutants, adapterMutants, scorerMutants].flat();
+const chosen = mutants.filter(
   ({ name }) => starts.length === 0 || starts.some((start) => name.startsWith(start)),
 );
 const misfits = chosen.flatMap(misfit);

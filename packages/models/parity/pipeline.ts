@@ -24,7 +24,7 @@ export async function pipelineDifferences(golden: Golden, name: string): Promise
   const run = (golden.json.runs as Run[]).find((item) => item.name === name)!;
   const pipeline = loadPipeline(join(goldenFolder, golden.json.folder as string));
   const { forceZerosForEmptyPrompt, microConditioning } = run;
-  if (forceZerosForEmptyPrompt !== undefined) pipeline.forceZerosForEmptyPrompt = forceZerosForEmptyPrompt;
+  if (forceZerosForEmptyPrompt === false) pipeline.forceZerosForEmptyPrompt = false; // else as the folder says
   if (microConditioning) pipeline.microConditioning = microConditioning;
   const { images, latents } = await generate(pipeline, {
     prompts: run.prompts,

@@ -20,9 +20,12 @@ def parts():
         "pad_token_id": len(vocab) - 1,
     }  # fmt: skip
     first = CLIPTextConfig(**{**text, "hidden_size": 8, "num_hidden_layers": 2, "hidden_act": "quick_gelu"})
-    # as published: eos_token_id 2 whatever the vocabulary, and padding by "!", which is no end token
-    second = {"hidden_size": 12, "num_hidden_layers": 3, "hidden_act": "gelu", "projection_dim": 10, "eos_token_id": 2, "pad_token_id": 0}
-    unet = {**SDXL, "block_out_channels": (8, 8, 16), "cross_attention_dim": 20, "sample_size": 8}
+    # the summary is as wide as the first encoder's features. As published: eos_token_id 2 whatever the vocabulary, and padding by "!", which is no end token
+    second = {"hidden_size": 12, "num_hidden_layers": 3, "hidden_act": "gelu", "projection_dim": 8, "eos_token_id": 2, "pad_token_id": 0}
+    unet = {
+        **SDXL, "block_out_channels": (8, 8, 16), "cross_attention_dim": 8 + 12, "sample_size": 8,
+        "projection_class_embeddings_input_dim": 8 + 6 * SDXL["addition_time_embed_dim"],
+    }  # fmt: skip
     return (
         draw(UNet2DConditionModel(**unet), "pipeline-xl-unet"),
         draw(CLIPTextModel(first), "pipeline-xl-text"),

@@ -1,5 +1,5 @@
 // Resume equals the straight run, for every method of the registry: weights, optimiser and metrics bit for bit.
-import { type Pipeline, tinyPipeline } from '@rldf/models';
+import { type Pipeline, tinyPipeline, tinyXlPipeline } from '@rldf/models';
 import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { Recipe } from '../recipe/recipe.js';
@@ -58,15 +58,19 @@ async function run(recipe: Recipe, pipeline: Pipeline, from = 0, state?: StateTr
   return { rows, states, last };
 }
 
-test.each(Object.keys(methods))(
-  '%s: what is resumed ends as the straight run, bit for bit',
-  async (method) => {
-    const recipe = minimalRecipe(method);
-    const straight = await run(recipe, tinyPipeline(1));
-    expect(straight.rows.length).toBeGreaterThan(1);
-    expect(straight.last).not.toBe(words(straight.states[0] as StateTree));
-    const resumed = await run(recipe, tinyPipeline(1), 1, straight.states[0]);
-    expect(resumed.rows).toEqual(straight.rows.slice(1));
-    expect(resumed.last === straight.last).toBe(true);
-  },
+const kinds = { 'Stable Diffusion 1.x': tinyPipeline, XL: tinyXlPipeline };
+const cases = Object.keys(methods).flatMap((method) =>
+  (Object.keys(kinds) as (keyof typeof kinds)[]).map((kind) => [method, kind] as const),
 );
+
+test.each(cases)('%s on %s: what is resumed ends as the straight run, bit for bit', async (method, kind) => {
+  const { train, ...recipe } = minimalRecipe(method);
+  const text = kind === 'XL' ? { textEncoder: 'lora', textEncoder2: 'lora' } : {}; // all three networks learn
+  const whole = { ...recipe, train: { ...train, ...text } } as Recipe;
+  const straight = await run(whole, kinds[kind](1));
+  expect(straight.rows.length).toBeGreaterThan(1);
+  expect(straight.last).not.toBe(words(straight.states[0] as StateTree));
+  const resumed = await run(whole, kinds[kind](1), 1, straight.states[0]);
+  expect(resumed.rows).toEqual(straight.rows.slice(1));
+  expect(resumed.last === straight.last).toBe(true);
+});
