@@ -61,7 +61,9 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
     rename: (state: StateDict) => StateDict,
     make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
   ) => {
-    const network = loadPart(files, name, rename, make, options);
+    // a decoder that overflows in half precision says so
+    const upcast = options.dtype === 'float16' && files.config(name).config.force_upcast === true;
+    const network = loadPart(files, name, rename, make, { ...options, ...(upcast && { dtype: 'float32' }) });
     loaded.push(network.parameters);
     return network;
   };

@@ -66,6 +66,21 @@ test('the network is told original size, crop and target size as height and widt
   expect(sized.bytes()).toEqual((await draw({ height: 4, width: 12 })).bytes());
 });
 
+test('in half precision a decoder that overflows there stays in float32', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'xl-'));
+  cpSync(saved, folder, { recursive: true });
+  const types = () => {
+    const { parameters } = loadPipeline(folder, { dtype: 'float16' });
+    return [parameters.unet, parameters.vae].map(({ entries }) => entries.values().next().value!.dtype);
+  };
+  expect(types()).toEqual(['float16', 'float16']);
+  const config = join(folder, 'vae', 'config.json');
+  writeJson(config, { ...readJson(config), force_upcast: true });
+  expect(types()).toEqual(['float16', 'float32']);
+  writeJson(config, { ...readJson(config), force_upcast: 'no' });
+  expect(types).toThrow(/force_upcast is "no" — must be true or false/);
+});
+
 test('drawing leaves nothing behind', async () => {
   const before = liveTensors();
   (await draw({ guidanceScale: 3 })).free();
