@@ -25,7 +25,7 @@ export async function run({ say }: OptionsOf<typeof options>): Promise<Result> {
   const reference = await drawReference();
   say('drew the reference pictures');
   const measured: Record<string, Percentiles> = {};
-  for (const [name, { load }] of Object.entries(rewards)) {
+  for (const [name, { load }] of shipped()) {
     try {
       const fits = (prompt: string) => name !== 'spatial' || parseCaption(prompt)?.relation !== undefined;
       const scores = await scoreReference(await load(), reference, fits);
@@ -44,6 +44,9 @@ export async function run({ say }: OptionsOf<typeof options>): Promise<Result> {
   return { data: measured, text: `${text.join('')}\n${await tortureTable(say)}` };
 }
 
+/** The rewards whose weights are here. */
+const shipped = () => Object.entries(rewards).filter(([, { published }]) => !published);
+
 /** One row a reward; each cell the difference to good pictures with its 95 % interval, bold where tortured ones are preferred. */
 async function tortureTable(say: (text: string) => void): Promise<string> {
   const pipeline = loadPipeline(findModel('emoji').path);
@@ -53,7 +56,7 @@ async function tortureTable(say: (text: string) => void): Promise<string> {
   };
   say('drew the good pictures');
   const rows: string[][] = [];
-  for (const [name, { load }] of Object.entries(rewards)) {
+  for (const [name, { load }] of shipped()) {
     const torments = await tortureReward(await load(), good[name === 'spatial' ? 'relation' : 'any']);
     const cells = tortureNames.map((torture) => {
       const torment = torments.find((one) => one.name === torture);

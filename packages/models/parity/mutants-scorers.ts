@@ -137,6 +137,13 @@ export const scorerMutants: readonly Mutant[] = [
     cases: ['preprocessing'],
   },
   {
+    name: 'not-rounded-to-bytes',
+    file: PIXELS,
+    find: 'exact ? x.mul(255)',
+    replace: 'x.numel === 0 ? x.mul(255)',
+    cases: ['preprocessing-exact'],
+  },
+  {
     name: 'resized-without-antialiasing',
     file: PIXELS,
     find: 'bytes(F.interpolateBicubic(wide, target, { antialias: true }))',

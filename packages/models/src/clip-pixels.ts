@@ -19,6 +19,9 @@ export interface PictureInput {
 export const clipMean = [0.48145466, 0.4578275, 0.40821073] as const;
 export const clipStd = [0.26862954, 0.26130258, 0.27577711] as const;
 
+/** PIL rounds halves up; single precision may fall a little short of one. */
+const HALF = 0.5001;
+
 /** The shorter edge to the size (bicubic, antialiased), the middle of the longer, normalised. [B, 3, H, W] in [0, 1] -> [B, 3, S, S] */
 export function clipPixels(images01: Tensor, input: PictureInput): Tensor {
   const { size, mean, std, crop = 'floor' } = input;
@@ -42,7 +45,7 @@ function shorterEdgeTo(
     height < width ? [size, other(width, height)] : [other(height, width), size];
   if (target[0] === height && target[1] === width) return images01;
   if (resize === 'tensor') return F.interpolateBicubic(images01, target, { antialias: true });
-  const bytes = (x: Tensor) => (exact ? x.mul(255).round().div(255) : x).clamp(0, 1);
+  const bytes = (x: Tensor) => (exact ? x.mul(255).add(HALF).floor().div(255) : x).clamp(0, 1);
   const wide =
     target[1] === width
       ? images01

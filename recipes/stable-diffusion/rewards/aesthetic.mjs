@@ -3,5 +3,5 @@ import { aestheticReward } from 'rldf';
 
 export const { reward, differentiable } = aestheticReward(
   process.env.CLIP_VIT_L14 ?? 'openai/clip-vit-large-patch14',
-  process.env.AESTHETIC_HEAD ?? 'sac+logos+ava1-l14-linearMSE.safetensors',
+  process.env.AESTHETIC_HEAD ?? 'sac+logos+ava1-l14-linearMSE.pth',
 );

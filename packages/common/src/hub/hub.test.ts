@@ -13,6 +13,7 @@ import {
   cachedModel,
   type DownloadPlan,
   fetchAdapter,
+  fetchFiles,
   fetchModel,
   type HubSettings,
   hubId,
@@ -460,4 +461,21 @@ test('settings: the variables of Hugging Face’s tools', () => {
   expect(
     hubSettings({ HF_TOKEN: 'x', HF_HUB_DISABLE_IMPLICIT_TOKEN: '1', HF_HOME: root }).token,
   ).toBeUndefined();
+});
+
+test('files of any other repository: the first that it has and those beside, or one by its name', async () => {
+  const wanted = {
+    anyOf: ['nowhere.pt', 'unet/config.json', 'vae/config.json'],
+    beside: ['README.md', 'absent.txt'],
+  };
+  const folder = await fetchFiles('owner/name', wanted, { settings });
+  expect(readdirSync(folder).sort()).toEqual(['README.md', 'unet']);
+  const asked = hub.requests.length;
+  expect(await fetchFiles('owner/name', wanted, { settings: { ...settings, offline: true } })).toBe(folder);
+  expect(hub.requests.length).toBe(asked);
+  const file = await fetchFiles('owner/name/vae/config.json', wanted, { settings });
+  expect(file).toBe(join(folder, 'vae', 'config.json'));
+  await expect(
+    fetchFiles('owner/name', { anyOf: ['a.pt', 'b.pt'], beside: [] }, { settings }),
+  ).rejects.toThrow('owner/name: the repository holds none of a.pt, b.pt — one is needed');
 });

@@ -64,6 +64,44 @@ export function cachedAdapter(id: HubId, { cache }: HubSettings = hubSettings())
   return adapterNames.some((name) => existsSync(join(folder, name))) ? folder : undefined;
 }
 
+/** Which files of a repository something needs that is no model of ours. */
+export interface WantedFiles {
+  /** The first of these that the repository has. */
+  anyOf: readonly string[];
+  /** Those of these that it has. */
+  beside: readonly string[];
+}
+
+/** The path of such files in the cache: their folder, or the file that the id names; undefined if none of `anyOf` is there. */
+export function cachedFiles(
+  id: HubId,
+  { anyOf }: WantedFiles,
+  { cache }: HubSettings = hubSettings(),
+): string | undefined {
+  const folder = cachedSnapshot(cache, id);
+  if (folder === undefined) return undefined;
+  if (id.file === undefined) return anyOf.some((name) => existsSync(join(folder, name))) ? folder : undefined;
+  const file = join(folder, ...id.file.split('/'));
+  return existsSync(file) ? file : undefined;
+}
+
+/** Downloads them. @throws UserError when the repository has none of `anyOf` */
+export async function fetchFiles(
+  text: string,
+  wanted: WantedFiles,
+  options: FetchOptions = {},
+): Promise<string> {
+  const id = hubId(text);
+  const cached = (one: HubId, settings: HubSettings) => cachedFiles(one, wanted, settings);
+  return fetched(id, options, cached, async (repository) => {
+    const first = id.file ?? wanted.anyOf.find((name) => repository.has(name));
+    if (first !== undefined) return repository.only(first, wanted.beside);
+    throw new UserError(
+      `${hubName(id)}: the repository holds none of ${wanted.anyOf.join(', ')} — one is needed. Use another, or name a file: ${hubName(id)}/FILE`,
+    );
+  });
+}
+
 /**
  * Downloads a model, or what is missing of it, into the cache.
  * @returns its path there, as of `cachedModel`

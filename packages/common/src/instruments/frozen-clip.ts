@@ -22,12 +22,13 @@ export interface FrozenClip {
 }
 
 /**
- * A CLIP folder. Without a `preprocessor_config.json` pictures are shown to it in [-1, 1].
+ * A CLIP folder. Without a `preprocessor_config.json` pictures are shown to it in [-1, 1], or as `options` say.
  * @throws UserError naming a file that is missing or broken
  */
 export function loadClipFolder(
   path: string,
   device: Device = 'cpu',
+  options: { tokenizer?: string | undefined; mean?: Triple; std?: Triple } = {},
 ): FrozenClip & { parameters: Parameters } {
   const config = readJson(join(path, 'config.json')) as unknown as CLIPConfig;
   const preprocessorFile = join(path, 'preprocessor_config.json');
@@ -43,16 +44,18 @@ export function loadClipFolder(
   const clip = new CLIPModel(config, parameters.at(), file);
   parameters.assertAllUsed();
   const tokenizerFolder =
-    existsSync(join(path, 'vocab.json')) || existsSync(join(path, 'tokenizer.json'))
-      ? path
-      : join(path, '..', 'tokenizer');
+    options.tokenizer !== undefined
+      ? options.tokenizer
+      : existsSync(join(path, 'vocab.json')) || existsSync(join(path, 'tokenizer.json'))
+        ? path
+        : join(path, '..', 'tokenizer');
   return {
     clip,
     parameters,
     tokenizer: CLIPTokenizer.load(tokenizerFolder),
     imageSize: config.vision_config.image_size ?? 224,
-    imageMean: preprocessor.image_mean ?? [0.5, 0.5, 0.5],
-    imageStd: preprocessor.image_std ?? [0.5, 0.5, 0.5],
+    imageMean: preprocessor.image_mean ?? options.mean ?? [0.5, 0.5, 0.5],
+    imageStd: preprocessor.image_std ?? options.std ?? [0.5, 0.5, 0.5],
   };
 }
 

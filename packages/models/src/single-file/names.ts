@@ -74,7 +74,7 @@ function blockFromLdm(module: string, layersPerBlock: number): string | undefine
   const level = Math.floor(number / count);
   if (side === 'input' && place === '0' && rest === 'op') return `down_blocks.${level}.downsamplers.0.conv`;
   if (side === 'output' && rest === 'conv') return `up_blocks.${level}.upsamplers.0.conv`;
-  if ((place === '0') !== (resnet !== undefined) || rest === 'op' || rest === 'conv') return undefined;
+  if (place !== (resnet === undefined ? '1' : '0') || rest === 'op' || rest === 'conv') return undefined;
   return `${side === 'input' ? 'down' : 'up'}_blocks.${level}.${inner}.${number % count}.${resnet ?? rest}`;
 }
 

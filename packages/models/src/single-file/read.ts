@@ -73,7 +73,7 @@ export function singleFile(file: string, variant: string | undefined): ModelFile
   };
   return {
     where: file,
-    index: () => indexOf(kind),
+    index: () => ({ ...indexOf(kind), ...own.index }),
     config,
     weights: (part) => ({ state: weights[part](), where: part === 'vae' ? vae.file : file }),
     tokenizer: (part): CLIPTokenizer =>

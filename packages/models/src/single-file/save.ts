@@ -46,7 +46,10 @@ export function saveSingleFile(pipeline: Pipeline, file: string, options: { dtyp
         vae: part(vae, parameters.vae),
         textEncoder: part(textEncoder, parameters.textEncoder),
         ...(textEncoder2 &&
-          parameters.textEncoder2 && { textEncoder2: part(textEncoder2, parameters.textEncoder2) }),
+          parameters.textEncoder2 && {
+            textEncoder2: part(textEncoder2, parameters.textEncoder2),
+            forceZerosForEmptyPrompt: pipeline.forceZerosForEmptyPrompt ?? false,
+          }),
         scheduler: { ...scheduler.config, _class_name: scheduler.constructor.name },
         ...(Object.keys(defaults).length > 0 && {
           generation: { num_inference_steps: defaults.steps, guidance_scale: defaults.guidanceScale },

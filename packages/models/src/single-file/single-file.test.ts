@@ -25,7 +25,7 @@ import { tinyCheckpoint } from './tiny-checkpoint.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'rldf-single-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-const kinds = ['sd1', 'sd2'] as const;
+const kinds = ['sd1', 'sd2', 'xl'] as const;
 
 const release = ({ parameters }: Pipeline) => {
   for (const network of Object.values(parameters)) network.free();
@@ -65,20 +65,24 @@ const written = Object.fromEntries(
     return [kind, { file, pipeline }];
   }),
 ) as { [kind in (typeof kinds)[number]]: { file: string; pipeline: Pipeline } };
-const { sd1, sd2 } = written;
+const { sd1, sd2, xl } = written;
 
 test.each(kinds)('%s: written under the first names and read back, every weight is the same', (kind) => {
   const { file, pipeline } = written[kind];
   const before = liveTensors();
   const loaded = loadPipeline(foreign(`${kind}-plain.safetensors`, file));
   expectSame(loaded, pipeline);
-  for (const key of ['block_out_channels', 'layers_per_block', 'cross_attention_dim', 'attention_head_dim'])
-    expect(loaded.unet.config[key], key).toEqual(pipeline.unet.config[key]);
-  expect(loaded.unet.config.use_linear_projection).toBe(kind === 'sd2');
+  expect(loaded.unet.config).toEqual({ ...loaded.unet.config, ...pipeline.unet.config });
+  expect(loaded.unet.config.use_linear_projection).toBe(kind !== 'sd1');
   expect(loaded.textEncoder.config).toEqual({ ...loaded.textEncoder.config, ...pipeline.textEncoder.config });
   expect(loaded.vae.config).toEqual({ ...loaded.vae.config, ...pipeline.vae.config });
   expect(loaded.schedulerConfig).toEqual(pipeline.schedulerConfig);
-  expect(loaded.tokenizer.padId).toBe(kind === 'sd1' ? 49407 : 0);
+  expect(loaded.tokenizer.padId).toBe(kind === 'sd2' ? 0 : 49407);
+  expect(loaded.tokenizer2?.padId).toBe(kind === 'xl' ? 0 : undefined);
+  expect(loaded.forceZerosForEmptyPrompt).toBe(pipeline.forceZerosForEmptyPrompt);
+  expect(loaded.textEncoder2?.config).toEqual(
+    pipeline.textEncoder2 && { ...loaded.textEncoder2?.config, ...pipeline.textEncoder2.config },
+  );
   release(loaded);
   expect(liveTensors()).toBe(before);
 });
@@ -98,6 +102,13 @@ test('names are those of LDM and open_clip, with fused projections and convoluti
     'cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight': [96, 32],
     'cond_stage_model.model.transformer.resblocks.2.mlp.c_proj.bias': [32], // the layer that is not read
     'cond_stage_model.model.text_projection': [32, 32],
+  });
+  expect(shapes(xl.file)).toMatchObject({
+    'model.diffusion_model.label_emb.0.0.weight': [256, 72],
+    'model.diffusion_model.output_blocks.2.2.conv.weight': [128, 128, 3, 3], // behind the attention
+    'conditioner.embedders.0.transformer.text_model.encoder.layers.1.mlp.fc1.weight': [64, 32],
+    'conditioner.embedders.1.model.transformer.resblocks.2.attn.in_proj_bias': [144],
+    'conditioner.embedders.1.model.text_projection': [48, 24], // turned
   });
 });
 
@@ -121,17 +132,24 @@ test('our own files keep what the names cannot say', () => {
   for (const one of [pipeline, loaded, back]) release(one);
 });
 
-test('a fingerprint is that of the folder', () => {
-  const path = join(folder, 'as-folder');
-  savePipeline(sd2.pipeline, path);
+test('XL’s empty prompt stays what it was', () => {
+  const file = join(folder, 'not-zeros.safetensors');
+  saveSingleFile({ ...xl.pipeline, forceZerosForEmptyPrompt: false }, file);
+  expect(openModel(file).index().force_zeros_for_empty_prompt).toBe(false);
+  expect(openModel(xl.file).index().force_zeros_for_empty_prompt).toBe(true);
+});
+
+test.each(kinds)('%s: what a fingerprint is made of is that of the folder', (kind) => {
+  const path = join(folder, `${kind}-as-folder`);
+  savePipeline(written[kind].pipeline, path);
   scope(() => {
-    const [one, other] = [storedWeights(path), storedWeights(sd2.file)];
-    for (const part of ['unet', 'textEncoder'] as const) {
-      expect([...one[part].keys()].sort()).toEqual([...other[part].keys()].sort());
-      for (const [name, value] of one[part])
-        expect(Buffer.compare(value.contiguous().bytes(), other[part].get(name)!.contiguous().bytes())).toBe(
-          0,
-        );
+    const [one, other] = [storedWeights(path), storedWeights(written[kind].file)];
+    expect(Object.keys(other)).toEqual(Object.keys(one));
+    for (const part of Object.keys(one) as (keyof typeof one)[]) {
+      const [own, others] = [one[part]!, other[part]!];
+      expect([...own.keys()].sort()).toEqual([...others.keys()].sort());
+      for (const [name, value] of own)
+        expect(Buffer.compare(value.contiguous().bytes(), others.get(name)!.contiguous().bytes())).toBe(0);
     }
   });
 });

@@ -24,6 +24,8 @@ export interface WholeModel {
   textEncoder: Part<CLIPTextConfig>;
   textEncoder2?: Part<CLIPTextConfig>;
   scheduler: SchedulerConfig;
+  /** Whether no negative prompt is zeros, of XL. */
+  forceZerosForEmptyPrompt?: boolean;
   generation?: { [key: string]: unknown };
 }
 
@@ -129,7 +131,10 @@ function metadataOf(model: WholeModel, kind: Kind, velocity: boolean): { [key: s
       unet: unet.config,
       vae: vae.config,
       text_encoder: textEncoder.config,
-      ...(textEncoder2 && { text_encoder_2: textEncoder2.config }),
+      ...(textEncoder2 && {
+        text_encoder_2: textEncoder2.config,
+        index: { force_zeros_for_empty_prompt: model.forceZerosForEmptyPrompt ?? false },
+      }),
       scheduler,
       ...(generation && { generation }),
     }),

@@ -5,7 +5,7 @@ import type { AdapterFile } from '../adapters/generate-files.js';
 import { deviceOption } from './options.js';
 import { print } from './output.js';
 import { Progress } from './progress.js';
-import { provideAdapters, provideModels } from './provide.js';
+import { provideAdapters, provideModels, provideRewards } from './provide.js';
 import { numberOption, printJson, table } from './shared.js';
 
 interface Options {
@@ -63,7 +63,10 @@ Examples:
       const { countWords } = await import('../adapters/export-files.js');
       const { parseAdapter } = await import('../adapters/generate-files.js');
       const strengths = strengthsOf(options.strengths);
-      if (options.grid !== undefined) await provideModels([options.model]);
+      if (options.grid !== undefined) {
+        await provideModels([options.model]);
+        await provideRewards(options.reward);
+      }
       const parsed = await provideAdapters(adapters.map(parseAdapter));
       const words = ({ file, layers, rank }: FusedAdapters) =>
         `${file}: ${countWords(layers)}, rank up to ${rank}`;

@@ -3,6 +3,7 @@
 import { isRemote } from '@rldf/common/hub/id';
 import type { DownloadPlan, FetchOptions } from '@rldf/common/hub/index';
 import { UserError } from '@rldf/torch/errors';
+import type { PublishedReward } from '../config/fields.js';
 import { Estimate, Progress } from './progress.js';
 import { byteWords } from './shared.js';
 
@@ -12,6 +13,28 @@ export async function provideModels(names: readonly (string | undefined)[]): Pro
   if (remote.length === 0) return;
   const { fetchModel } = await import('@rldf/common/hub/index');
   for (const name of new Set(remote)) await shown(name, (options) => fetchModel(name, options));
+}
+
+/** The same for the weights of published rewards, wherever in a recipe's `reward` they are named. */
+export async function provideRewards(fields: unknown): Promise<void> {
+  const { publishedRewardSchema } = await import('../config/fields.js');
+  const { sourcesOf } = await import('../rewards/published-names.js');
+  const { rewards } = await import('../rewards/index.js');
+  const found: PublishedReward[] = [];
+  const visit = (field: unknown): void => {
+    if (typeof field === 'string' && rewards[field]?.published) found.push({ name: field as 'imagereward' });
+    else if (Array.isArray(field)) field.forEach(visit);
+    else if (field !== null && typeof field === 'object') {
+      const { success, data } = publishedRewardSchema.safeParse(field);
+      if (success) found.push(data);
+      else if ('reward' in field) visit(field.reward);
+    }
+  };
+  visit(fields);
+  const sources = new Map(found.flatMap(sourcesOf).filter(([name]) => isRemote(name)));
+  if (sources.size === 0) return;
+  const { fetchFiles } = await import('@rldf/common/hub/index');
+  for (const [name, wanted] of sources) await shown(name, (options) => fetchFiles(name, wanted, options));
 }
 
 /** The same for adapters; ids are replaced by the paths of their files. */

@@ -35,7 +35,7 @@ test('one folder of recipes alone', async () => {
 
 test('a copy has the files that its recipe names beside it, and means the same', async () => {
   const copy = join(folder, 'mine.yaml');
-  const name = 'stable-diffusion/ddpo-aesthetic';
+  const name = 'stable-diffusion/trl-ddpo';
   const { out } = await rldf('recipes', name, '--copy', copy);
   const beside = ['rewards/aesthetic.mjs', 'prompts/animals.txt'].map((file) => join(folder, file));
   expect(out.trim().split('\n').sort()).toEqual([copy, ...beside].sort());

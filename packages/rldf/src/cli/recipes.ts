@@ -110,7 +110,7 @@ async function filesOf(path: string, copy: string): Promise<{ from: string; to: 
   const rewards = Array.isArray(reward) ? reward.map((part) => part.reward) : [reward];
   const files = [
     ...[prompts, evaluate.prompts, report.prompts].filter((field) => typeof field === 'string'),
-    ...rewards.flatMap((one) => (typeof one === 'object' ? Object.values(one) : [])),
+    ...rewards.flatMap((one) => (typeof one === 'object' && !('name' in one) ? Object.values(one) : [])),
   ];
   return [...new Set(files)].map((from) => ({
     from,

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { runsOption } from './options.js';
 import { Progress } from './progress.js';
-import { provideModels } from './provide.js';
+import { provideModels, provideRewards } from './provide.js';
 import { collect, interruption } from './shared.js';
 import { unitOf, watch } from './watch.js';
 
@@ -36,7 +36,9 @@ Examples:
       const opened = run === undefined ? listRuns(options.runs)[0] : openRun(run, options.runs);
       if (opened === undefined)
         throw new UserError(`${options.runs}: no run there to resume — start one with \`rldf train\``);
-      await provideModels([loadRecipe(opened.recipePath).model]);
+      const recipe = loadRecipe(opened.recipePath);
+      await provideModels([recipe.model]);
+      await provideRewards([recipe.reward, recipe.watch.judge]);
       const progress = new Progress();
       progress.print(`resuming ${opened.folder}`);
       const { signal, release } = await interruption(() =>

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { print } from './output.js';
-import { provideModels } from './provide.js';
+import { provideModels, provideRewards } from './provide.js';
 import { printJson, table } from './shared.js';
 
 export function rewardsCommand(): Command {
@@ -15,14 +15,18 @@ Examples:
   $ rldf rewards
   $ rldf rewards aesthetic
   $ rldf rewards torture clip           does it prefer noise, grids, loud colours, wrong prompts?
-  $ rldf rewards torture ./mine.ts      the same for a reward of your own`,
+  $ rldf rewards torture ./mine.ts      the same for a reward of your own
+  $ rldf rewards check imagereward --weights tiny             does this installation compute it as its own code does?
+  $ rldf rewards check imagereward --weights ImageReward.pt   ... and with the published weights?`,
     )
     .action(async (name: string | undefined, options: { json?: boolean }) => {
       const { rewards } = await import('../rewards/index.js');
       const { percentilesOf } = await import('../rewards/cards.js');
+      const { publishedWeights } = await import('../rewards/published-names.js');
       const cardOf = (one: string) => {
         const { load: _, ...card } = rewards[one]!;
-        return { name: one, ...card, percentiles: percentilesOf(one) ?? null };
+        const weights = Object.hasOwn(publishedWeights, one) && card.published ? publishedWeights[one as 'imagereward'] : null; // biome-ignore format: one thought
+        return { name: one, ...card, weights, percentiles: percentilesOf(one) ?? null };
       };
       if (name === undefined) {
         const cards = Object.keys(rewards).map(cardOf);
@@ -31,6 +35,7 @@ Examples:
           card.name,
           card.unit,
           card.differentiable ? 'gradient' : '',
+          card.published ? 'weights' : '',
           card.description,
         ]);
         print(`${table(rows)}\n`);
@@ -41,17 +46,101 @@ Examples:
       print(`${cardText(card)}\n`);
     });
   command.addCommand(tortureCommand());
+  command.addCommand(checkCommand());
   return command;
 }
 
+interface WeightsOptions {
+  weights?: string;
+  clip?: string;
+  tokenizer?: string;
+  activation?: string;
+}
+
+/** Options that say where published weights lie. */
+function withWeights(command: Command): Command {
+  return command
+    .option('--weights <path>', 'file, folder, or repository in Hugging Face’s cache')
+    .option('--clip <path>', 'for laion-aesthetic: its CLIP ViT-L/14')
+    .option('--tokenizer <folder>', 'where there is none beside the weights')
+    .option('--activation <name>', 'gelu or quick_gelu, of a CLIP in a file without a configuration');
+}
+
+/** A reward as a recipe would name it. @throws UserError for options that it does not take */
+async function fieldOf(name: string, { weights, clip, tokenizer, activation }: WeightsOptions) {
+  const { publishedRewardSchema } = await import('../config/fields.js');
+  const given = Object.entries({ weights, clip, tokenizer, activation }).filter(([, value]) => value);
+  const { success, data, error } = publishedRewardSchema.safeParse({ name, ...Object.fromEntries(given) });
+  if (success) return data;
+  const { UserError } = await import('@rldf/torch/errors');
+  const [issue] = error.issues;
+  throw new UserError(
+    issue?.path[0] === 'name'
+      ? `reward ${name}: has no weights of its own — those that have are imagereward, hpsv2.1, hpsv2, pickscore, clip-score, laion-aesthetic. Leave out ${given.map(([key]) => `--${key}`).join(' ') || 'check'}`
+      : `--${issue?.path.join('.')}: ${issue?.message}`,
+  );
+}
+
+function checkCommand(): Command {
+  return withWeights(
+    new Command('check')
+      .description(
+        'prove that a published reward is computed here as its own code does, against stored vectors',
+      )
+      .argument('<name>', 'a reward with weights of its own'),
+  )
+    .option('--device <device>', 'where to compute', 'cpu')
+    .option('--examples <folder>', 'the project’s own example pictures, whose scores are published')
+    .option('--json', 'print as JSON: { reward, checks: [{ what, pass, detail }], scores }')
+    .addHelpText(
+      'after',
+      '\n--weights tiny checks without the published weights: random ones that ship with rldf.',
+    )
+    .action(async (name: string, _: object, command: Command) => {
+      // --json is the parent's too, which takes it
+      const options = command.optsWithGlobals<
+        WeightsOptions & { device: string; examples?: string; json?: boolean }
+      >();
+      const { checkReward } = await import('../rewards/check.js');
+      const { deviceName } = await import('@rldf/torch');
+      const device = deviceName(options.device as 'cpu') as 'cpu';
+      const field = await fieldOf(await rewardName(name), options);
+      if (field.weights !== 'tiny') await provideRewards(field);
+      const checked = await checkReward(field, {
+        device,
+        examples: options.examples,
+      });
+      const failed = checked.checks.filter(({ pass }) => pass === false);
+      if (options.json) printJson(checked);
+      else {
+        const rows = checked.checks.map(({ what, pass, detail }) => [
+          `  ${what}`,
+          pass === undefined ? 'not checked' : pass ? 'good' : 'WRONG',
+          detail,
+        ]);
+        print(`${checked.reward}\n${table(rows)}\n`);
+      }
+      if (failed.length === 0) return;
+      const { UserError } = await import('@rldf/torch/errors');
+      throw new UserError(
+        `reward ${checked.reward}: ${failed.map(({ what }) => what).join('; ')} — does not agree. Check that the weights are the published ones; if the tiny ones disagree, \`rldf doctor\` says what is installed`,
+      );
+    });
+}
+
 function tortureCommand(): Command {
-  return new Command('torture')
-    .description('show a reward noise, blank, saturated, gridded and mirrored pictures and wrong prompts')
-    .argument('<name>', 'a reward, the beginning of its name, or a file of your own')
+  return withWeights(
+    new Command('torture')
+      .description('show a reward noise, blank, saturated, gridded and mirrored pictures and wrong prompts')
+      .argument('<name>', 'a reward, the beginning of its name, or a file of your own'),
+  )
     .option('--model <model>', 'whose good pictures are shown beside them', 'emoji')
     .option('--pictures <n>', 'how many', '48')
     .option('--json', 'print as JSON: { reward, tortures: [{ name, verdict, difference, ci95, ... }] }')
-    .action(async (name: string, options: { model: string; pictures: string; json?: boolean }) => {
+    .action(async (name: string, _: object, command: Command) => {
+      const options = command.optsWithGlobals<
+        WeightsOptions & { model: string; pictures: string; json?: boolean }
+      >();
       const { UserError } = await import('@rldf/torch/errors');
       const count = Number(options.pictures);
       if (!Number.isSafeInteger(count) || count < 8)
@@ -61,7 +150,8 @@ function tortureCommand(): Command {
       const { loadDetector, listInstruments } = await import('@rldf/common/instruments/instruments');
       const { findModel } = await import('@rldf/common/instruments/models');
       const { loadPipeline } = await import('@rldf/models');
-      const field = /\.[cm]?[jt]s$/.test(name) ? { module: name } : await rewardName(name);
+      const field = await tortured(name, options);
+      await provideRewards(field);
       const reward = await loadReward(field);
       const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
       await provideModels([options.model]);
@@ -72,6 +162,14 @@ function tortureCommand(): Command {
       if (options.json) return printJson({ reward: reward.name, model: options.model, tortures });
       print(`${tortureText(reward.name, tortures)}\n`);
     });
+}
+
+/** What is tortured: a module, a reward with weights that are given, or a built-in. */
+async function tortured(name: string, options: WeightsOptions) {
+  if (/\.[cm]?[jt]s$/.test(name)) return { module: name };
+  const found = await rewardName(name);
+  const { weights, clip, tokenizer, activation } = options;
+  return weights || clip || tokenizer || activation ? fieldOf(found, options) : found;
 }
 
 /** The one built-in reward whose name is, or begins with, what was typed. */
@@ -92,10 +190,11 @@ async function rewardName(typed: string): Promise<string> {
 
 type Card = import('../rewards/cards.js').RewardCard & {
   name: string;
+  weights: string | null;
   percentiles: import('../rewards/cards.js').Percentiles | null;
 };
 
-function cardText({ name, percentiles, ...card }: Card): string {
+function cardText({ name, percentiles, weights, ...card }: Card): string {
   const digits = (value: number) => value.toPrecision(4);
   const rows = [
     ['unit', card.unit || 'none'],
@@ -104,6 +203,7 @@ function cardText({ name, percentiles, ...card }: Card): string {
     ['known hacks', card.hacks],
     ['licence', card.licence],
   ];
+  if (weights !== null) rows.push(['weights', `${weights}, or reward: { name: ${name}, weights: ... }`]);
   if (percentiles !== null) {
     const { reference, count, p5, p25, p50, p75, p95, betweenPrompts } = percentiles;
     rows.push(

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import type { Recipe } from '../recipe/recipe.js';
 import { runsOption } from './options.js';
 import { Progress } from './progress.js';
-import { provideModels } from './provide.js';
+import { provideModels, provideRewards } from './provide.js';
 import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
 import { unitOf, watch } from './watch.js';
 
@@ -37,6 +37,7 @@ Examples:
       const file = recipePath(recipe);
       const checked = loadRecipe(file, options.set);
       await provideModels([checked.model]);
+      await provideRewards([checked.reward, checked.watch.judge]);
       if (options.dryRun) {
         const { dryRun } = await import('./dry-run.js');
         return dryRun(checked, options.json ?? false);

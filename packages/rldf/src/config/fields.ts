@@ -73,16 +73,62 @@ export type PromptsField = z.output<typeof promptsSchema>;
 export const absolutePrompts = (prompts: PromptsField, absolute: (path: string) => string): PromptsField =>
   typeof prompts === 'string' ? absolute(prompts) : prompts;
 
-/** One reward: a built-in by name, a module of the user's own, or people's ratings. */
+/** Rewards that are published with weights of their own. */
+export const publishedRewardNames = [
+  'imagereward',
+  'hpsv2.1',
+  'hpsv2',
+  'pickscore',
+  'clip-score',
+  'laion-aesthetic',
+] as const;
+
+export const publishedRewardSchema = z.strictObject({
+  name: z
+    .enum(publishedRewardNames)
+    .describe('A reward that is published with weights of its own; `rldf rewards NAME` describes it.'),
+  weights: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Its weights: a file, a folder, or a repository in Hugging Face’s cache. By default, the ' +
+        'repository it was published in.',
+    ),
+  clip: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('For `laion-aesthetic`: the CLIP ViT-L/14 that it reads, given as `weights` are.'),
+  tokenizer: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Folder of the tokenizer where there is none beside the weights: CLIP’s, or for ' +
+        '`imagereward` that of bert-base-uncased.',
+    ),
+  activation: z
+    .enum(['gelu', 'quick_gelu'])
+    .optional()
+    .describe(
+      'Activation of a CLIP in a file without a configuration: `gelu` (the default), or ' +
+        '`quick_gelu` for OpenAI’s own weights.',
+    ),
+});
+export type PublishedReward = z.output<typeof publishedRewardSchema>;
+
+/** One reward: a built-in by name, one with published weights, a module of the user's own, or people's ratings. */
 export const singleRewardSchema = z.union(
   [
     z.string().min(1),
+    publishedRewardSchema,
     z.strictObject({ module: z.string().min(1) }),
     z.strictObject({ ratings: z.string().min(1) }),
   ],
   {
     error:
-      'expected the name of a built-in reward, { module: ./my-reward.ts }, or { ratings: ./ratings.csv }',
+      'expected the name of a built-in reward, { name: imagereward, weights: ./ImageReward.pt }, { module: ./my-reward.ts }, or { ratings: ./ratings.csv }',
   },
 );
 
@@ -150,7 +196,7 @@ function checkFloors(
 export const rewardSchema = z
   .union([singleRewardSchema, z.array(weightedRewardSchema).min(1).superRefine(checkFloors)], {
     error:
-      'expected a reward name, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list of { reward, weight, normalise, cap, floor }',
+      'expected a reward name, { name, weights }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list of { reward, weight, normalise, cap, floor }',
   })
   .describe(
     'The reward to raise: the name of a built-in reward (`rldf rewards` lists them), a ' +

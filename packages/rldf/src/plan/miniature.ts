@@ -263,10 +263,12 @@ async function build(model: PlannedModel): Promise<Pipeline> {
   };
 }
 
-/** Built-in rewards are loaded and asked; a module of the user's might do anything and is left alone. */
+/** Shipped rewards are loaded and asked; weights may not be here, and a module of the user's might do anything: these are left alone. */
 async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | CompositeReward | undefined> {
   const names = Array.isArray(recipe.reward) ? recipe.reward.map(({ reward }) => reward) : [recipe.reward];
-  const known = names.every((name) => typeof name === 'string' && Object.hasOwn(rewards, name));
+  const known = names.every(
+    (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && !rewards[name]?.published,
+  );
   return known ? loadReward(recipe.reward) : undefined;
 }
 

@@ -59,8 +59,13 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   const single = <Field>(field: Field) =>
     (typeof field !== 'object' || field === null
       ? field
-      : Object.fromEntries(Object.entries(field).map(([kind, path]) => [kind, absolute(path)]))) as Field;
-  const { evaluate, report, reward } = recipe;
+      : Object.fromEntries(Object.entries(field).map(([kind, path]) => [kind, placed(kind, path)]))) as Field;
+  // weights may also be a repository's name
+  const placed = (kind: string, path: string) =>
+    kind === 'name' || kind === 'activation' || (weightKinds.has(kind) && !isPath(path))
+      ? path
+      : absolute(path);
+  const { evaluate, report, reward, watch } = recipe;
   const common = {
     ...recipe,
     model: /^\.{1,2}([/\\]|$)/.test(recipe.model) ? absolute(recipe.model) : recipe.model,
@@ -70,9 +75,16 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
     reward: Array.isArray(reward)
       ? reward.map((part) => ({ ...part, reward: single(part.reward) }))
       : single(reward),
+    watch: { ...watch, ...(watch.judge !== undefined && { judge: single(watch.judge) }) },
   };
   return methodOf(recipe).withAbsolutePaths?.(common, absolute) ?? common;
 }
+
+const weightKinds: ReadonlySet<string> = new Set(['weights', 'clip', 'tokenizer']);
+
+/** Whether weights are named by a path, and not by a repository or a folder where rldf is started. */
+const isPath = (text: string) =>
+  isAbsolute(text) || /^\.{1,2}([/\\]|$)/.test(text) || /\.(pt|pth|safetensors|json|txt)$/.test(text);
 
 /** Parsed, each value takes a thousand times its text. */
 const longestText = 200_000;

@@ -48,13 +48,10 @@ test.each(stableDiffusion)('%s: a known model, and a source for every number', (
   }
 });
 
-test.each(['aesthetic', 'hpsv2', 'pickscore'])(
-  'rewards/%s.mjs loads without its weights, with a gradient',
-  async (name) => {
-    const module = join(recipesFolder, 'stable-diffusion', 'rewards', `${name}.mjs`);
-    expect((await loadReward({ module })).differentiable).toBeDefined();
-  },
-);
+test('rewards/aesthetic.mjs loads without its weights, with a gradient', async () => {
+  const module = join(recipesFolder, 'stable-diffusion', 'rewards', 'aesthetic.mjs');
+  expect((await loadReward({ module })).differentiable).toBeDefined();
+});
 
 test('prompt files of the papers: 45 animals, and 398 of ImageNet', () => {
   const promptsOf = (file: string) =>

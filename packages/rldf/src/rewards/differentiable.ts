@@ -3,6 +3,7 @@
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
 import type { RewardField } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
+import { publishedCards } from './published-cards.js';
 
 /** Names of the built-in rewards that are differentiable. */
 export const differentiableRewards: readonly string[] = Object.entries<RewardCard>(cards).flatMap(
@@ -15,9 +16,17 @@ export function gradientProblems(method: string, field: RewardField): Arithmetic
     ? field.map((part, i) => ({ single: part.reward, path: ['reward', i, 'reward'] }))
     : [{ single: field, path: ['reward'] }];
   return parts.flatMap(({ single, path }) => {
-    const name = typeof single === 'string' ? single : 'ratings' in single ? 'people’s ratings' : undefined;
-    const known = typeof single === 'string' && !Object.hasOwn(cards, single);
-    if (name === undefined || known || differentiableRewards.includes(name)) return [];
+    const name =
+      typeof single === 'string'
+        ? single
+        : 'ratings' in single
+          ? 'people’s ratings'
+          : 'name' in single
+            ? single.name
+            : undefined;
+    const unknown = typeof single === 'string' && !Object.hasOwn(cards, single);
+    if (name === undefined || unknown || differentiableRewards.includes(name)) return [];
+    if (Object.hasOwn(publishedCards, name)) return []; // all of them have one
     return [{ path, message: gradientMissing(method, name) }];
   });
 }

@@ -3,14 +3,17 @@
 import { didYouMean } from '@rldf/common/base/suggest';
 import type { Device } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
-import type { RewardField } from '../config/fields.js';
+import type { PublishedReward, RewardField } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
 import { loadRewardModule } from './module.js';
+import { publishedCards } from './published-cards.js';
 import { loadRatings } from './ratings.js';
 import type { CompositeReward, Reward } from './reward.js';
 import { WeightedReward } from './weighted.js';
 
 export interface BuiltInReward extends RewardCard {
+  /** Its weights do not ship with rldf: `load` finds them where they are downloaded to, or says what to download. */
+  published?: true;
   /** @param device of its network, if it has one; pictures may lie elsewhere */
   load(device?: Device): Promise<Reward>;
 }
@@ -22,7 +25,15 @@ const boxes = () => import('./detection.js');
 const detector = async (device?: Device) =>
   (await import('@rldf/common/instruments/instruments')).loadDetector('detector', undefined, device);
 
-export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string, BuiltInReward> = {
+/** One with weights of its own. */
+const published = (name: keyof typeof publishedCards): BuiltInReward => ({
+  ...publishedCards[name],
+  published: true,
+  load: async (device) => (await import('./published.js')).loadPublished({ name }, device),
+});
+
+export const rewards: Record<keyof typeof cards | keyof typeof publishedCards, BuiltInReward> &
+  Record<string, BuiltInReward> = {
   'jpeg-compressibility': {
     ...cards['jpeg-compressibility'],
     load: async () => (await jpeg()).jpegCompressibility,
@@ -57,6 +68,11 @@ export const rewards: Record<keyof typeof cards, BuiltInReward> & Record<string,
     ...cards['detector-confidence'],
     load: async (device) => (await boxes()).detectorConfidence(await detector(device)),
   },
+  imagereward: published('imagereward'),
+  'hpsv2.1': published('hpsv2.1'),
+  hpsv2: published('hpsv2'),
+  pickscore: published('pickscore'),
+  'laion-aesthetic': published('laion-aesthetic'),
 };
 
 /**
@@ -72,10 +88,11 @@ export async function loadReward(field: RewardField, device?: Device): Promise<R
 }
 
 async function loadSingle(
-  field: string | { module: string } | { ratings: string },
+  field: string | PublishedReward | { module: string } | { ratings: string },
   device?: Device,
 ): Promise<Reward> {
   if (typeof field === 'object') {
+    if ('name' in field) return (await import('./published.js')).loadPublished(field, device);
     return 'module' in field ? loadRewardModule(field.module) : loadRatings(field.ratings);
   }
   const names = Object.keys(rewards);

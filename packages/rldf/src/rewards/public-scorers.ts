@@ -2,13 +2,14 @@
 
 import { existsSync } from 'node:fs';
 import { tensorOfPictures } from '@rldf/common/base/picture';
-import { type FrozenClip, idsOf, loadClipFolder, pixelsOf } from '@rldf/common/instruments/frozen-clip';
-import { AestheticPredictor, PreferenceModel } from '@rldf/models';
-import { type Device, noGrad, Parameters, readSafetensors, type Tensor } from '@rldf/torch';
+import { type Device, noGrad } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
-import { rewardFromScores } from './from-scores.js';
 import type { DifferentiableRewardFunction, RewardFunction } from './module.js';
+import { aestheticOf, alignment } from './published.js';
+import { loadPublishedClip, type PublishedClip } from './published-clip.js';
+import { wantedOfClip } from './published-names.js';
 import type { Reward } from './reward.js';
+import { findWeights } from './weights.js';
 
 /** What a reward module exports. */
 export interface RewardExports {
@@ -23,44 +24,35 @@ export interface RewardExports {
  */
 export function clipModelReward(folder: string, { scaled = true } = {}): RewardExports {
   return whenAsked((device) => {
-    const frozen = clipFolder(folder, device);
-    const preference = new PreferenceModel(frozen.clip);
-    const scores = (images01: Tensor, prompts: readonly string[]) => {
-      const texts = noGrad(() => frozen.clip.encodeText(idsOf(frozen, prompts).to(images01.device))); // [B, D]
-      const logits = preference.score(texts, pixelsOf(frozen, images01)); // [B]
-      return scaled ? logits : logits.div(frozen.clip.logitScale.exp());
-    };
-    return rewardFromScores(folder, '', scores, device);
+    const clip = clipAt(folder, device);
+    const factor = scaled ? noGrad(() => clip.clip.logitScale.exp().item()) : 1;
+    return alignment(folder, clip, factor);
   });
 }
 
 /**
  * LAION's aesthetic predictor (Schuhmann et al. 2022): an MLP without activations on the unit vectors of CLIP ViT-L/14.
- * @param clip that CLIP's folder
- * @param head the MLP's weights as safetensors, under their own names (`layers.0.weight`, ...)
+ * @param clip that CLIP, as `weights` in a recipe are given
+ * @param head the MLP's weights: their own `.pth`, or safetensors under their own names (`layers.0.weight`, ...)
  */
 export function aestheticReward(clip: string, head: string): RewardExports {
   return whenAsked((device) => {
-    const frozen = clipFolder(clip, device);
+    const loaded = clipAt(clip, device);
     if (!existsSync(head)) throw new UserError(`aesthetic: there is no file ${head} — ${where}`);
-    const { tensors } = readSafetensors(head);
-    const parameters = Parameters.from(tensors, { dtype: 'float32', device, where: head });
-    const predictor = new AestheticPredictor(parameters.at(), frozen.clip.config.projection_dim ?? 512, {
-      widths: [1024, 128, 64, 16],
-      relu: false,
-    });
-    parameters.assertAllUsed();
-    const scores = (images01: Tensor) =>
-      predictor.forward(frozen.clip.encodeImage(pixelsOf(frozen, images01)));
-    return rewardFromScores(head, 'of 10', scores, device);
+    return aestheticOf(head, loaded, head, device);
   });
 }
 
 const where = 'recipes/stable-diffusion/README.md says where scorers come from';
 
-function clipFolder(folder: string, device: Device): FrozenClip {
-  if (existsSync(folder)) return loadClipFolder(folder, device);
-  throw new UserError(`reward: there is no folder ${folder} — ${where}`);
+function clipAt(path: string, device: Device): PublishedClip {
+  const found = findWeights(path, wantedOfClip());
+  if (found === undefined) {
+    throw new UserError(
+      `reward: there is no folder ${path}, nor such a repository in Hugging Face’s cache — ${where}`,
+    );
+  }
+  return loadPublishedClip(found, `reward ${path}:`, device, { unsaid: 'half' });
 }
 
 /** A recipe is checked and planned without the scorer's weights. Where it computes, `RLDF_SCORER_DEVICE` says; else the CPU. */
