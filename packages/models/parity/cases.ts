@@ -76,6 +76,8 @@ export function parityCases(): ParityCase[] {
     networkCase('unet-sd2', networks.unet),
     networkCase('unet-emoji', networks.unet),
     networkCase('unet-sdxl', networks.unet),
+    networkCase('unet-gligen', networks.unet),
+    networkCase('unet-gligen-off', networks.unet),
     networkCase('unet-mixed-odd', networks.unet),
     networkCase('unet-fractional', networks.unet),
     networkCase('vae-kl', networks.autoencoderKL),
@@ -106,6 +108,7 @@ export function parityCases(): ParityCase[] {
       run: () => textDifferences(new Golden('pipeline-xl-runs')),
     },
     ...pipelineCases('pipeline-xl'),
+    ...pipelineCases('pipeline-gligen'),
   ];
 }
 

@@ -34,6 +34,7 @@ GOLDENS = {
     "tokenizer": "tokenizer.tokenizer",
     "pipeline": "pipeline.pipeline",
     "pipeline-xl": "pipeline_xl.pipeline_xl",
+    "gligen": "gligen.gligen",
     "lora": "pipeline.lora",
     "adapters": "adapters.adapters",
     "kinds": "kinds.kinds",

@@ -19,6 +19,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Mutant } from './mutant.js';
 import { adapterMutants } from './mutants-adapters.js';
+import { gligenMutants } from './mutants-gligen.js';
 import { networkMutants } from './mutants-networks.js';
 import { samplingMutants } from './mutants-sampling.js';
 import { scorerMutants } from './mutants-scorers.js';
@@ -108,7 +109,14 @@ async function plant(root: string, mutant: Mutant): Promise<Outcome> {
 }
 
 const starts = process.argv.slice(2);
-const mutants = [networkMutants, xlMutants, samplingMutants, adapterMutants, scorerMutants].flat();
+const mutants = [
+  networkMutants,
+  xlMutants,
+  gligenMutants,
+  samplingMutants,
+  adapterMutants,
+  scorerMutants,
+].flat();
 const chosen = mutants.filter(
   ({ name }) => starts.length === 0 || starts.some((start) => name.startsWith(start)),
 );

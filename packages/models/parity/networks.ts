@@ -103,8 +103,13 @@ export function unet(golden: Golden): Outputs {
   const isXl = (golden.json.config as Config).addition_embed_type === 'text_time';
   const pooled = isXl ? golden.input('pooled').requiresGrad_() : undefined;
   const sizes = pooled && { pooled, timeIds: golden.input('time_ids') };
+  const isGrounded = golden.group('inputs.').has('boxes');
+  const phrases = isGrounded ? golden.input('phrases').requiresGrad_() : undefined;
+  const grounding = phrases && {
+    grounding: { phrases, boxes: golden.input('boxes'), masks: golden.input('masks') },
+  };
   const { result, blocks } = trace(golden.json.order as { [kind: string]: string[] }, () =>
-    model.forward(latents, golden.input('timesteps'), { hiddenStates, ...sizes }),
+    model.forward(latents, golden.input('timesteps'), { hiddenStates, ...sizes, ...grounding }),
   );
   const hasGradients = golden.group('gradients.').size > 0;
   return {
@@ -115,6 +120,7 @@ export function unet(golden: Golden): Outputs {
           latents,
           hidden_states: hiddenStates,
           ...(pooled && { pooled }),
+          ...(phrases && { phrases }),
         })
       : {}),
   };

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { noGrad } from '@rldf/torch';
+import type { GroundedObject } from '../src/grounding.js';
 import { decodeLatents, generate } from '../src/pipeline.js';
 import { loadPipeline } from '../src/pipeline-files.js';
 import { encodePrompts, type MicroConditioning } from '../src/prompts.js';
@@ -13,6 +14,9 @@ interface Run {
   negativePrompts: string[] | null;
   forceZerosForEmptyPrompt?: boolean;
   microConditioning?: MicroConditioning | null;
+  /** Told of every picture. */
+  objects?: GroundedObject[];
+  groundingBeta?: number;
 }
 
 export function pipelineRuns(golden: Golden): string[] {
@@ -34,6 +38,8 @@ export async function pipelineDifferences(golden: Golden, name: string): Promise
     latents: golden.input('latents'),
     width: golden.json.width as number,
     height: golden.json.height as number,
+    ...(run.objects && { objects: run.prompts.map(() => run.objects!) }),
+    ...(run.groundingBeta !== undefined && { groundingBeta: run.groundingBeta }),
     ...(run.negativePrompts ? { negativePrompts: run.negativePrompts } : {}),
   });
   const unit = noGrad(() => decodeLatents(pipeline, latents).div(2).add(0.5).clamp(0, 1));

@@ -1,6 +1,7 @@
 import type { Tensor } from '@rldf/torch';
-import { Attention, BasicTransformerBlock } from '../src/attention.js';
+import { Attention, BasicTransformerBlock, GatedSelfAttentionDense } from '../src/attention.js';
 import { TimestepEmbedding } from '../src/embeddings.js';
+import { TextBoxProjection } from '../src/grounding.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from '../src/resnet.js';
 import { Transformer2DModel } from '../src/transformer-2d.js';
 import { DownBlock, MidBlock, UpBlock } from '../src/unet-blocks.js';
@@ -14,8 +15,10 @@ const CLASSES: { readonly [kind: string]: { prototype: { forward: Forward } } } 
   BasicTransformerBlock,
   DownBlock,
   Downsample2D,
+  GatedSelfAttentionDense,
   MidBlock,
   ResnetBlock2D,
+  TextBoxProjection,
   TimestepEmbedding,
   Transformer2DModel,
   UpBlock,

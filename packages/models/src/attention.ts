@@ -1,4 +1,4 @@
-import { F, LayerNorm, Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
+import { cat, F, LayerNorm, Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
 import type { Conditioning, PreparedConditioning } from './conditioning.js';
 
 export interface AttentionOptions {
@@ -91,6 +91,56 @@ class FeedForward {
   }
 }
 
+/**
+ * GLIGEN's layer between self- and cross-attention: the picture attends to itself and to the grounded objects, and what comes
+ * of it is added behind a gate, tanh(alpha), that begins closed. diffusers' class of this name.
+ */
+export class GatedSelfAttentionDense {
+  readonly #linear: Linear;
+  readonly #attention: Attention;
+  readonly #feedForward: FeedForward;
+  readonly #norm1: LayerNorm;
+  readonly #norm2: LayerNorm;
+  readonly #alphaAttention: Tensor; // []
+  readonly #alphaDense: Tensor; // []
+
+  constructor(
+    path: ParameterPath,
+    options: { dim: number; objectDim: number; heads: number; headDim: number },
+  ) {
+    const { dim, objectDim, heads, headDim } = options;
+    this.#linear = new Linear(path.at('linear'), objectDim, dim);
+    this.#attention = new Attention(path.at('attn'), { queryDim: dim, heads, headDim });
+    this.#feedForward = new FeedForward(path.at('ff'), dim);
+    this.#norm1 = new LayerNorm(path.at('norm1'), dim);
+    this.#norm2 = new LayerNorm(path.at('norm2'), dim);
+    this.#alphaAttention = path.tensor('alpha_attn', [], 'zeros');
+    this.#alphaDense = path.tensor('alpha_dense', [], 'zeros');
+  }
+
+  /** Keys and values of the objects [B, N, objectDim], each [B, heads, N, headDim]. */
+  keyValue(objects: Tensor): readonly [Tensor, Tensor] {
+    return scope(() => this.#attention.keyValue(this.#norm1.forward(this.#linear.forward(objects))));
+  }
+
+  /**
+   * @param x [B, HW, dim]
+   * @param ofObjects what `keyValue` answers
+   * @returns [B, HW, dim]
+   */
+  forward(x: Tensor, ofObjects: readonly Tensor[]): Tensor {
+    return scope(() => {
+      const normed = this.#norm1.forward(x);
+      const own = this.#attention.keyValue(normed);
+      const both = own.map((part, i) => cat([part, ofObjects[i]!], 2)); // [B, heads, HW + N, headDim]
+      const attended = this.#attention.forward(normed, normed, both);
+      const hidden = x.add(this.#alphaAttention.tanh().mul(attended));
+      const dense = this.#feedForward.forward(this.#norm2.forward(hidden));
+      return hidden.add(this.#alphaDense.tanh().mul(dense));
+    });
+  }
+}
+
 export interface TransformerBlockOptions {
   dim: number;
   heads: number;
@@ -99,6 +149,8 @@ export interface TransformerBlockOptions {
   /** The first attention reads the text too, instead of the picture. */
   onlyCrossAttention: boolean;
   upcastAttention: boolean;
+  /** Whether grounded objects are read between the two attentions. */
+  gated?: boolean;
 }
 
 /** Self-attention, cross-attention to the text, feed-forward; each behind a LayerNorm and added to its input. */
@@ -106,6 +158,7 @@ export class BasicTransformerBlock {
   readonly #onlyCrossAttention: boolean;
   readonly #norm1: LayerNorm;
   readonly #attention1: Attention;
+  readonly #fuser: GatedSelfAttentionDense | undefined;
   readonly #norm2: LayerNorm;
   readonly #attention2: Attention;
   readonly #norm3: LayerNorm;
@@ -120,25 +173,35 @@ export class BasicTransformerBlock {
       ...common,
       contextDim: onlyCrossAttention ? crossAttentionDim : dim,
     });
+    if (options.gated)
+      this.#fuser = new GatedSelfAttentionDense(path.at('fuser'), {
+        dim,
+        objectDim: crossAttentionDim,
+        heads,
+        headDim,
+      });
     this.#norm2 = new LayerNorm(path.at('norm2'), dim);
     this.#attention2 = new Attention(path.at('attn2'), { ...common, contextDim: crossAttentionDim });
     this.#norm3 = new LayerNorm(path.at('norm3'), dim);
     this.#feedForward = new FeedForward(path.at('ff'), dim);
   }
 
-  /** Adds keys and values of the text [B, L, crossAttentionDim]. */
-  prepare(text: Tensor, prepared: PreparedConditioning): void {
+  /** Adds keys and values of the text [B, L, crossAttentionDim] and of grounded objects [B, N, crossAttentionDim]. */
+  prepare({ hiddenStates: text, objects }: Conditioning, prepared: PreparedConditioning): void {
     const readers = this.#onlyCrossAttention ? [this.#attention1, this.#attention2] : [this.#attention2];
     for (const attention of readers) prepared.set(attention, attention.keyValue(text));
+    if (this.#fuser && objects) prepared.set(this.#fuser, this.#fuser.keyValue(objects));
   }
 
   /** [B, N, dim] -> [B, N, dim] */
-  forward(x: Tensor, { hiddenStates: text, prepared }: Conditioning): Tensor {
+  forward(x: Tensor, { hiddenStates: text, grounding, objects, prepared }: Conditioning): Tensor {
     return scope(() => {
       const normed = this.#norm1.forward(x);
-      const known = (attention: Attention) => prepared?.get(attention);
+      const known = (layer: Attention | GatedSelfAttentionDense) => prepared?.get(layer);
       const context = this.#onlyCrossAttention ? text : normed;
       let hidden = x.add(this.#attention1.forward(normed, context, known(this.#attention1)));
+      if (this.#fuser && grounding)
+        hidden = this.#fuser.forward(hidden, known(this.#fuser) ?? this.#fuser.keyValue(objects!));
       hidden = hidden.add(
         this.#attention2.forward(this.#norm2.forward(hidden), text, known(this.#attention2)),
       );

@@ -1,4 +1,5 @@
 import type { Seed } from '@rldf/torch';
+import type { GroundedObject } from './grounding.js';
 
 /**
  * Which policy drew a sample: enough to replay it exactly, exploration included.
@@ -14,4 +15,9 @@ export interface Behaviour {
   guidance: number[];
   /** Words of the prompt (0-based) whose embeddings were scaled, and by how much. */
   wordWeights?: { word: number; weight: number }[];
+  /**
+   * Of GLIGEN's kind of model: the objects that it was told (none are its null features), and in how many of the first denoising
+   * steps; behind them its gated layers were off.
+   */
+  grounding?: { objects: readonly GroundedObject[]; steps: number };
 }

@@ -1,7 +1,8 @@
 import { cat, scope, Tensor } from '@rldf/torch';
+import type { Grounding } from './grounding.js';
 
 /**
- * All a denoising network is told besides the noisy latents and the timestep. A network that reads more (GLIGEN's boxes) adds its
+ * All a denoising network is told besides the noisy latents and the timestep. A network that reads more adds its
  * field here and needs no other signature.
  */
 export interface Conditioning {
@@ -11,6 +12,10 @@ export interface Conditioning {
   pooled?: Tensor;
   /** Of SDXL: sizes and crop of the picture in pixels (`timeIds` in micro-conditioning.ts), [B, 6]. */
   timeIds?: Tensor;
+  /** Of GLIGEN: objects with their places. Without, its gated layers are off. */
+  grounding?: Grounding;
+  /** Set by the network itself: what it makes of `grounding` before its layers read it, [B, N, D]. */
+  objects?: Tensor;
   /** What a network has computed from all this already, so that it need not do so again at every denoising step. */
   prepared?: PreparedConditioning;
 }
@@ -36,6 +41,11 @@ export function selectRows(conditioning: Conditioning, rows: Tensor): Conditioni
   return scope(
     () => combine([conditioning], ([tensor]) => tensor!.indexSelect(0, rows)) as object,
   ) as Conditioning;
+}
+
+/** The same with the gated layers of a grounded network off, as in the later denoising steps. No new tensors. */
+export function withoutGrounding({ grounding: _, ...conditioning }: Conditioning): Conditioning {
+  return conditioning;
 }
 
 /** One tree out of trees of the same form: `merge` of the tensors at each place that all of them have. */

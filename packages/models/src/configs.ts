@@ -30,6 +30,8 @@ export interface UNet2DConditionConfig {
   attention_head_dim?: PerLevel<number>;
   use_linear_projection?: boolean;
   upcast_attention?: boolean;
+  /** gated: with GLIGEN's layers, which read objects with their places. */
+  attention_type?: 'default' | 'gated';
   conv_in_kernel?: number;
   conv_out_kernel?: number;
   time_embedding_dim?: number | null;

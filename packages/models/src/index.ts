@@ -26,6 +26,7 @@ export {
   joinConditionings,
   type PreparedConditioning,
   selectRows,
+  withoutGrounding,
 } from './conditioning.js';
 export type {
   AutoencoderKLConfig,
@@ -48,6 +49,14 @@ export {
 } from './detector-cells.js';
 export { cellsCovered, PatchVotingDetector } from './detector-patches.js';
 export { readJson, writeJson } from './files.js';
+export {
+  checkObjects,
+  GROUNDING_BETA,
+  type GroundedObject,
+  type Grounding,
+  groundedSteps,
+  MOST_OBJECTS,
+} from './grounding.js';
 export { predictGuided } from './guidance.js';
 export { type ImageRewardConfig, ImageRewardModel } from './image-reward.js';
 export { LatentsWatch, refuseBlack } from './latents-watch.js';
@@ -129,7 +138,7 @@ export {
 export { UniPCMultistepScheduler } from './schedulers/unipc-multistep.js';
 export { saveSingleFile } from './single-file/save.js';
 export { tinyCheckpoint } from './single-file/tiny-checkpoint.js';
-export { tinyPipeline, tinyXlPipeline } from './tiny-pipeline.js';
+export { tinyGligenPipeline, tinyPipeline, tinyXlPipeline } from './tiny-pipeline.js';
 export type { Trajectory } from './trajectory.js';
 export { UNet2DConditionModel, type UNetOptions } from './unet.js';
 export { chooseWeights, findWeights } from './weight-files.js';

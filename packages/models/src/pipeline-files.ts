@@ -143,6 +143,11 @@ function checkFit(folder: string, pipeline: Pipeline): void {
     if (read !== written)
       refuse(`the U-Net reads ${read} numbers of prompt and sizes, of which there are ${written}`);
   }
+  const phraseWidth = textEncoder.config.hidden_size ?? 512;
+  if (unet.grounded && [dims].flat()[0] !== phraseWidth)
+    refuse(
+      `the position net reads phrases of width ${[dims].flat()[0]}, the text encoder writes ${phraseWidth}`,
+    );
   if (unet.inChannels !== vae.latentChannels || unet.outChannels !== vae.latentChannels) {
     refuse(
       `the U-Net reads ${unet.inChannels} and writes ${unet.outChannels} channels, the autoencoder's latents have ${vae.latentChannels}`,
@@ -296,7 +301,7 @@ export function savePipeline(pipeline: Pipeline, folder: string, options: { dtyp
         tokenizer_2: ['transformers', 'CLIPTokenizer'],
       }
     : {
-        _class_name: 'StableDiffusionPipeline',
+        _class_name: unet.grounded ? 'StableDiffusionGLIGENPipeline' : 'StableDiffusionPipeline',
         feature_extractor: [null, null],
         requires_safety_checker: false,
         safety_checker: [null, null],

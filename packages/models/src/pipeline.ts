@@ -16,8 +16,9 @@ import type { AutoencoderKL } from './autoencoder-kl.js';
 import type { AutoencoderTiny } from './autoencoder-tiny.js';
 import type { CLIPTextModel, CLIPTextModelWithProjection } from './clip-text.js';
 import type { CLIPTokenizer } from './clip-tokenizer.js';
-import { type Conditioning, selectRows } from './conditioning.js';
+import { type Conditioning, selectRows, withoutGrounding } from './conditioning.js';
 import type { SchedulerConfig } from './configs.js';
+import { type GroundedObject, groundedSteps } from './grounding.js';
 import { predictGuided } from './guidance.js';
 import { LatentsWatch, refuseBlack } from './latents-watch.js';
 import { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
@@ -49,6 +50,8 @@ export interface Pipeline {
   size?: PictureSize;
   /** What XL is told of a picture besides its prompt. */
   microConditioning?: MicroConditioning;
+  /** Of GLIGEN's kind: the share of denoising steps, the first ones, in which boxes are heard; 0.3 by default. */
+  groundingBeta?: number;
 }
 
 export interface GenerateOptions {
@@ -57,6 +60,10 @@ export interface GenerateOptions {
   negativePrompts?: string | null | readonly (string | null)[];
   /** One per prompt; a picture depends on its own seed only, not on the batch. */
   seeds: readonly Seed[];
+  /** Objects of each picture with their places, for a model of GLIGEN's kind; none by default. */
+  objects?: readonly (readonly GroundedObject[])[];
+  /** Share of the denoising steps, the first ones, in which they are heard; the pipeline's `groundingBeta`, or 0.3, by default. */
+  groundingBeta?: number;
   /** Denoising steps; the model's default, or 30. */
   steps?: number;
   /** 1 is no guidance; the model's default, or 7.5. */
@@ -102,6 +109,7 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const negatives = checkedNegatives(options);
+  const objects = checkedObjects(options);
   const shape = latentShape(pipeline, options);
   const scheduler = createScheduler(pipeline.schedulerConfig, options.scheduler);
   if (eta > 0 && !(scheduler instanceof DDIMScheduler)) {
@@ -115,14 +123,17 @@ export async function generate(pipeline: Pipeline, options: GenerateOptions): Pr
   let latents = initialLatents(options, shape, pipeline, scheduler.initialNoiseScale); // [B, C, h, w]
   const size = pixelsOf(pipeline, shape);
   const conditioning = noGrad(() =>
-    guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives, size),
+    guidedPrompts(pipeline, prompts, guidanceScale === 1 ? null : negatives, size, objects),
   );
+  const beta = options.groundingBeta ?? pipeline.groundingBeta;
+  const grounded = groundedSteps(timesteps.length, beta); // behind them, what is told of boxes is not heard
   try {
     for (const [step, timestep] of timesteps.entries()) {
       const next = noGrad(() =>
         scope(() => {
           const input = scheduler.scaleModelInput(latents, step);
-          const prediction = predictGuided(pipeline.unet, input, timestep, conditioning, guidanceScale);
+          const told = step < grounded ? conditioning : withoutGrounding(conditioning);
+          const prediction = predictGuided(pipeline.unet, input, timestep, told, guidanceScale);
           if (!scheduler.needsNoise(step, eta)) return scheduler.step(prediction, step, latents, { eta });
           const noise = normal(stepNoiseKeys(seeds, step), shape, { device: latents.device });
           return scheduler.step(prediction, step, latents, { eta, noise });
@@ -171,17 +182,42 @@ function guidedPrompts(
   prompts: readonly string[],
   negatives: readonly (string | null)[] | null,
   size: PictureSize,
+  objects: readonly (readonly GroundedObject[])[],
 ): Conditioning {
   return scope(() => {
-    const texts = [...(negatives ?? []), ...prompts].map((text) => toldOf(pipeline, text));
-    const distinct = [...new Set(texts)];
+    // what is steered away from is told no boxes
+    const told = [...(negatives ?? []), ...prompts].map((text, i) => ({
+      text: toldOf(pipeline, text),
+      objects: objects[i - (negatives?.length ?? 0)] ?? [],
+    }));
+    const keys = told.map(({ text, objects }) => JSON.stringify([text, objects]));
+    const distinct = new Map(keys.map((key, i) => [key, told[i]!]));
+    const order = [...distinct.keys()];
     const device = pipeline.unet.device;
     const rows = tensor(
-      texts.map((text) => distinct.indexOf(text)),
+      keys.map((key) => order.indexOf(key)),
       { dtype: 'int64', device },
     );
-    return selectRows(pipeline.unet.prepare(encodePrompts(pipeline, distinct, size)), rows);
+    const texts = [...distinct.values()].map(({ text }) => text);
+    const boxes = [...distinct.values()].map(({ objects }) => objects);
+    return selectRows(pipeline.unet.prepare(encodePrompts(pipeline, texts, size, boxes)), rows);
   });
+}
+
+function checkedObjects({
+  prompts,
+  objects = prompts.map(() => []),
+  groundingBeta = 0,
+}: GenerateOptions): readonly (readonly GroundedObject[])[] {
+  if (!(groundingBeta >= 0 && groundingBeta <= 1)) {
+    throw new UserError(
+      `generate: groundingBeta is ${groundingBeta} — must be 0 to 1: a share of the denoising steps.`,
+    );
+  }
+  if (objects.length === prompts.length) return objects;
+  throw new UserError(
+    `generate: boxes of ${objects.length} pictures for ${prompts.length} prompts — give a list for each, empty where there are none.`,
+  );
 }
 
 /**

@@ -1,8 +1,9 @@
 /** What the network is told of a picture: its prompt as one or two text encoders read it and, of XL, its sizes. */
 
-import { cat, scope, type Tensor, tensor } from '@rldf/torch';
+import { cat, noGrad, scope, type Tensor, tensor, UserError, zeros } from '@rldf/torch';
 import type { CLIPTokenizer } from './clip-tokenizer.js';
 import type { Conditioning } from './conditioning.js';
+import { checkObjects, type GroundedObject, type Grounding, MOST_OBJECTS } from './grounding.js';
 import { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
 import type { Pipeline } from './pipeline.js';
 
@@ -18,15 +19,33 @@ export interface MicroConditioning {
 
 /**
  * Text features of prompts, of their pieces behind each other; of XL also their summary and the picture's sizes. Differentiable in
- * the text encoders' weights.
+ * the text encoders' weights, but for phrases, which are constants.
  *
  * @param prompts null is no prompt: zeros where the model was trained so, else the empty one
  * @param size of the pictures, which XL is told; that of the pipeline by default
+ * @param objects of each picture, of a model of GLIGEN's kind; where there are none it is told its null features
  */
 export function encodePrompts(
   pipeline: Pipeline,
   prompts: readonly (string | null)[],
   size: PictureSize = pixelsOf(pipeline, latentShape(pipeline)),
+  objects: readonly (readonly GroundedObject[])[] = prompts.map(() => []),
+): Conditioning {
+  return scope(() => {
+    const text = encodeText(pipeline, prompts, size);
+    const { unet } = pipeline;
+    if (unet.grounded) return { ...text, grounding: groundingOf(pipeline, objects) };
+    if (objects.every(({ length }) => length === 0)) return text;
+    throw new UserError(
+      'grounding: this model cannot be told boxes — its U-Net has no position net (attention_type: gated). Leave them out, or use a model of GLIGEN’s kind.',
+    );
+  });
+}
+
+function encodeText(
+  pipeline: Pipeline,
+  prompts: readonly (string | null)[],
+  size: PictureSize,
 ): Conditioning {
   return scope(() => {
     const { textEncoder, tokenizer, textEncoder2, tokenizer2, promptChunks: chunks = 1 } = pipeline;
@@ -59,6 +78,52 @@ export function encodePrompts(
     );
     return { hiddenStates: hiddenStates.mul(told.unsqueeze(2)), pooled: pooled.mul(told), timeIds };
   });
+}
+
+/**
+ * Objects as the position net reads them, padded by zeros. A phrase is what the text encoder says at its end, after the final norm.
+ * Phrases are encoded without gradient: a text encoder that learns, learns from prompts.
+ */
+function groundingOf(
+  { textEncoder, tokenizer, unet }: Pick<Pipeline, 'textEncoder' | 'tokenizer' | 'unet'>,
+  pictures: readonly (readonly GroundedObject[])[],
+): Grounding {
+  for (const objects of pictures) checkObjects('grounding', objects);
+  return noGrad(() =>
+    scope(() => {
+      const { device } = unet;
+      const [count, most] = [pictures.length, MOST_OBJECTS];
+      const padded = <T>(told: (object: GroundedObject) => T, nothing: T): T[] =>
+        pictures.flatMap((objects) =>
+          Array.from({ length: most }, (_, i) => (objects[i] ? told(objects[i]) : nothing)),
+        );
+      const boxes = tensor(padded<readonly number[]>(({ box }) => box, [0, 0, 0, 0]).flat(), {
+        shape: [count, most, 4],
+        dtype: 'float32',
+        device,
+      });
+      const masks = tensor(
+        padded(() => 1, 0),
+        { shape: [count, most], dtype: 'float32', device },
+      );
+      const texts = [...new Set(pictures.flatMap((objects) => objects.map(({ phrase }) => phrase)))];
+      const width = textEncoder.config.hidden_size ?? 512;
+      if (texts.length === 0)
+        return { boxes, masks, phrases: zeros([count, most, width], { dtype: 'float32', device }) };
+      const ids = tensor(tokenizer.encode(texts).ids, { dtype: 'int64', device });
+      const { pooled } = textEncoder.forward(ids); // [P, D]
+      const rows = tensor(
+        padded(({ phrase }) => texts.indexOf(phrase), 0),
+        { dtype: 'int64', device },
+      );
+      const phrases = pooled
+        .to('float32')
+        .indexSelect(0, rows)
+        .reshape([count, most, width])
+        .mul(masks.unsqueeze(2));
+      return { boxes, masks, phrases };
+    }),
+  );
 }
 
 /** The prompt as the model tells it apart from others: no prompt is the empty one where it is not told as zeros. */

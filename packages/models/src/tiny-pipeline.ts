@@ -1,4 +1,4 @@
-import { type DType, Parameters } from '@rldf/torch';
+import { type DType, noGrad, Parameters } from '@rldf/torch';
 import { AutoencoderKL } from './autoencoder-kl.js';
 import { CLIPTextModel, CLIPTextModelWithProjection } from './clip-text.js';
 import { CLIPTokenizer, fromVocabulary } from './clip-tokenizer.js';
@@ -29,6 +29,17 @@ export function tinyPipeline(seed = 0, dtype: DType = 'float32'): Pipeline {
   const { vocabulary, merges } = tinyVocabulary();
   const tokenizer = new CLIPTokenizer(fromVocabulary(vocabulary, merges), LENGTHS);
   return pipelineOf(seed, dtype, UNET, tokenizer, textConfig(vocabulary));
+}
+
+/** The same of GLIGEN's kind. Its gates are open, unlike those of random weights elsewhere, so that boxes are heard. */
+export function tinyGligenPipeline(seed = 0, dtype: DType = 'float32'): Pipeline {
+  const { vocabulary, merges } = tinyVocabulary();
+  const tokenizer = new CLIPTokenizer(fromVocabulary(vocabulary, merges), LENGTHS);
+  const unet = { ...UNET, attention_type: 'gated' as const };
+  const pipeline = pipelineOf(seed, dtype, unet, tokenizer, textConfig(vocabulary));
+  for (const [name, parameter] of pipeline.parameters.unet.entries)
+    if (/\.alpha_(attn|dense)$|\.null_/.test(name)) noGrad(() => parameter.add_(0.5));
+  return pipeline;
 }
 
 /** The same of Stable Diffusion XL's kind: two text encoders, summary and sizes in the time embedding, no attention on the first level. */

@@ -12,6 +12,7 @@ export interface Transformer2DOptions {
   linearProjection: boolean;
   onlyCrossAttention: boolean;
   upcastAttention: boolean;
+  gated: boolean;
   /** Of the output projection, which ends a residual branch. */
   outInit?: Init;
 }

@@ -24,6 +24,8 @@ export interface AttentionLevelOptions {
   linearProjection: boolean;
   onlyCrossAttention: boolean;
   upcastAttention: boolean;
+  /** Whether grounded objects are read (GLIGEN). */
+  gated: boolean;
 }
 
 /** `DownBlock2D` and `CrossAttnDownBlock2D`: ResNet blocks with or without transformers, then halving. */

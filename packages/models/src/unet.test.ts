@@ -92,7 +92,7 @@ test('configs and latents that do not fit are refused with their values', () => 
   expect(build({ addition_embed_type: 'text_time', addition_time_embed_dim: 8 })).toThrow(
     /addition_time_embed_dim is 8, projection_class_embeddings_input_dim is undefined — .* needs both/,
   );
-  expect(build({ attention_type: 'gated' })).toThrow(/attention_type is "gated"/);
+  expect(build({ attention_type: 'gated-text-image' })).toThrow(/attention_type is "gated-text-image"/);
   expect(build({ down_block_types: ['AttnDownBlock2D', 'DownBlock2D'] })).toThrow(/"AttnDownBlock2D"/);
   expect(build({ attention_head_dim: [2, 4, 8] })).toThrow(
     /has 3 entries \[2,4,8\] — the network has 2 levels/,

@@ -18,12 +18,13 @@ import {
   TextTimeEmbedding,
   TimestepEmbedding,
 } from './embeddings.js';
+import { TextBoxProjection } from './grounding.js';
 import { type AttentionLevelOptions, DownBlock, MidBlock, UpBlock } from './unet-blocks.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
   act_fn: ['silu', 'swish'],
   addition_embed_type: [null, 'text', 'text_time'],
-  attention_type: ['default'],
+  attention_type: ['default', 'gated'],
   center_input_sample: [false],
   class_embed_type: [null],
   class_embeddings_concat: [false],
@@ -77,6 +78,8 @@ export class UNet2DConditionModel {
   readonly #timeEmbedding: TimestepEmbedding;
   /** Of the text, or of its summary and the picture's sizes: added to the time embedding. */
   readonly #addedEmbedding: TextTimeEmbedding | SizesTimeEmbedding | undefined;
+  /** Of GLIGEN: what its gated layers read of objects and their places. */
+  readonly #positionNet: TextBoxProjection | undefined;
   readonly #downBlocks: DownBlock[] = [];
   readonly #midBlock: MidBlock;
   readonly #upBlocks: UpBlock[] = [];
@@ -117,6 +120,7 @@ export class UNet2DConditionModel {
       linearProjection: config.use_linear_projection ?? false,
       onlyCrossAttention,
       upcastAttention: config.upcast_attention ?? false,
+      gated: config.attention_type === 'gated',
     });
 
     this.config = config;
@@ -134,6 +138,11 @@ export class UNet2DConditionModel {
     }
     if (config.addition_embed_type === 'text_time') {
       this.#addedEmbedding = new SizesTimeEmbedding(path.at('add_embedding'), config, timeDim, where);
+    }
+
+    if (config.attention_type === 'gated') {
+      const width = crossAttentionDims[0]!;
+      this.#positionNet = new TextBoxProjection(path.at('position_net'), width, width);
     }
 
     for (let level = 0; level < levels; level++) {
@@ -177,6 +186,11 @@ export class UNet2DConditionModel {
     });
   }
 
+  /** Whether it can be told objects with their places (GLIGEN). */
+  get grounded(): boolean {
+    return this.#positionNet !== undefined;
+  }
+
   get device(): Device {
     return this.#convIn.weight.device;
   }
@@ -190,12 +204,11 @@ export class UNet2DConditionModel {
    */
   prepare(conditioning: Conditioning): Conditioning {
     const prepared = scope(() => {
-      const told = this.#inOwnType(conditioning);
-      const text = told.hiddenStates; // [B, L, D]
+      const told = this.#withObjects(this.#inOwnType(conditioning));
       const results: PreparedConditioning = new Map();
       if (this.#addedEmbedding) results.set(this.#addedEmbedding, [this.#addedEmbedding.forward(told)]);
       for (const { attentions } of [...this.#downBlocks, this.#midBlock, ...this.#upBlocks]) {
-        for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(text, results);
+        for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(told, results);
       }
       return results;
     });
@@ -218,7 +231,8 @@ export class UNet2DConditionModel {
     }
     return scope(() => {
       const dtype = this.#convIn.weight.dtype;
-      const told = this.#inOwnType(conditioning);
+      const own = this.#inOwnType(conditioning);
+      const told = own.prepared ? own : this.#withObjects(own);
       const sinusoid = sinusoidalEmbedding(timesteps, this.#timeChannels, {
         flipSinToCos: this.config.flip_sin_to_cos ?? true,
         frequencyShift: this.config.freq_shift ?? 0,
@@ -243,6 +257,16 @@ export class UNet2DConditionModel {
       const out = this.#convOut.forward(this.#convNormOut.forward(hidden).silu()); // [B, out_channels, H, W]
       return out.to(latents.dtype);
     });
+  }
+
+  #withObjects(conditioning: Conditioning): Conditioning {
+    const { grounding } = conditioning;
+    if (grounding === undefined) return conditioning;
+    if (this.#positionNet !== undefined)
+      return { ...conditioning, objects: this.#positionNet.forward(grounding) };
+    throw new UserError(
+      `UNet2DConditionModel: the conditioning has boxes — this network has no position net (attention_type is ${shown(this.config.attention_type ?? 'default')}). Leave the boxes out, or use a model of GLIGEN's kind.`,
+    );
   }
 
   #inOwnType(conditioning: Conditioning): Conditioning {

@@ -31,7 +31,7 @@ def stream(name):
 
 
 def normal(gen, *shape, std=1.0, dtype=torch.float32):
-    return torch.randn(*shape, generator=gen, dtype=torch.float32).to(dtype) * std
+    return torch.randn(shape, generator=gen, dtype=torch.float32).to(dtype) * std
 
 
 # Layers whose result is added to a residual stream (or starts one): small.
@@ -105,6 +105,7 @@ TRACED = {
     "BasicTransformerBlock": "BasicTransformerBlock", "Attention": "Attention", "Downsample2D": "Downsample2D",
     "Upsample2D": "Upsample2D", "DownBlock2D": "DownBlock", "CrossAttnDownBlock2D": "DownBlock", "UpBlock2D": "UpBlock",
     "CrossAttnUpBlock2D": "UpBlock", "UNetMidBlock2DCrossAttn": "MidBlock",
+    "GatedSelfAttentionDense": "GatedSelfAttentionDense", "GLIGENTextBoundingboxProjection": "TextBoxProjection",
 }  # fmt: skip
 
 

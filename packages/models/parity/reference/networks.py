@@ -62,13 +62,13 @@ SDXL = dict(
 def unet_block(name):
     """Every level, and what is inside the first levels and the middle."""
     parts = name.split(".")
-    if name in ("time_embedding", "add_embedding", "mid_block") or (len(parts) == 2 and parts[0] in ("down_blocks", "up_blocks")):
+    if name.endswith(".fuser") or name in ("time_embedding", "add_embedding", "position_net", "mid_block") or (len(parts) == 2 and parts[0] in ("down_blocks", "up_blocks")):
         return True
-    inside = name.startswith(("down_blocks.0.", "up_blocks.0.", "mid_block."))
+    inside = name.startswith(("down_blocks.0.", "up_blocks.0.", "mid_block.")) and not name.endswith(".fuser.attn")  # ours answers for pixels alone
     return inside and (len(parts) <= 4 or name.startswith("mid_block.attentions.0."))
 
 
-def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, gradients=True, weights_of=None, sizes=None):
+def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, gradients=True, weights_of=None, sizes=None, objects=None):
     model = draw(UNet2DConditionModel(**options), weights_of or name)
     gen = stream(name + "/inputs")
     latents = normal(gen, batch, options["in_channels"], *size).requires_grad_()
@@ -78,20 +78,38 @@ def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, 
     if sizes:  # of the picture: original height and width, crop above and left, target height and width
         width = options["projection_class_embeddings_input_dim"] - 6 * options["addition_time_embed_dim"]
         added = {"text_embeds": normal(gen, batch, width).requires_grad_(), "time_ids": torch.tensor(sizes)}
+    grounding = {}
+    if objects:  # how many each picture has, of a padded number
+        count = max(objects) + 2
+        corner, extent = torch.rand(batch, count, 2, generator=gen) * 0.6, torch.rand(batch, count, 2, generator=gen) * 0.3 + 0.1
+        grounding = {
+            "boxes": torch.cat([corner, corner + extent], 2), "masks": torch.tensor([[float(i < n) for i in range(count)] for n in objects]),
+            "positive_embeddings": normal(gen, batch, count, options["cross_attention_dim"]).requires_grad_(),
+        }  # fmt: skip
     sample, recorded, order = trace(
         model,
-        lambda: model(latents, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added).sample,
+        lambda: model(
+            latents, timesteps, encoder_hidden_states=hidden, added_cond_kwargs=added,
+            cross_attention_kwargs={"gligen": dict(grounding)} if objects else None,
+        ).sample,
         unet_block if blocks else lambda name: False,
     )
     wanted, named = {"latents": latents, "hidden_states": hidden}, dict(model.named_parameters())
     if sizes:
         wanted["pooled"] = added["text_embeds"]
+    if objects:
+        wanted["phrases"] = grounding["positive_embeddings"]
     chosen = [
         "time_embedding.linear_1.weight", "conv_in.weight", "conv_norm_out.weight",
         "mid_block.resnets.0.time_emb_proj.bias", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
         "mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj.weight", "mid_block.attentions.0.norm.weight",
     ]  # fmt: skip
     chosen += ["add_embedding.linear_1.weight"] if sizes else []
+    if objects:
+        # a gate's gradient is a sum whose terms cancel; elsewhere diffusers' own float32 is beyond the tolerance
+        fuser = "up_blocks.1.attentions.0.transformer_blocks.0.fuser"
+        chosen += [f"{fuser}.{one}" for one in ("alpha_attn", "alpha_dense", "linear.weight", "attn.to_k.weight", "norm1.bias")]
+        chosen += ["position_net.null_positive_feature", "position_net.null_position_feature", "position_net.linears.0.weight"]
     wanted.update({n: named[n] for n in chosen})
     cotangent, found = vjp(sample, wanted, gen) if gradients else (None, {})
     write(
@@ -101,6 +119,7 @@ def unet_golden(name, options, size, timesteps, batch=2, tokens=7, blocks=True, 
         inputs={
             "latents": latents, "timesteps": timesteps, "hidden_states": hidden,
             **({"pooled": added["text_embeds"], "time_ids": added["time_ids"]} if sizes else {}),
+            **({"boxes": grounding["boxes"], "masks": grounding["masks"], "phrases": grounding["positive_embeddings"]} if objects else {}),
             **({"cotangent": cotangent} if gradients else {}),
         },
         outputs={"sample": sample},
