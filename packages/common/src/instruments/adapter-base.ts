@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { adapterFile, type Pipeline, storedWeights } from '@rldf/models';
 import { noGrad, readHeader, scope } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { joinLicences, licenceMetadata, licencesIn } from '../base/licences.js';
 
 /** Entry of a safetensors file's metadata. */
 export const baseKey = 'rldf_base';
@@ -41,6 +42,12 @@ function fingerprintOf(weights: ReturnType<typeof storedWeights>): string {
     }
   }
   return hash.digest('hex').slice(0, 16);
+}
+
+/** Licences of what adapters were made from, as metadata of a file that is made of them; nothing if none says. */
+export function licencesOfFiles(paths: readonly string[]): Record<string, string> {
+  const joined = joinLicences(paths.map((path) => licencesIn(readHeader(adapterFile(path)).metadata)));
+  return joined.length === 0 ? {} : licenceMetadata(joined);
 }
 
 /** The fingerprint in an adapter's file; nothing in files of other tools. */

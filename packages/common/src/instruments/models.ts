@@ -6,6 +6,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { openModel, parseModelPath, readJson } from '@rldf/models';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { didYouMean } from '../base/suggest.js';
+import { cachedSnapshot } from '../hub/cache.js';
 import { cachedModel, hubName, hubSettings, isRemote, parseHubId } from '../hub/index.js';
 
 export interface ModelEntry {
@@ -70,6 +71,19 @@ export function findModel(
       ? `model ${nameOrPath}: no model_index.json in ${path} — a model is a folder in diffusers layout (model_index.json, unet/, vae/, text_encoder/, tokenizer/, scheduler/), or a single .safetensors file. Restore the missing file or give another folder`
       : `model ${nameOrPath}: neither a shipped model nor a folder — shipped are: ${names.join(', ') || 'none'}${didYouMean(nameOrPath, names)}`,
   );
+}
+
+/** The licence of a model by its card, without loading anything: of one that is not here too, if its card is in the cache. */
+export function licenceOfModel(nameOrPath: string): string {
+  try {
+    return findModel(nameOrPath).licence;
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const id = isRemote(nameOrPath) ? parseHubId(nameOrPath) : undefined;
+    const folder = id && cachedSnapshot(hubSettings().cache, id);
+    const card = folder && join(folder, 'README.md');
+    return licenceOf(card && existsSync(card) ? card : undefined);
+  }
 }
 
 function describeFile(path: string, variant: string | undefined): ModelEntry {

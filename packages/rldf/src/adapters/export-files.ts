@@ -1,7 +1,7 @@
 /** Rewriting adapter files in the layouts of other tools. */
 
 import { fileOperation } from '@rldf/common/base/files';
-import { baseKey, commonBase } from '@rldf/common/instruments/adapter-base';
+import { baseKey, commonBase, licencesOfFiles } from '@rldf/common/instruments/adapter-base';
 import { type LoraFormat, type LoraLayer, readLora, writeLora } from '@rldf/models';
 import { scope } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
@@ -34,7 +34,7 @@ export function countWords({ unet, textEncoder, textEncoder2 }: LayerCounts): st
 }
 
 /**
- * Writes the adapters of several files into one, with the fingerprint of their base model if they have one.
+ * Writes the adapters of several files into one, with the fingerprint of their base model and their licences, if they have them.
  * @throws UserError when two files adapt the same layer, were made on different base models, or one is no LoRA
  */
 export function exportAdapterFiles(
@@ -62,7 +62,7 @@ export function exportAdapterFiles(
       return own;
     });
     const base = commonBase(files, 'export');
-    const metadata = base === undefined ? {} : { [baseKey]: base };
+    const metadata = { ...(base === undefined ? {} : { [baseKey]: base }), ...licencesOfFiles(files) };
     const file = fileOperation('write', output, () => writeLora(output, layers, { format, metadata }));
     return { file, format, layers: countLayers(layers) };
   });

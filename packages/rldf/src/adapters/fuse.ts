@@ -6,7 +6,7 @@
 import { fileOperation } from '@rldf/common/base/files';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { bootstrapMean, type Interval } from '@rldf/common/base/stats';
-import { baseKey, checkBase, commonBase } from '@rldf/common/instruments/adapter-base';
+import { baseKey, checkBase, commonBase, licencesOfFiles } from '@rldf/common/instruments/adapter-base';
 import { type LoraLayer, loadLora, type Pipeline, readLora, writeLora } from '@rldf/models';
 import { cat, noiseKey, Random, type Seed, scope, seedAfter, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
@@ -51,6 +51,7 @@ export function fuseAdapters(adapters: readonly AdapterFile[], output: string): 
     const fused = [...layers.values()].map(sumOf);
     const metadata = {
       ...(base === undefined ? {} : { [baseKey]: base }),
+      ...licencesOfFiles(paths),
       rldf_fused: JSON.stringify(
         adapters.map(({ path, strength, textEncoder }) => [
           path,

@@ -11,6 +11,7 @@ import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { loadReward } from '../rewards/index.js';
 import { noticesOf } from '../train/from-recipe.js';
+import { licencesOf, refuseUncommercial } from '../train/ledger.js';
 import { print } from './output.js';
 import { printJson } from './shared.js';
 
@@ -21,6 +22,8 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   deviceName(recipe.device as Device);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
   const model = findModel(recipe.model);
+  const licences = licencesOf(recipe);
+  if (recipe.commercial) refuseUncommercial(licences);
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);

@@ -17,6 +17,33 @@ export async function provideModels(names: readonly (string | undefined)[]): Pro
 
 /** The same for the weights of published rewards, wherever in a recipe's `reward` they are named. */
 export async function provideRewards(fields: unknown): Promise<void> {
+  const sources = (await sourcesIn(fields)).filter(([name]) => isRemote(name));
+  if (sources.length === 0) return;
+  const { fetchFiles } = await import('@rldf/common/hub/index');
+  for (const [name, wanted] of new Map(sources))
+    await shown(name, (options) => fetchFiles(name, wanted, options));
+}
+
+/** Model cards alone, of which the licence is read; a repository without one has none. */
+export async function provideCards(names: readonly string[]): Promise<void> {
+  const remote = names.filter(isRemote);
+  if (remote.length === 0) return;
+  const { fetchFiles } = await import('@rldf/common/hub/index');
+  for (const name of new Set(remote)) {
+    const repository = /^(hf:\/\/)?[^/]+\/[^/@:]+/.exec(name)?.[0] ?? name;
+    const card = { anyOf: ['README.md'], beside: [] };
+    await shown(repository, (options) => fetchFiles(repository, card, options)).catch((error) => {
+      if (!(error instanceof UserError)) throw error;
+    });
+  }
+}
+
+export async function provideRewardCards(fields: unknown): Promise<void> {
+  await provideCards((await sourcesIn(fields)).map(([name]) => name));
+}
+
+/** What published rewards would read. */
+async function sourcesIn(fields: unknown) {
   const { publishedRewardSchema } = await import('../config/fields.js');
   const { sourcesOf } = await import('../rewards/published-names.js');
   const { rewards } = await import('../rewards/index.js');
@@ -31,10 +58,7 @@ export async function provideRewards(fields: unknown): Promise<void> {
     }
   };
   visit(fields);
-  const sources = new Map(found.flatMap(sourcesOf).filter(([name]) => isRemote(name)));
-  if (sources.size === 0) return;
-  const { fetchFiles } = await import('@rldf/common/hub/index');
-  for (const [name, wanted] of sources) await shown(name, (options) => fetchFiles(name, wanted, options));
+  return found.flatMap(sourcesOf);
 }
 
 /** The same for adapters; ids are replaced by the paths of their files. */

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import type { Recipe } from '../recipe/recipe.js';
 import { runsOption } from './options.js';
 import { Progress } from './progress.js';
-import { provideModels, provideRewards } from './provide.js';
+import { provideCards, provideModels, provideRewardCards, provideRewards } from './provide.js';
 import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
 import { unitOf, watch } from './watch.js';
 
@@ -13,6 +13,7 @@ interface Options {
   set?: string[];
   dryRun?: boolean;
   json?: boolean;
+  commercial?: boolean;
 }
 
 export function trainCommand(): Command {
@@ -22,6 +23,7 @@ export function trainCommand(): Command {
     .option('--name <name>', 'name of the run folder; default: the recipe’s name and a number')
     .option(...runsOption)
     .option(...setOption, collect)
+    .option('--commercial', 'refuse parts whose licence forbids commercial use or is not known')
     .option('--dry-run', 'check everything, print the arithmetic and an estimated time, train nothing')
     .option('--json', 'print the result (or the plan) as JSON')
     .addHelpText(
@@ -30,12 +32,15 @@ export function trainCommand(): Command {
 Examples:
   $ rldf train quickstart --name first
   $ rldf train my-recipe.yaml --dry-run
-  $ rldf train my-recipe.yaml --set seed=1 --set train.learningRate=3e-4`,
+  $ rldf train my-recipe.yaml --set seed=1 --set train.learningRate=3e-4
+  $ rldf train my-recipe.yaml --commercial`,
     )
     .action(async (recipe: string, options: Options) => {
       const { loadRecipe } = await import('../recipe/load.js');
       const file = recipePath(recipe);
-      const checked = loadRecipe(file, options.set);
+      const commercial = options.commercial ? ['commercial=true'] : [];
+      const checked = loadRecipe(file, [...(options.set ?? []), ...commercial]);
+      if (checked.commercial) await refuseBeforeDownload(checked);
       await provideModels([checked.model]);
       await provideRewards([checked.reward, checked.watch.judge]);
       if (options.dryRun) {
@@ -45,6 +50,14 @@ Examples:
       const name = options.name ?? checked.name ?? freeRunName(file, options.runs);
       await trainByRecipe(checked, name, options.runs, options.json ?? false);
     });
+}
+
+/** Of what is not here yet, its card alone is downloaded first. */
+async function refuseBeforeDownload(recipe: Recipe): Promise<void> {
+  const { licencesOf, refuseUncommercial } = await import('../train/ledger.js');
+  await provideCards([recipe.model]);
+  await provideRewardCards([recipe.reward, recipe.watch.judge]);
+  refuseUncommercial(licencesOf(recipe));
 }
 
 /** Trains and shows it. */

@@ -1,6 +1,7 @@
 /** Shows the events of a run: one progress line, a lasting line a step, the result at the end. */
 
 import { join } from 'node:path';
+import { type LicenceEntry, licenceLines } from '@rldf/common/base/licences';
 import { duration } from '../base/duration.js';
 import type { Recipe } from '../recipe/recipe.js';
 import type { ReportNumbers } from '../report/report.js';
@@ -25,6 +26,13 @@ export async function unitOf(recipe: Recipe): Promise<WatchOptions['unit']> {
   return methodOf(recipe).plan.arithmetic(recipe).steps === undefined ? 'epoch' : 'step';
 }
 
+/** All parts with their licences; one line where all of them allow everything. */
+function describeLicences(licences: readonly LicenceEntry[]): string[] {
+  if (licences.some(({ commercial }) => commercial !== 'yes')) return licenceLines(licences);
+  const names = [...new Set(licences.map(({ licence }) => licence))];
+  return [`licences: ${names.join(', ')} — all allow commercial use`];
+}
+
 /**
  * Follows a run to its end.
  * @throws UserError when it was interrupted, with how to continue
@@ -44,6 +52,8 @@ export async function watch(
       if (event.kind === 'resumed') {
         for (const message of event.skipped) progress.print(`passed over: ${message}`);
         progress.print(`continuing behind ${options.unit} ${event.step}`);
+      } else if (event.kind === 'licences') {
+        for (const line of describeLicences(event.licences)) progress.print(line);
       } else if (event.kind === 'notice') {
         progress.print(event.text);
       } else if (event.kind === 'evaluating') {

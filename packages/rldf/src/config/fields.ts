@@ -280,6 +280,21 @@ export const commonFields = {
       'What Stable Diffusion XL is told of an image besides its prompt, as it learned it of its ' +
         'training images. By default, the size that is drawn, without a crop.',
     ),
+  commercial: z
+    .boolean()
+    .optional()
+    .describe(
+      'Refuses to train, before anything is loaded, with a base model, reward, detector or ' +
+        'prompts whose licence forbids commercial use or is not known. `rldf train ' +
+        '--commercial` sets it.',
+    ),
+  licences: z
+    .record(z.string(), z.string().min(1))
+    .optional()
+    .describe(
+      'Licences that you know better than rldf does: of the `base` model, of `prompts`, or of a ' +
+        'reward by its name.',
+    ),
   report: z
     .strictObject({
       prompts: promptsSchema

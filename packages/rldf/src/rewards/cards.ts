@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Commercial } from '@rldf/common/base/licences';
 import { worldFolder } from '@rldf/common/instruments/models';
 import { readJson } from '@rldf/models';
 
@@ -15,6 +16,8 @@ export interface RewardCard {
   /** Ways to raise it without better pictures. */
   hacks: string;
   licence: string;
+  /** What that says of commercial use, where its text alone does not tell. */
+  commercial?: Commercial;
 }
 
 /** Scores of a fixed set of the shipped model's pictures. */

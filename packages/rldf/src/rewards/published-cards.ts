@@ -49,5 +49,6 @@ export const publishedCards = {
     hacks: 'the prompt is not looked at: painterly pictures of one kind score best whatever is asked for',
     licence:
       'Apache-2.0 (code and head), MIT (code of the CLIP); taught in part by ratings for research (AVA)',
+    commercial: 'conditions',
   },
 } as const satisfies Record<string, RewardCard>;

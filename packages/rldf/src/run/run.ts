@@ -38,6 +38,8 @@ export class Run {
   /** Where adapters are exported to. */
   readonly adaptersFolder: string;
   readonly tensorBoardFolder: string;
+  /** What the run is made from, and under which licences. */
+  readonly licencesPath: string;
   #lock: RunLock | undefined;
   #taken = 0;
 
@@ -51,6 +53,7 @@ export class Run {
     this.reportFolder = join(folder, 'report');
     this.adaptersFolder = join(folder, 'adapters');
     this.tensorBoardFolder = join(folder, 'tensorboard');
+    this.licencesPath = join(folder, 'licences.json');
   }
 
   /** @throws UserError when the folder was removed or moved while the run was using it, or another process took it over */

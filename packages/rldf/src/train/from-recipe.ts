@@ -26,6 +26,7 @@ import type { Training } from '../run/training.js';
 import { settle } from '../sampling/model-settings.js';
 import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
+import { licencesOf, modelName, refuseUncommercial } from './ledger.js';
 import { describeSeam } from './seam.js';
 import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
 
@@ -132,6 +133,8 @@ async function prepare(
   if (recipe.threads !== undefined) setThreads(recipe.threads);
   await checkTrackers(recipe.log);
   const model = findModel(recipe.model);
+  const licences = licencesOf(recipe);
+  if (recipe.commercial) refuseUncommercial(licences);
   const prompts = loadPrompts(recipe.prompts);
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
@@ -194,6 +197,7 @@ async function prepare(
         ...noticesOf(recipe, pipeline.tokenizer, reward),
       ],
       inputs,
+      ledger: { method: recipe.method, model: modelName(recipe.model), licences },
       ...signal,
       release: () => {
         training.free();

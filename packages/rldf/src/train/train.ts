@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { reachedStep, replaceFile } from '@rldf/common/base/files';
+import type { LicenceEntry } from '@rldf/common/base/licences';
 import { type Picture, picturesOf, tensorOfPictures } from '@rldf/common/base/picture';
 import { mean } from '@rldf/common/base/stats';
 import { beginRun, endRun, noteCheckpoint } from '@rldf/common/base/underway';
@@ -13,6 +14,7 @@ import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { firstSeed } from '../base/seeds.js';
 import { type Prompt, repeatPrompts } from '../prompts/prompts.js';
+import { labelExports } from '../report/model-card.js';
 import {
   curveMetrics,
   type Evaluation,
@@ -61,6 +63,8 @@ export interface TrainRunOptions {
   fallback?: boolean;
   /** Told at the beginning and in the report. */
   notices?: readonly string[];
+  /** What the run is made from: told first, kept in its folder, and written into what it exports. */
+  ledger?: { method: string; model: string; licences: readonly LicenceEntry[] };
   /** Told where a resumed run goes on. */
   seam?: (step: number) => string | undefined;
   /** Draws for the evaluations before training, instead of the training; see `pictureMemory`. */
@@ -75,6 +79,8 @@ export type RunEvent =
   | { kind: 'resumed'; step: number; skipped: string[] }
   /** Something that may surprise; the report holds those that concern the prompts too. */
   | { kind: 'notice'; text: string }
+  /** What the training is made from, the strictest licence first. */
+  | { kind: 'licences'; licences: readonly LicenceEntry[] }
   | { kind: 'evaluating'; done: number; total: number; what: 'validation' | 'test' | 'base' }
   | { kind: 'step'; step: number; steps: number; row: MetricsRow }
   | { kind: 'alarm'; alarm: Alarm }
@@ -109,6 +115,11 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
   );
   const testSet = repeatPrompts(test.prompts, test.maxPrompts, test.picturesPerPrompt);
   const state = () => wholeState(options);
+  if (options.ledger !== undefined) {
+    const { licences } = options.ledger;
+    replaceFile(run.licencesPath, `${JSON.stringify(licences, null, 2)}\n`);
+    if (options.resume !== true) yield { kind: 'licences', licences };
+  }
   for (const text of options.notices ?? []) yield { kind: 'notice', text };
   let step = 0;
   const resumed = options.resume === true && run.checkpoints().length > 0;
@@ -296,6 +307,8 @@ async function* finish(
   };
   const adapters = await training.exportTo(run.adaptersFolder);
   const report = await writeReport(run, evaluation);
+  if (options.ledger !== undefined)
+    labelExports(run.adaptersFolder, adapters, { run: run.name, ...options.ledger, report });
   yield { kind: 'finished', report, bestStep: chosen.step, adapters };
 }
 
