@@ -57,7 +57,8 @@ function valueText({ anyOf, type, enum: choices, const: only, items, prefixItems
   if (choices !== undefined) return choices.map(code).join(', ');
   const forms = anyOf?.flatMap((form) => form.anyOf ?? form);
   if (forms?.some(({ properties }) => properties?.set)) return 'file, list or set';
-  if (forms?.some(({ properties }) => properties?.module)) return 'name, module, ratings or list';
+  if (forms?.some(({ properties }) => properties?.module))
+    return 'name, module, ratings, server, judge or list';
   if (forms !== undefined) return forms.map(valueText).join(' or ');
   if (type === 'boolean') return '`true`, `false`';
   if (prefixItems !== undefined) return `list of ${prefixItems.length} numbers`;

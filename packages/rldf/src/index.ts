@@ -64,6 +64,14 @@ export {
   rewardFromFunction,
 } from './rewards/module.js';
 export { aestheticReward, clipModelReward, type RewardExports } from './rewards/public-scorers.js';
+export {
+  type HttpRewardDescription,
+  type HttpRewardRequest,
+  type HttpRewardResponse,
+  httpReward,
+  httpRewardProtocol,
+} from './rewards/remote/http.js';
+export { type VisionJudge, visionReward } from './rewards/remote/vision.js';
 export { type Reward, type RewardBatch, type Scores, scorePictures } from './rewards/reward.js';
 export { type Normalisation, type WeightedPart, WeightedReward } from './rewards/weighted.js';
 export { type MetricsRow, readMetrics } from './run/metrics.js';

@@ -26,9 +26,18 @@ export function endRun(): void {
 /** How to go on behind the last checkpoint, in words that follow "then"; empty when no run is underway. */
 export function howToContinue(): string {
   if (current === undefined) return '';
+  const { checkpoint } = current;
+  return checkpoint === undefined
+    ? howToResume()
+    : `${howToResume()}: the last checkpoint is ${checkpoint.path}`;
+}
+
+/** The same where the last step will still be saved. */
+export function howToResume(): string {
+  if (current === undefined) return '';
   const { checkpoint, name, folder } = current;
   if (checkpoint === undefined) return `remove ${folder} and train again: nothing was saved yet`;
-  return `continue with \`${resumeCommandOf(name, folder)}\`: the last checkpoint is ${checkpoint.path}`;
+  return `continue with \`${resumeCommandOf(name, folder)}\``;
 }
 
 /** The command that continues a run, as it can be typed where we are. */

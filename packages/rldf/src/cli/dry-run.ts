@@ -6,8 +6,9 @@ import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { duration } from '../base/duration.js';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
 import { methodOf } from '../methods/index.js';
+import { costsOf, evaluatedPictures } from '../plan/pictures.js';
 import { checkPolicy, samplerNotices } from '../plan/policy-check.js';
-import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
+import { loadPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { loadReward } from '../rewards/index.js';
 import { noticesOf } from '../train/from-recipe.js';
@@ -32,13 +33,10 @@ export async function dryRun(recipe: Recipe, json: boolean): Promise<void> {
   checkPolicy(recipe);
   const reward = await loadReward(recipe.reward);
   const arithmetic = method.plan.arithmetic(recipe);
-  const evaluations = Math.ceil((arithmetic.steps ?? recipe.epochs) / recipe.evaluate.every) + 1;
-  const evaluated =
-    evaluations *
-      repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length +
-    2 * repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length;
+  const evaluated = evaluatedPictures(recipe, { validation, test });
   const tokenizer = openModel(model.path).tokenizer('tokenizer');
-  for (const line of noticesOf(recipe, tokenizer, reward)) process.stderr.write(`${line}\n`);
+  for (const line of [...noticesOf(recipe, tokenizer, reward), ...costsOf(recipe, { validation, test })])
+    process.stderr.write(`${line}\n`);
   const { forward, decode, schedulerConfig } = await measure(recipe, model.path);
   for (const line of samplerNotices(recipe, schedulerConfig)) process.stderr.write(`${line}\n`);
   const seconds =

@@ -88,6 +88,7 @@ async function describe(
   if (planned.limit !== null) lines.push(...verdict(planned));
   if (chosen.sample !== asked.sample || chosen.train !== asked.train)
     lines.push(`settings   --set sample.batchSize=${chosen.sample} --set train.batchSize=${chosen.train}`);
+  lines.push(...planned.costs.map((line) => `calls      ${line}`));
   if (seconds) {
     lines.push(
       `time       about ${duration(seconds.total)} on this machine: ${duration(seconds.drawing)} drawing, ${duration(seconds.learning)} learning, ${duration(seconds.evaluation)} evaluating`,

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { Command } from 'commander';
 import { print } from './output.js';
 import { printJson, recipeNames, recipePath, recipesFolder, table } from './shared.js';
@@ -110,7 +110,11 @@ async function filesOf(path: string, copy: string): Promise<{ from: string; to: 
   const rewards = Array.isArray(reward) ? reward.map((part) => part.reward) : [reward];
   const files = [
     ...[prompts, evaluate.prompts, report.prompts].filter((field) => typeof field === 'string'),
-    ...rewards.flatMap((one) => (typeof one === 'object' && !('name' in one) ? Object.values(one) : [])),
+    ...rewards.flatMap((one) => {
+      if (typeof one !== 'object') return [];
+      if ('vision' in one) return isAbsolute(one.vision) ? [one.vision] : [];
+      return 'module' in one ? [one.module] : 'ratings' in one ? [one.ratings] : [];
+    }),
   ];
   return [...new Set(files)].map((from) => ({
     from,

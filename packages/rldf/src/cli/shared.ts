@@ -26,7 +26,7 @@ export function grammarPath(nameOrFile: string): string {
 export function recipeNames(): string[] {
   const files = readdirSync(recipesFolder, { recursive: true, encoding: 'utf8' });
   return files
-    .filter((file) => file.endsWith('.yaml') && !/^(search|relabel)|protocol\.yaml$/.test(file))
+    .filter((file) => file.endsWith('.yaml') && !/^(search|relabel|judges)|protocol\.yaml$/.test(file))
     .map((file) => file.replace(/\.yaml$/, '').replaceAll('\\', '/'))
     .sort();
 }

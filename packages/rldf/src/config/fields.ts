@@ -4,6 +4,7 @@ import { nearest } from '@rldf/common/base/suggest';
 import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
 import { largestSeed, type Seed } from '@rldf/torch/seeds';
 import { z } from 'zod';
+import { httpRewardSchema, visionRewardSchema } from './remote-fields.js';
 
 /** A whole number from 1; beyond a million it is a slip of the pen that would fill the memory. */
 export const count = z.int().min(1).max(1_000_000);
@@ -118,19 +119,26 @@ export const publishedRewardSchema = z.strictObject({
 });
 export type PublishedReward = z.output<typeof publishedRewardSchema>;
 
-/** One reward: a built-in by name, one with published weights, a module of the user's own, or people's ratings. */
+/**
+ * One reward: a built-in by name, one with published weights, a module of the user's own, people's ratings,
+ * or what a server answers.
+ */
 export const singleRewardSchema = z.union(
   [
     z.string().min(1),
     publishedRewardSchema,
     z.strictObject({ module: z.string().min(1) }),
     z.strictObject({ ratings: z.string().min(1) }),
+    httpRewardSchema,
+    visionRewardSchema,
   ],
   {
     error:
-      'expected the name of a built-in reward, { name: imagereward, weights: ./ImageReward.pt }, { module: ./my-reward.ts }, or { ratings: ./ratings.csv }',
+      'expected the name of a built-in reward, { name: imagereward, weights: ./ImageReward.pt }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, { http: ADDRESS }, or { vision: alignment, endpoint: ADDRESS, model: NAME }',
   },
 );
+
+export type SingleReward = z.output<typeof singleRewardSchema>;
 
 export const weightedRewardSchema = z.strictObject({
   reward: singleRewardSchema,
@@ -196,11 +204,12 @@ function checkFloors(
 export const rewardSchema = z
   .union([singleRewardSchema, z.array(weightedRewardSchema).min(1).superRefine(checkFloors)], {
     error:
-      'expected a reward name, { name, weights }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list of { reward, weight, normalise, cap, floor }',
+      'expected a reward name, { name, weights }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, { http: ADDRESS }, { vision, endpoint, model }, or a list of { reward, weight, normalise, cap, floor }',
   })
   .describe(
     'The reward to raise: the name of a built-in reward (`rldf rewards` lists them), a ' +
-      'module of your own, ratings, or a list of weighted rewards.',
+      'module of your own, ratings, a server of your own, a vision-language model, or a list ' +
+      'of weighted rewards.',
   );
 export type RewardField = z.output<typeof rewardSchema>;
 

@@ -83,11 +83,11 @@ export interface ScoredPicture {
 export async function* scoredEpoch(
   learner: Learner,
   recipe: DenoisingRecipe,
-  { prompts, score }: Pick<TrainingContext, 'prompts' | 'score'>,
+  { prompts, score, begin }: Pick<TrainingContext, 'prompts' | 'score' | 'begin'>,
   epoch: number,
 ): AsyncGenerator<ProgressEvent, { latents: Tensor; pictures: ScoredPicture[]; scores: Scores }> {
   const chosen = learner.picturesOfEpoch(prompts, epoch);
-  const { latents, images } = yield* learner.drawing(() => finished(learner, recipe, chosen));
+  const { latents, images } = yield* learner.drawing(() => finished(learner, recipe, chosen, begin));
   let whole = false;
   try {
     const scores = yield* scored(score, images, chosen);
@@ -113,16 +113,19 @@ async function* finished(
   { pipeline }: Learner,
   { sample, negativePrompt }: DenoisingRecipe,
   chosen: readonly EpochPicture[],
+  begin: TrainingContext['begin'],
 ): AsyncGenerator<ProgressEvent, { latents: Tensor; images: Tensor }> {
   const drawn: { latents: Tensor; images: Tensor }[] = [];
   try {
     for (let start = 0; start < chosen.length; start += sample.batchSize) {
       const part = chosen.slice(start, start + sample.batchSize);
+      const asked = part.map(({ prompt }) => prompt);
       const drawing = rolloutBatches(pipeline, {
         ...sample,
-        prompts: part.map(({ prompt }) => prompt.text),
+        prompts: asked.map(({ text }) => text),
         behaviours: part.map(({ behaviour }) => behaviour),
         negativePrompt,
+        drawn: (images) => begin?.(images, asked),
       });
       const [rollout] = yield* mapYields(drawing, (share) =>
         progress('drawing', (start + part.length * share) / chosen.length, true),

@@ -67,7 +67,7 @@ export function createDpok(recipe: DpokRecipe, pipeline: Pipeline, context: Trai
   }
 
   async function* runEpoch(epoch: number): AsyncGenerator<TrainingEvent> {
-    const pictures = yield* drawEpoch(learner, recipe, context.prompts, epoch); // x_T, ..., x_0 ~ p_θ
+    const pictures = yield* drawEpoch(learner, recipe, context, epoch); // x_T, ..., x_0 ~ p_θ
     try {
       const scores = yield* scoreEpoch(context, pictures); // r(x_0, c)
       unit ??= momentsOf(scores.total);

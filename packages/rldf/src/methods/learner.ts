@@ -322,12 +322,14 @@ export interface RolloutBatches {
   eta: number;
   /** The policy; DDIM by default. */
   scheduler?: PolicyName | undefined;
+  /** Told of each batch's pictures, uint8 [b, H, W, 3], and the number of the first. */
+  drawn?: (images: Tensor, start: number) => void;
 }
 
 /** Draws any number of pictures, `batchSize` at once; yields the share done. The results' tensors belong to the caller. */
 export async function* rolloutBatches(
   pipeline: Pipeline,
-  { prompts, behaviours, negativePrompt, batchSize, prepare = true, steps, eta, scheduler }: RolloutBatches,
+  { prompts, behaviours, negativePrompt, batchSize, prepare = true, drawn: tell, ...how }: RolloutBatches,
 ): AsyncGenerator<number, Rollout[]> {
   const rollouts: Rollout[] = [];
   let whole = false;
@@ -342,8 +344,9 @@ export async function* rolloutBatches(
         return rows;
       });
       try {
-        const drawing = rollout(pipeline, { conditioning, behaviours: drawn, steps, eta, scheduler });
+        const drawing = rollout(pipeline, { conditioning, behaviours: drawn, ...how });
         rollouts.push(yield* mapYields(drawing, (share) => (start + part.length * share) / prompts.length));
+        tell?.(rollouts.at(-1)!.images, start);
       } finally {
         free(conditioning);
       }

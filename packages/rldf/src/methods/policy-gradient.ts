@@ -6,7 +6,6 @@ import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor }
 import { InternalError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import { learnableSteps, trainedStepsOf } from '../config/batch-arithmetic.js';
-import type { Prompt } from '../prompts/prompts.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {
@@ -47,18 +46,20 @@ export interface Sample extends DrawnPicture {
 export async function* drawEpoch(
   learner: Learner,
   recipe: PolicyRecipe,
-  prompts: readonly Prompt[],
+  { prompts, begin }: Pick<TrainingContext, 'prompts' | 'begin'>,
   epoch: number,
 ): AsyncGenerator<ProgressEvent, DrawnPicture[]> {
   const { sample, train, negativePrompt } = recipe;
   const pictures = learner.picturesOfEpoch(prompts, epoch);
+  const asked = pictures.map(({ prompt }) => prompt);
   const draw = () =>
     rolloutBatches(learner.pipeline, {
       ...sample,
-      prompts: pictures.map(({ prompt }) => prompt.text),
+      prompts: asked.map(({ text }) => text),
       behaviours: pictures.map(({ behaviour }) => behaviour),
       negativePrompt,
       prepare: train.reuse,
+      drawn: (images, start) => begin?.(images, asked.slice(start, start + sample.batchSize)),
     });
   const rollouts = yield* mapYields(learner.drawing(draw), (share) => progress('drawing', share, true));
   const places = rollouts.flatMap((rollout) =>

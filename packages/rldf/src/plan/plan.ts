@@ -6,12 +6,13 @@ import { availableDevices, type Device } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import { methodOf } from '../methods/index.js';
-import { loadPrompts, repeatPrompts } from '../prompts/prompts.js';
+import { loadPrompts } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { askShapes } from './ask-shapes.js';
 import { type Fitted, type Sizes, withSizes } from './fit.js';
 import type { MemoryPrediction, PlannedModel } from './miniature.js';
 import { configNames, findConfigs } from './model-configs.js';
+import { costsOf, evaluatedPictures, evaluationSets } from './pictures.js';
 import { checkPolicy } from './policy-check.js';
 import type { Question } from './shapes-process.js';
 
@@ -32,6 +33,8 @@ export interface Plan {
   arithmetic: BatchArithmetic;
   /** Pictures drawn to evaluate. */
   evaluatedPictures: number;
+  /** What judges that answer over the network will be asked, in words. */
+  costs: string[];
   asked: Sizes;
   chosen: Sizes;
   /** Whether it fits; always true if no limit was given. */
@@ -59,12 +62,8 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   methodOf(recipe).checkPrompts?.(recipe, prompts);
   checkPolicy({ ...recipe, model: options.model ?? recipe.model });
-  const sets = [
-    repeatPrompts(validation, recipe.evaluate.maxPrompts, recipe.evaluate.picturesPerPrompt).length,
-    repeatPrompts(test, recipe.report.maxPrompts, recipe.report.picturesPerPrompt).length,
-  ] as const;
-  const { steps = recipe.epochs } = methodOf(recipe).plan.arithmetic(recipe);
-  const evaluatedPictures = (Math.ceil(steps / recipe.evaluate.every) + 1) * sets[0] + 2 * sets[1];
+  const sets = evaluationSets(recipe, { validation, test });
+  const evaluated = evaluatedPictures(recipe, { validation, test });
   const limit = options.memory === undefined ? undefined : options.memory - processBytes;
   if (limit !== undefined && limit <= 0) {
     throw new UserError(
@@ -75,7 +74,7 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
     recipe: { ...recipe, seed: 0 }, // no number depends on it, and it may be a BigInt
     model,
     prompts: prompts.slice(0, Math.max(1, recipe.sample.promptsPerEpoch)),
-    evaluated: Math.max(...sets),
+    evaluated: Math.max(sets.validation, sets.test),
     ...(limit === undefined ? {} : { limit }),
   });
   const arithmetic = methodOf(recipe).plan.arithmetic(withSizes(recipe, fitted.chosen));
@@ -89,13 +88,23 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
     const parts = {
       drawing: (samplingForwards / 2) * drawing + pictures * decoding,
       learning: (trainingForwards / 2) * learning,
-      evaluation: evaluatedPictures * (recipe.sample.steps * drawing + decoding),
+      evaluation: evaluated * (recipe.sample.steps * drawing + decoding),
     };
     seconds = { total: parts.drawing + parts.learning + parts.evaluation, ...parts };
   }
   const { checkpoint } = rest.memory;
   const disk = { checkpoint, checkpoints: checkpoint * (recipe.checkpoint.keep + 2) };
-  return { model: name, arithmetic, evaluatedPictures, ...rest, disk, limit: limit ?? null, seconds };
+  const costs = costsOf(recipe, { validation, test });
+  return {
+    model: name,
+    arithmetic,
+    evaluatedPictures: evaluated,
+    costs,
+    ...rest,
+    disk,
+    limit: limit ?? null,
+    seconds,
+  };
 }
 
 const isHere = (device: Device) => availableDevices().includes(device === 'cuda' ? 'cuda:0' : device);

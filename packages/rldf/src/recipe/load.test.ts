@@ -131,7 +131,7 @@ test('rewards may be a name, a module or a weighted list; mistakes inside are po
     'reward.0.weigth: unknown key. Did you mean reward.0.weight?',
   );
   expect(reward('7')).toContain(
-    'reward: expected a reward name, { name, weights }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, or a list',
+    'reward: expected a reward name, { name, weights }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, { http: ADDRESS }, { vision, endpoint, model }, or a list',
   );
 });
 

@@ -59,12 +59,12 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   const single = <Field>(field: Field) =>
     (typeof field !== 'object' || field === null
       ? field
-      : Object.fromEntries(Object.entries(field).map(([kind, path]) => [kind, placed(kind, path)]))) as Field;
-  // weights may also be a repository's name
-  const placed = (kind: string, path: string) =>
-    kind === 'name' || kind === 'activation' || (weightKinds.has(kind) && !isPath(path))
-      ? path
-      : absolute(path);
+      : Object.fromEntries(
+          Object.entries(field).map(([kind, value]) => [
+            kind,
+            isPathIn(kind, value) ? absolute(value) : value,
+          ]),
+        )) as Field;
   const { evaluate, report, reward, watch } = recipe;
   const common = {
     ...recipe,
@@ -85,6 +85,12 @@ const weightKinds: ReadonlySet<string> = new Set(['weights', 'clip', 'tokenizer'
 /** Whether weights are named by a path, and not by a repository or a folder where rldf is started. */
 const isPath = (text: string) =>
   isAbsolute(text) || /^\.{1,2}([/\\]|$)/.test(text) || /\.(pt|pth|safetensors|json|txt)$/.test(text);
+/** Whether a field of a reward names a file: weights may also be a repository's name, and a judge's question that of a shipped one. */
+const isPathIn = (kind: string, value: unknown): value is string =>
+  typeof value === 'string' &&
+  (['module', 'ratings', 'cache'].includes(kind) ||
+    (weightKinds.has(kind) && isPath(value)) ||
+    (kind === 'vision' && /[/\\]|\.ya?ml$/.test(value)));
 
 /** Parsed, each value takes a thousand times its text. */
 const longestText = 200_000;

@@ -1,7 +1,7 @@
 /** Which rewards have a gradient that a method can follow, told from a recipe alone where that is possible. */
 
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
-import type { RewardField } from '../config/fields.js';
+import type { RewardField, SingleReward } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
 import { publishedCards } from './published-cards.js';
 
@@ -16,19 +16,21 @@ export function gradientProblems(method: string, field: RewardField): Arithmetic
     ? field.map((part, i) => ({ single: part.reward, path: ['reward', i, 'reward'] }))
     : [{ single: field, path: ['reward'] }];
   return parts.flatMap(({ single, path }) => {
-    const name =
-      typeof single === 'string'
-        ? single
-        : 'ratings' in single
-          ? 'people’s ratings'
-          : 'name' in single
-            ? single.name
-            : undefined;
+    const name = nameWithoutGradient(single);
     const unknown = typeof single === 'string' && !Object.hasOwn(cards, single);
     if (name === undefined || unknown || differentiableRewards.includes(name)) return [];
     if (Object.hasOwn(publishedCards, name)) return []; // all of them have one
     return [{ path, message: gradientMissing(method, name) }];
   });
+}
+
+/** What to call a reward that may have no gradient; undefined of a module, which shows when it is loaded. */
+function nameWithoutGradient(single: SingleReward): string | undefined {
+  if (typeof single === 'string') return single;
+  if ('name' in single) return single.name;
+  if ('ratings' in single) return 'people’s ratings';
+  if ('http' in single) return `what ${single.http} answers`;
+  return 'vision' in single ? `what ${single.model} says` : undefined;
 }
 
 /** @param reward its name, or what else to call it */

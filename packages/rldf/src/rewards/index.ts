@@ -3,7 +3,7 @@
 import { didYouMean } from '@rldf/common/base/suggest';
 import type { Device } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
-import type { PublishedReward, RewardField } from '../config/fields.js';
+import type { RewardField, SingleReward } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
 import { loadRewardModule } from './module.js';
 import { publishedCards } from './published-cards.js';
@@ -78,20 +78,25 @@ export const rewards: Record<keyof typeof cards | keyof typeof publishedCards, B
 /**
  * Makes the reward of a recipe.
  * @param device of its networks; pictures may lie elsewhere
+ * @param signal aborted, what a server is asked ends with its reason
  * @throws UserError for unknown names and for modules that do not load
  */
-export async function loadReward(field: RewardField, device?: Device): Promise<Reward | CompositeReward> {
-  if (!Array.isArray(field)) return loadSingle(field, device);
+export async function loadReward(
+  field: RewardField,
+  device?: Device,
+  signal?: AbortSignal,
+): Promise<Reward | CompositeReward> {
+  if (!Array.isArray(field)) return loadSingle(field, device, signal);
   const parts = [];
-  for (const { reward, ...part } of field) parts.push({ ...part, reward: await loadSingle(reward, device) });
+  for (const { reward, ...part } of field)
+    parts.push({ ...part, reward: await loadSingle(reward, device, signal) });
   return new WeightedReward(parts);
 }
 
-async function loadSingle(
-  field: string | PublishedReward | { module: string } | { ratings: string },
-  device?: Device,
-): Promise<Reward> {
+async function loadSingle(field: SingleReward, device?: Device, signal?: AbortSignal): Promise<Reward> {
   if (typeof field === 'object') {
+    if ('http' in field) return (await import('./remote/http.js')).httpReward(field, { signal });
+    if ('vision' in field) return (await import('./remote/vision.js')).visionReward(field, { signal });
     if ('name' in field) return (await import('./published.js')).loadPublished(field, device);
     return 'module' in field ? loadRewardModule(field.module) : loadRatings(field.ratings);
   }

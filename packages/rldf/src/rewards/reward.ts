@@ -36,6 +36,14 @@ export interface Reward {
    * @returns [B]
    */
   differentiable?(images01: Tensor, prompts: readonly string[]): Tensor;
+  /** Licence of what scores, where it is known. */
+  readonly licence?: string;
+  /** Of a reward that waits for others: starts on pictures for which `score` will be asked soon, and returns at once. */
+  begin?(batch: RewardBatch): void;
+  /** Of a reward that needs others: finds out whether they are there, before anything is drawn. @throws UserError */
+  ready?(): Promise<void>;
+  /** What scoring so many pictures takes of others, at most, in words; told before. */
+  cost?(pictures: number): string[];
 }
 
 /** A reward made of others, with normalisation statistics that belong to the run's state. */

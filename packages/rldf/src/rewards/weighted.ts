@@ -104,9 +104,12 @@ export class WeightedReward implements CompositeReward {
   async scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores> {
     const total = batch.prompts.map(() => 0);
     const parts: Record<string, number[]> = {};
+    // all of them first: if one fails, the statistics of none have moved
+    const answers = await Promise.all(this.#parts.map(async ({ reward }) => reward.score(batch)));
+    const checked = this.#parts.map(({ reward }, i) => checkScores(reward.name, answers[i], batch));
     for (const [index, part] of this.#parts.entries()) {
       const { reward, normalise, cap = Number.POSITIVE_INFINITY } = part;
-      const raw = checkScores(reward.name, await reward.score(batch), batch);
+      const raw = checked[index]!;
       parts[reward.name] = raw;
       const scores = raw.map((score) => Math.min(score, cap));
       const here = summed(scores);
@@ -133,6 +136,18 @@ export class WeightedReward implements CompositeReward {
       }
     }
     return { total, parts };
+  }
+
+  begin(batch: RewardBatch): void {
+    for (const { reward } of this.#parts) reward.begin?.(batch);
+  }
+
+  async ready(): Promise<void> {
+    await Promise.all(this.#parts.map(({ reward }) => reward.ready?.()));
+  }
+
+  cost(pictures: number): string[] {
+    return this.#parts.flatMap(({ reward }) => reward.cost?.(pictures) ?? []);
   }
 
   state(): StateTree {

@@ -45,6 +45,8 @@ export interface TrainingContext {
     purpose?: Purpose,
     behaviours?: readonly Behaviour[],
   ): Promise<Scores>;
+  /** Tells that these pictures were drawn and will be scored with the others: a reward that waits for a server begins. */
+  begin?(images: Tensor, prompts: readonly Prompt[]): void;
   /** The reward as a function whose gradient can be followed, if it is one (`Reward.differentiable`). */
   differentiable?: NonNullable<Reward['differentiable']>;
   /** Through which a method may draw with the untrained weights what other runs draw too. */

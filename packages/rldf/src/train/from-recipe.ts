@@ -9,6 +9,7 @@ import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
 import { methodOf } from '../methods/index.js';
+import { costsOf } from '../plan/pictures.js';
 import { samplerNotices } from '../plan/policy-check.js';
 import { checkTraining } from '../plan/training.js';
 import { loadPrompts } from '../prompts/prompts.js';
@@ -139,12 +140,16 @@ async function prepare(
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   methodOf(recipe).checkPrompts?.(recipe, prompts);
-  const reward = await rewardOf(recipe, options.reward);
+  const reward = await rewardOf(recipe, options);
   if (methodOf(recipe).followsReward && reward.differentiable === undefined) {
     throw new UserError(gradientMissing(recipe.method, reward.name));
   }
   await checkTraining(recipe, { begun: begun !== undefined });
-  const judge = recipe.watch.judge === undefined ? undefined : await loadReward(recipe.watch.judge, device);
+  const judge =
+    recipe.watch.judge === undefined
+      ? undefined
+      : await loadReward(recipe.watch.judge, device, options.signal);
+  await Promise.all([reward.ready?.(), judge?.ready?.()]);
   const pipeline = loadPipeline(model.path, { device });
   if (recipe.longPrompts === 'chunks') {
     // the same for all pictures of a run, so that none depends on its batch
@@ -172,6 +177,12 @@ async function prepare(
         if (purpose === 'training') log.note(images, texts, scores, behaviours);
         return scores;
       },
+      begin: (images, drawn) =>
+        reward.begin?.({
+          images,
+          prompts: drawn.map(({ text }) => text),
+          meta: drawn.map(({ meta }) => meta),
+        }),
       ...differentiable,
       ...(recall && { recall }),
       ...signal,
@@ -195,6 +206,7 @@ async function prepare(
         ...changed,
         ...samplerNotices(recipe, pipeline.schedulerConfig),
         ...noticesOf(recipe, pipeline.tokenizer, reward),
+        ...costsOf(recipe, { validation, test, own: options.reward !== undefined }),
       ],
       inputs,
       ledger: { method: recipe.method, model: modelName(recipe.model), licences },
@@ -241,8 +253,11 @@ export function noticesOf(recipe: Recipe, tokenizer: CLIPTokenizer, reward?: Rew
   ];
 }
 
-async function rewardOf(recipe: Recipe, given: TrainOptions['reward']): Promise<Reward | CompositeReward> {
-  if (given === undefined) return loadReward(recipe.reward, recipe.device as Device);
+async function rewardOf(
+  recipe: Recipe,
+  { reward: given, signal }: Pick<TrainOptions, 'reward' | 'signal'>,
+): Promise<Reward | CompositeReward> {
+  if (given === undefined) return loadReward(recipe.reward, recipe.device as Device, signal);
   if (typeof given !== 'function') return given;
   return rewardFromFunction(typeof recipe.reward === 'string' ? recipe.reward : 'reward', given);
 }

@@ -15,6 +15,7 @@ import type { PromptsField, RewardField } from '../config/fields.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { rewards } from '../rewards/index.js';
 import { statedLicence } from '../rewards/published-licence.js';
+import { remoteName } from '../rewards/remote/names.js';
 
 const ours = 'Apache-2.0';
 const own = 'your own';
@@ -86,6 +87,8 @@ function licenceOfReward(field: Single): { name: string; licence: string; commer
   }
   if ('module' in field) return { name: modelName(field.module), licence: own };
   if ('ratings' in field) return { name: modelName(field.ratings), licence: own };
+  if ('http' in field || 'vision' in field)
+    return { name: remoteName(field), licence: field.licence ?? 'unknown' };
   return { name: field.name, ...statedLicence(field) };
 }
 

@@ -22,6 +22,7 @@ import {
   type ReportNumbers,
   writeReport,
 } from '../report/report.js';
+import { RewardUnavailable } from '../rewards/remote/connection.js';
 import { type CompositeReward, type Purpose, type Reward, scorePictures } from '../rewards/reward.js';
 import { type MetricsRow, readMetrics } from '../run/metrics.js';
 import { keepsPictures, logPictures, type PictureLog, truncatePictureLog } from '../run/picture-log.js';
@@ -227,16 +228,29 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
         await options.drawn?.write(run, step, validated && keeps(step));
         score = null;
         let alarm: Alarm | undefined;
+        /** Why there is no validation of a step that is whole itself. */
+        let unscored: unknown;
         if (validated) {
-          const result = (yield* drawAndScore(options, validationSet, 'validation'))!;
-          await keepValidation(run, step, validationSet, result, keeps(step), trackers);
-          score = mean(result.scores);
-          row[curveMetrics.validation] = score;
-          Object.assign(row, await watchedOf(options, validationSet, result));
-          if (options.watch.mode !== 'off') alarm = watch.report(step, score, observationOf(row));
-          if (alarm !== undefined) row['watch/alarm'] = alarm.symptoms.map(({ name }) => name);
+          try {
+            const result = (yield* drawAndScore(options, validationSet, 'validation'))!;
+            const watched = await watchedOf(options, validationSet, result);
+            await keepValidation(run, step, validationSet, result, keeps(step), trackers);
+            score = mean(result.scores);
+            row[curveMetrics.validation] = score;
+            Object.assign(row, watched);
+            if (options.watch.mode !== 'off') alarm = watch.report(step, score, observationOf(row));
+            if (alarm !== undefined) row['watch/alarm'] = alarm.symptoms.map(({ name }) => name);
+          } catch (error) {
+            if (!(error instanceof RewardUnavailable || (signal?.aborted && error === signal.reason)))
+              throw error;
+            unscored = error;
+          }
         }
         yield { kind: 'step', step, steps: training.steps, row: write(row) };
+        if (unscored !== undefined) {
+          yield save(step);
+          throw unscored;
+        }
         for (const text of trackers.notices.splice(0)) yield { kind: 'notice', text };
         flat = row['reward/std'] === 0 ? flat + 1 : Number.NEGATIVE_INFINITY;
         if (flat === flatSteps && training.steps > step)
@@ -258,8 +272,10 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
       }
     } catch (error) {
       // A method may also end its step by throwing the signal's reason.
-      if (!signal?.aborted || error !== signal.reason) throw error;
+      const left = signal?.aborted && error === signal.reason;
+      if (!left && !(error instanceof RewardUnavailable)) throw error;
       if (settled && saved !== step) yield save(step);
+      if (!left) throw error;
       yield { kind: 'interrupted', step, steps: training.steps };
       return;
     }

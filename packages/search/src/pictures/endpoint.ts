@@ -1,6 +1,6 @@
 /** Pictures from a server that speaks the OpenAI images protocol: POST /images/generations with a prompt, base64 or a URL back. */
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import { Failure, jsonOf, patiently, retryable, textOf } from '@rldf/common/base/remote';
 import { UserError } from '@rldf/torch/errors';
 import type { ImageSource, PictureRequest } from './image-source.js';
 import { readPicture } from './image-source.js';
@@ -19,8 +19,6 @@ export interface EndpointOptions {
   /** Sent as a bearer token. Default: the variable OPENAI_API_KEY, if set. */
   key?: string;
 }
-
-const retryable = (status: number) => status === 408 || status === 429 || status >= 500;
 
 /** @param address such as `http://localhost:8000/v1#model-name`; `/images/generations` is added if it is not there */
 export function endpointSource(address: string, options: EndpointOptions = {}): ImageSource {
@@ -56,16 +54,8 @@ export function endpointSource(address: string, options: EndpointOptions = {}): 
       }),
       signal,
     });
-    const text = await response.text();
-    if (!response.ok) {
-      const after = Number(response.headers.get('retry-after'));
-      throw new Failure(
-        `answered ${response.status}${messageOf(text)}`,
-        retryable(response.status),
-        after > 0 ? after : undefined,
-      );
-    }
-    const [first] = dataOf(text);
+    const { data } = (jsonOf(await textOf(response)) ?? {}) as { data?: unknown };
+    const [first] = (Array.isArray(data) ? data : []) as { b64_json?: unknown; url?: unknown }[];
     if (typeof first?.b64_json === 'string') return Buffer.from(first.b64_json, 'base64');
     if (typeof first?.url !== 'string')
       throw new Failure('answered without a picture (data[0].b64_json or data[0].url)', false);
@@ -75,37 +65,17 @@ export function endpointSource(address: string, options: EndpointOptions = {}): 
     return new Uint8Array(await picture.arrayBuffer());
   };
 
-  const askUntilItComes = async (
-    request: PictureRequest,
-    signal: AbortSignal | undefined,
-  ): Promise<Uint8Array> => {
-    for (let attempt = 0; ; attempt++) {
-      signal?.throwIfAborted();
-      const limit = AbortSignal.timeout(timeoutSeconds * 1000);
-      try {
-        return await ask(request, signal === undefined ? limit : AbortSignal.any([limit, signal]));
-      } catch (error) {
-        signal?.throwIfAborted();
-        const failure =
-          error instanceof Failure
-            ? error
-            : new Failure(
-                limit.aborted
-                  ? `gave no answer within ${timeoutSeconds} s`
-                  : `cannot be reached (${reasonOf(error)})`,
-                true,
-              );
-        if (!failure.again || attempt >= retries) {
-          const tries = attempt === 0 ? '' : `, ${attempt + 1} times`;
-          throw new UserError(
-            `${where}: ${failure.message}${tries}, for "${request.sentence}" — the pictures so far are kept. Look at the server, then give the same command again; rldf search goes on with --resume`,
-            { cause: error },
-          );
-        }
-        await sleep((failure.after ?? waitSeconds * 2 ** attempt) * 1000, undefined, signal && { signal });
-      }
-    }
-  };
+  const askUntilItComes = (request: PictureRequest, signal: AbortSignal | undefined): Promise<Uint8Array> =>
+    patiently(
+      (limited) => ask(request, limited),
+      { timeoutSeconds, retries, waitSeconds },
+      (reason, cause) =>
+        new UserError(
+          `${where}: ${reason}, for "${request.sentence}" — the pictures so far are kept. Look at the server, then give the same command again; rldf search goes on with --resume`,
+          { cause },
+        ),
+      signal,
+    );
 
   return {
     name: `${url.origin}${url.pathname}${model === '' ? '' : `, ${model}`}${size === undefined ? '' : `, ${size}`}`,
@@ -132,40 +102,4 @@ export function endpointSource(address: string, options: EndpointOptions = {}): 
       if (rejected !== undefined) throw rejected.reason;
     },
   };
-}
-
-class Failure extends Error {
-  constructor(
-    message: string,
-    /** Whether another try may help. */
-    readonly again: boolean,
-    /** Seconds that the server asks to wait. */
-    readonly after?: number,
-  ) {
-    super(message);
-  }
-}
-
-function dataOf(text: string): { b64_json?: unknown; url?: unknown }[] {
-  try {
-    const { data } = JSON.parse(text) as { data?: unknown };
-    return Array.isArray(data) ? data : [];
-  } catch {
-    throw new Failure(`answered something that is not JSON (${JSON.stringify(text.slice(0, 60))})`, false);
-  }
-}
-
-/** The server's own words, if it has any. */
-function messageOf(text: string): string {
-  try {
-    const { error } = JSON.parse(text) as { error?: { message?: unknown } };
-    return typeof error?.message === 'string' ? ` (${error.message.slice(0, 200)})` : '';
-  } catch {
-    return '';
-  }
-}
-
-function reasonOf(error: unknown): string {
-  const { cause, message } = error as { cause?: { code?: string; message?: string }; message?: string };
-  return cause?.code ?? cause?.message ?? message ?? String(error);
 }
