@@ -12,6 +12,8 @@ export interface Drawing {
   steps: number;
   guidance: number;
   negative?: string;
+  /** Pixels in each direction; default: the model's. */
+  size?: number;
   /** `ldm`: in LDM's names, which diffusers must be told. */
   adapters?: readonly { file: string; strength: number; ldm?: boolean }[];
 }
@@ -23,7 +25,7 @@ export async function drawHere(
   { folder }: Context,
   drawing: Drawing,
 ): Promise<{ pixels: Uint8Array; latents: string }> {
-  const { name, model, scheduler, steps, guidance, negative, adapters = [] } = drawing;
+  const { name, model, scheduler, steps, guidance, negative, size, adapters = [] } = drawing;
   const output = join(folder, name);
   const latents = join(folder, `${name}-noise.safetensors`);
   await rldf(
@@ -32,6 +34,7 @@ export async function drawHere(
     ...['--model', model, '--seed', '7', '--scheduler', scheduler, '--steps', String(steps)],
     ...['--guidance', String(guidance), '--save-latents', latents, '--output', output],
     ...(negative === undefined ? [] : ['--negative', negative]),
+    ...(size === undefined ? [] : ['--width', String(size), '--height', String(size)]),
     ...adapters.flatMap(({ file, strength }) => ['--adapter', `${file}:${strength}`]),
   );
   return { pixels: await readPictures(output), latents };

@@ -12,7 +12,9 @@ import { pythonEnvironment } from '../shared/environments.js';
 import { Peer } from '../shared/peer.js';
 import { adapterChecks } from './adapters.js';
 import { ask, type Check, type Context, checkTable, type Plant, plants, same } from './checks.js';
+import { hubChecks } from './hub.js';
 import { pictureChecks } from './pictures.js';
+import { singleFileChecks } from './single-files.js';
 import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
 import { towerChecks } from './towers.js';
@@ -24,6 +26,8 @@ const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   pictures: pictureChecks,
   adapters: async (context) => [...(await adapterChecks(context)), ...(await tensorBoardChecks(context))],
   'their-files': theirFileChecks,
+  'single-files': singleFileChecks,
+  hub: hubChecks,
   towers: towerChecks,
   training: trainingChecks('training'),
   trl: trainingChecks('trl'),

@@ -6,8 +6,11 @@ import {
   type LoraAdapter,
   loadLora,
   loadPipeline,
+  openModel,
   type Pipeline,
   savePipeline,
+  saveSingleFile,
+  tinyCheckpoint,
   tinyPipeline,
 } from '@rldf/models';
 import {
@@ -168,6 +171,34 @@ export function shards(folder: string): Kind {
         for (const network of Object.values(read.parameters)) network.free();
       }
     },
+  };
+}
+
+/** A whole model in one file, in LDM's names: as others write it, and with our configurations in its header. */
+export function singleFiles(folder: string): Kind {
+  const pipeline = tinyCheckpoint('sd2');
+  const whole = join(folder, 'whole.safetensors');
+  saveSingleFile(pipeline, whole, { dtype: 'float16' });
+  for (const network of Object.values(pipeline.parameters)) network.free();
+  scope(() => {
+    const { tensors, metadata } = readSafetensors(whole);
+    const embedding = 'cond_stage_model.model.token_embedding.weight';
+    tensors.set(embedding, tensors.get(embedding)!.narrow(0, 0, 10).contiguous()); // small enough to be damaged often
+    writeSafetensors(join(folder, 'own.safetensors'), tensors, metadata);
+    writeSafetensors(join(folder, 'foreign.safetensors'), tensors);
+  });
+  return {
+    files: ['own.safetensors', 'foreign.safetensors'],
+    read: (file) =>
+      scope(() => {
+        const model = openModel(file);
+        model.config('scheduler');
+        for (const part of ['unet', 'vae', 'text_encoder'] as const) {
+          const { config } = model.config(part);
+          const { state } = model.weights(part);
+          if (Object.keys(config).length === 0 || state.size === 0) throw new Error(`${part}: nothing`);
+        }
+      }),
   };
 }
 

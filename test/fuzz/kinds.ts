@@ -30,7 +30,7 @@ import {
 import fc from 'fast-check';
 import { batchArithmetic, describeArithmetic, loadPrompts, loadRecipe } from 'rldf';
 import { promptsOfEpoch } from 'rldf/learning';
-import { ldm, peft, shards, torchFiles } from './kinds-foreign.js';
+import { ldm, peft, shards, singleFiles, torchFiles } from './kinds-foreign.js';
 import { byteMutation, jsonMutation, mutateBytes, mutateJson } from './mutations.js';
 
 /** One damaged file: which of the kind's files, and what happens to it. */
@@ -111,6 +111,7 @@ export const kinds: Record<string, (folder: string) => Kind> = {
   ldm,
   shards,
   torchFiles,
+  singleFiles,
 };
 
 function safetensors(folder: string): Kind {

@@ -31,6 +31,7 @@ export const fuzzKinds: readonly string[] = [
   'ldm',
   'shards',
   'torchFiles',
+  'singleFiles',
 ];
 
 const child = fileURLToPath(new URL('child.ts', import.meta.url));

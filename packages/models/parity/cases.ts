@@ -11,6 +11,7 @@ import * as networks from './networks.js';
 import { pipelineDifferences, pipelineRuns, textDifferences } from './pipeline.js';
 import { ddimTableDifferences, schedulerNames, schedulerTrajectory } from './schedulers.js';
 import * as scorers from './scorers.js';
+import { singleFileDifferences } from './single-files.js';
 import { tokenizerDifferences, tokenizerNames } from './tokenizer.js';
 
 /** Our code against the reference implementation, on the same random weights and inputs. */
@@ -92,6 +93,7 @@ export function parityCases(): ParityCase[] {
     { name: 'preprocessing-smooth', tolerance: 1.01, run: () => scorers.preprocessingDifferences(false) },
     { name: 'bert-tokenizer', tolerance: 0, run: scorers.bertDifferences },
     { name: 'torch-files', tolerance: 0, run: scorers.torchFileDifferences },
+    { name: 'single-files', tolerance: 0, run: singleFileDifferences },
     { name: 'lora-diffusers', tolerance: SINGLE, run: loraDifferences },
     { name: 'lora-kohya', tolerance: SINGLE, run: kohyaDifferences },
     { name: 'lora-peft', tolerance: SINGLE, run: peftDifferences },

@@ -23,6 +23,7 @@ import { gligenMutants } from './mutants-gligen.js';
 import { networkMutants } from './mutants-networks.js';
 import { samplingMutants } from './mutants-sampling.js';
 import { scorerMutants } from './mutants-scorers.js';
+import { singleFileMutants } from './mutants-single-files.js';
 import { xlMutants } from './mutants-xl.js';
 
 const repository = join(import.meta.dirname, '..', '..', '..');
@@ -116,6 +117,7 @@ const mutants = [
   samplingMutants,
   adapterMutants,
   scorerMutants,
+  singleFileMutants,
 ].flat();
 const chosen = mutants.filter(
   ({ name }) => starts.length === 0 || starts.some((start) => name.startsWith(start)),

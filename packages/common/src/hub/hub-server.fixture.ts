@@ -57,6 +57,7 @@ export async function hubServer(files: Map<string, Buffer>, repo = 'owner/name')
     if (content !== undefined) {
       const { lfs, oid } = entry(name!, content);
       response.setHeader('X-Repo-Commit', commit);
+      response.setHeader('X-Linked-Size', content.length);
       response.setHeader('X-Linked-ETag', `"${lfs?.oid ?? oid}"`);
       if (!lfs) return send(request, response, content);
       const elsewhere = server.url.replace('127.0.0.1', 'localhost');

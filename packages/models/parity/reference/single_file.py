@@ -1,7 +1,7 @@
 """Names of single-file checkpoints, as the conversion scripts of the diffusers repository write them.
 
-`single-file-names.json.gz`: for each real configuration a list of [original name, shape, [diffusers' names]], of
-all tensors, from models on the meta device: no weights. The scripts are no part of the package: put
+`single-file-names.json.gz`: for each real model its configurations, and a list of [original name, shape,
+[diffusers' names]] of all tensors, from models on the meta device: no weights. The scripts are no part of the package: put
 `convert_diffusers_to_original_stable_diffusion.py` and `convert_diffusers_to_original_sdxl.py` of the repository's
 `scripts` folder (v0.42) into a folder and name it by DIFFUSERS_SCRIPTS.
 """
@@ -96,7 +96,8 @@ def single_file():
             second = CLIPTextModelWithProjection
             tensors = towered(state(second, CLIPTextConfig(**configs["text_encoder_2"])))
             rows += open_clip_rows("conditioner.embedders.1.model.", xl.convert_openclip_text_enc_state_dict, tensors)
-        names[model] = sorted(rows)
+        parts = [part for part in ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler") if part in configs]
+        names[model] = {"configs": {part: configs[part] for part in parts}, "tensors": sorted(rows)}
         print(f"single-file {model}: {len(rows)} tensors")
     text = json.dumps(names, separators=(",", ":"))
     (OUT / "single-file-names.json.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))

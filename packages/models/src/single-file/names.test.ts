@@ -19,15 +19,17 @@ import { isVaeAttention, unetFromLdm, unetToLdm, vaeFromLdm, vaeToLdm } from './
 // As diffusers' own conversion scripts name the tensors of the real configurations; parity/reference/single_file.py makes it.
 type Row = [original: string, shape: number[], diffusers: string[]];
 const file = join(import.meta.dirname, '..', '..', 'goldens', 'single-file-names.json.gz');
-const golden = JSON.parse(gunzipSync(readFileSync(file)).toString('utf8')) as { [kind in Kind]: Row[] };
+const golden = JSON.parse(gunzipSync(readFileSync(file)).toString('utf8')) as {
+  [kind in Kind]: { tensors: Row[] };
+};
 const kinds = Object.keys(golden) as Kind[];
-const shapes = (kind: Kind): Shapes => new Map(golden[kind].map(([name, shape]) => [name, shape]));
+const shapes = (kind: Kind): Shapes => new Map(golden[kind].tensors.map(([name, shape]) => [name, shape]));
 const attends = { sd1: [true, true, true, false], sd2: [true, true, true, false], xl: [false, true, true] };
 
 test.each(kinds)('%s: every name of U-Net and VAE, both ways', (kind) => {
   const layout = { layersPerBlock: 2, attends: attends[kind] };
   let count = 0;
-  for (const [original, shape, [diffusers]] of golden[kind]) {
+  for (const [original, shape, [diffusers]] of golden[kind].tensors) {
     if (original.startsWith(UNET)) {
       expect(unetFromLdm(original.slice(UNET.length), 2)).toBe(diffusers);
       expect(unetToLdm(diffusers!, layout)).toBe(original.slice(UNET.length));
@@ -159,7 +161,7 @@ test.each(kinds)('%s: the configurations of the real model, from names and shape
 
 test('SD 2.x as published has a layer more than is read', () => {
   const all = new Map(shapes('sd2'));
-  for (const [name, shape] of golden.sd2)
+  for (const [name, shape] of golden.sd2.tensors)
     if (name.includes('.resblocks.22.')) all.set(name.replace('.resblocks.22.', '.resblocks.23.'), shape);
   expect(textConfig('x', all, 'sd2', 0).num_hidden_layers).toBe(23);
 });
