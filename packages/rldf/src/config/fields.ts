@@ -172,12 +172,12 @@ export const weightedRewardSchema = z.strictObject({
         'mean is one standard deviation below the floor. By default 0.5.',
     ),
   normalise: z
-    .enum(['none', 'batch', 'running'])
+    .enum(['none', 'batch', 'running', 'prompt'])
     .default('running')
     .describe(
       'How scores are normalised before they are added. `none` leaves them as they are, ' +
         '`batch` brings them to mean 0 and standard deviation 1 within an epoch, `running` ' +
-        'does so over the whole run.',
+        'does so over the whole run, `prompt` within the images of one prompt in an epoch (GDPO).',
     ),
 });
 

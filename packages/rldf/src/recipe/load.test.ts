@@ -188,3 +188,18 @@ test('what YAML allows and a recipe does not is named as such', () => {
   expect(messageOf(minimal, ['train.learningRate=.inf'])).toContain('expected a finite number, got Infinity');
   expect(messageOf(minimal, ['train.learningRate=.nan'])).toContain('expected a finite number, got NaN');
 });
+
+test('scores cannot be compared within a prompt that has one picture', () => {
+  const recipe = (pictures: number) => `method: ddpo
+prompts: [a cat]
+train: { clipNats: 1 }
+sample: { picturesPerPrompt: ${pictures} }
+reward:
+  - { reward: aesthetic, normalise: prompt }
+  - { reward: clip-score, normalise: prompt }
+`;
+  expect(() => parseRecipe(recipe(1), 'r.yaml')).toThrow(
+    /r\.yaml:6:\d+ {2}reward\.0\.normalise: prompt compares pictures of the same prompt, and sample\.picturesPerPrompt is 1/,
+  );
+  expect(() => parseRecipe(recipe(4), 'r.yaml')).not.toThrow();
+});

@@ -39,8 +39,28 @@ export function crossFieldProblems(recipe: Recipe): ArithmeticProblem[] {
 }
 
 /** Why a method cannot learn from a reward. */
-export function rewardProblems({ method, reward }: Pick<Recipe, 'method' | 'reward'>): ArithmeticProblem[] {
-  return methodOf({ method }).followsReward === true ? gradientProblems(method, reward) : [];
+export function rewardProblems(recipe: Pick<Recipe, 'method' | 'reward' | 'sample'>): ArithmeticProblem[] {
+  const { method, reward } = recipe;
+  return [
+    ...(methodOf({ method }).followsReward === true ? gradientProblems(method, reward) : []),
+    ...aloneProblems(recipe),
+  ];
+}
+
+/** One picture of a prompt has no others of its prompt to be compared with: its normalised score is always 0. */
+function aloneProblems({ reward, sample }: Pick<Recipe, 'reward' | 'sample'>): ArithmeticProblem[] {
+  if (!Array.isArray(reward)) return [];
+  return reward.flatMap(({ normalise }, i) =>
+    normalise === 'prompt' && sample.picturesPerPrompt === 1
+      ? [
+          {
+            path: ['reward', i, 'normalise'],
+            message:
+              'prompt compares pictures of the same prompt, and sample.picturesPerPrompt is 1 — every score would be 0. Raise it (GDPO takes groups of 4 to 24), or choose running',
+          },
+        ]
+      : [],
+  );
 }
 
 /** JSON Schema of recipes, for editors. */

@@ -8,6 +8,7 @@ import { type MeanDifference, mean, meanDifference } from '@rldf/common/base/sta
 import { type CurvePoint, curveSvg } from '@rldf/common/drawing/curve';
 import { contactSheet } from '@rldf/common/drawing/grid';
 import { reportHtml } from '@rldf/common/drawing/html';
+import { paretoSvg } from '@rldf/common/drawing/pareto';
 import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
 import { renderSvg } from '@rldf/common/drawing/svg';
 import { noiseKey, Random } from '@rldf/torch';
@@ -15,6 +16,7 @@ import { UserError } from '@rldf/torch/errors';
 import sharp from 'sharp';
 import { readMetrics } from '../run/metrics.js';
 import type { Run } from '../run/run.js';
+import { paretoOf } from './pareto.js';
 
 /** One picture before and after training, from the same prompt and the same noise. */
 export interface PicturePair {
@@ -164,6 +166,13 @@ async function renderReport(run: Run, evaluation: Evaluation): Promise<ReportNum
   });
   write('curve.svg', svg);
   write('curve.png', await renderSvg(svg, 1280));
+  const pareto = paretoOf(run);
+  if (pareto !== undefined) {
+    const plane = await paretoSvg(pareto.points, pareto.axes, `${run.name}: rewards against each other`);
+    write('pareto.svg', plane);
+    write('pareto.png', await renderSvg(plane, 1280));
+    write('pareto.json', `${JSON.stringify(pareto, null, 2)}\n`);
+  }
   const recipe = readFileSync(run.recipePath, 'utf8');
   const page = reportHtml({
     title: `rldf run ${run.name}`,
@@ -181,6 +190,15 @@ async function renderReport(run: Run, evaluation: Evaluation): Promise<ReportNum
         caption:
           'Reward by epoch. Training pictures are drawn with sampling noise, validation with fixed seeds.',
       },
+      ...(pareto === undefined
+        ? []
+        : [
+            {
+              file: 'pareto.svg',
+              caption:
+                'The rewards of the sum against each other, at each validation. Ringed: no other step is at least as good in both and better in one (the Pareto front).',
+            },
+          ]),
     ],
     prompts: pairsByPrompt(evaluation.pairs),
     unit: evaluation.unit,

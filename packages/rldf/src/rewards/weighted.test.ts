@@ -144,3 +144,44 @@ test('floor: base is the mean of the pictures scored as base, not of the first t
   expect(parts['b/multiplier']).toEqual([2, 2]); // 0.5 (5 - 1) / 1
   expect(floors()).toBe(5);
 });
+
+test('by prompt, each reward is normalised among the pictures of its prompt before they are added (GDPO)', async () => {
+  const prompts = ['a cat', 'a dog', 'a cat', 'a dog'];
+  const make = (normalise: 'prompt' | 'none') =>
+    new WeightedReward([
+      { reward: listed('a', [0, 10, 2, 10]), normalise },
+      { reward: listed('b', [0, 5, 100, 1]), weight: 2, normalise },
+    ]);
+  const { total, parts } = await scorePictures(make('prompt'), { ...batch(4), prompts });
+  // a cat: a is -1, 1 and b is -1, 1; a dog: a is equal, so 0, and b is 1, -1. Sums: -3, 2, 3, -2: mean 0, deviation sqrt(6.5)
+  for (const [i, sum] of [-3, 2, 3, -2].entries()) expect(total[i]).toBeCloseTo(sum / Math.sqrt(6.5), 12);
+  expect(parts).toEqual({ a: [0, 10, 2, 10], b: [0, 5, 100, 1] });
+  // what is summed before it is normalised is told by the prompt with the larger numbers
+  const plain = (await scorePictures(make('none'), { ...batch(4), prompts })).total;
+  expect(plain).toEqual([0, 20, 202, 12]);
+});
+
+test('two rewards that add up to the same are told apart by prompt, as GDPO’s example has it', async () => {
+  // of four pictures two reach the first reward, which is worth 2 in all, and one the second: 1, 0, 0 | 0, 1
+  const make = (normalise: 'prompt' | 'batch') =>
+    new WeightedReward([
+      { reward: listed('a', [1, 1, 0, 0]), normalise },
+      { reward: listed('b', [0, 0, 1, 0]), normalise },
+    ]);
+  const { total } = await scorePictures(make('prompt'), batch(4));
+  expect(total[0]).toBe(total[1]);
+  expect(total[2]).toBeGreaterThan(total[0]!); // the rarer success counts for more, though each is 1
+  expect(total[2]! - total[0]!).toBeGreaterThan(0.1);
+  expect(total.reduce((sum, value) => sum + value, 0)).toBeCloseTo(0, 12);
+});
+
+test('by prompt, evaluation keeps the scale of the first pictures, and a single picture of a prompt gives 0', async () => {
+  const lists = [
+    [0, 2],
+    [4, 6],
+  ];
+  const reward = new WeightedReward([{ reward: listed('a', ...lists), normalise: 'prompt' }]);
+  expect((await scorePictures(reward, batch(2), 'evaluation')).total).toEqual([-1, 1]);
+  expect((await scorePictures(reward, { ...batch(2), prompts: ['a', 'b'] })).total).toEqual([0, 0]);
+  expect((await scorePictures(reward, batch(2), 'evaluation')).total).toEqual([-1, 1]);
+});

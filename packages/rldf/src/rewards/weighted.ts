@@ -16,11 +16,13 @@ import {
  * - `none`: the score as it is
  * - `batch`: to mean 0 and standard deviation 1 within the scored pictures
  * - `running`: the same with mean and deviation of all training pictures so far
+ * - `prompt`: to mean 0 and standard deviation 1 within the scored pictures of the same prompt; the sum is then brought to mean
+ *   0 and deviation 1 within the batch, as in GDPO (Liu et al. 2026, arXiv 2601.05242)
  *
  * Evaluation normalises by the first pictures ever scored, whatever the setting but `none`, so that its numbers can be
  * compared between epochs.
  */
-export type Normalisation = 'none' | 'batch' | 'running';
+export type Normalisation = 'none' | 'batch' | 'running' | 'prompt';
 
 export interface WeightedPart {
   reward: Reward;
@@ -126,16 +128,22 @@ export class WeightedReward implements CompositeReward {
           parts[`${reward.name}/multiplier`] = raw.map(() => multiplier);
         }
       }
+      const byPrompt =
+        purpose !== 'evaluation' && normalise === 'prompt' && momentsByPrompt(batch.prompts, scores);
       const by = purpose === 'evaluation' ? first : normalise === 'batch' ? here : this.#running[index]!;
       const weight = this.#weight(index, purpose);
       const floor = typeof part.floor === 'number' ? part.floor : first.mean;
       for (const [picture, score] of scores.entries()) {
-        total[picture]! += weight * (normalise === 'none' ? score : (score - by.mean) / spread(by));
+        const own = byPrompt ? byPrompt.get(batch.prompts[picture]!)! : by;
+        total[picture]! += weight * (normalise === 'none' ? score : (score - own.mean) / spread(own));
         if (part.floor !== undefined && purpose === 'evaluation')
           total[picture]! -= Math.max(0, floor - score) / (normalise === 'none' ? 1 : spread(first));
       }
     }
-    return { total, parts };
+    if (purpose !== 'training' || this.#parts.every(({ normalise }) => normalise !== 'prompt'))
+      return { total, parts };
+    const of = summed(total);
+    return { total: total.map((sum) => (sum - of.mean) / spread(of)), parts };
   }
 
   begin(batch: RewardBatch): void {
@@ -209,6 +217,16 @@ function nameOf({ reward, weight, cap, floor }: WeightedPart): string {
 function summed(values: readonly number[]): Moments {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return { count: values.length, mean, squares: values.reduce((sum, value) => sum + (value - mean) ** 2, 0) };
+}
+
+function momentsByPrompt(prompts: readonly string[], scores: readonly number[]): Map<string, Moments> {
+  const groups = new Map<string, number[]>();
+  scores.forEach((score, i) => {
+    const own = groups.get(prompts[i]!) ?? [];
+    own.push(score);
+    groups.set(prompts[i]!, own);
+  });
+  return new Map([...groups].map(([prompt, own]) => [prompt, summed(own)]));
 }
 
 /** Moments of two samples together (Chan, Golub & LeVeque 1979). */
