@@ -173,7 +173,7 @@ test('sizes and names, and what is wrong with them', async () => {
   ]);
   for (const wrong of ['', 'many', '12 XB', '0GB', '-3GB'])
     expect(() => parseBytes(wrong)).toThrow(UserError);
-  expect(configNames()).toEqual(['sd-1.5', 'sd-2.1', 'sd-2.1-base', 'sdxl-base-1.0']);
+  expect(configNames()).toEqual(['gligen-text-box', 'sd-1.5', 'sd-2.1', 'sd-2.1-base', 'sdxl-base-1.0']);
   expect(findConfigs('runwayml/stable-diffusion-v1-5')?.unet.cross_attention_dim).toBe(768);
   await expect(plan(recipeOf(), { model: 'sd-9' })).rejects.toThrow(
     /neither here nor known by its configurations.*sd-1\.5/,
