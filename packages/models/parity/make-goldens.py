@@ -36,6 +36,7 @@ GOLDENS = {
     "pipeline-xl": "pipeline_xl.pipeline_xl",
     "gligen": "gligen.gligen",
     "lora": "pipeline.lora",
+    "half": "half.half",
     "adapters": "adapters.adapters",
     "kinds": "kinds.kinds",
     "resnet": "classifier.resnet",

@@ -9,6 +9,8 @@ export {
   imageRewardConfigOf,
   withoutUnusedOfImageReward,
 } from './blip-image-reward.js';
+export { atOnce, type BlockRunner } from './block-runner.js';
+export { BlockTape, type TakeGradient } from './block-tape.js';
 export { CLIPModel, type CLIPOutput, contrastiveLoss } from './clip.js';
 export { clipMean, clipPixels, clipStd, type PictureInput } from './clip-pixels.js';
 export {
@@ -113,6 +115,7 @@ export {
 } from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';
 export { encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
+export { resident, residentMeanwhile } from './residency.js';
 export { learnedParameters, ResNet18, type ResNet18Options } from './resnet-18.js';
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';
 export { DDPMScheduler } from './schedulers/ddpm.js';

@@ -13,7 +13,7 @@ import {
   UserError,
   writeSafetensors,
 } from '@rldf/torch';
-import { adaptable, branchShapes, LoraAdapter, type LoraModule, type WeightModule } from './lora.js';
+import { adaptable, adapterType, branchShapes, LoraAdapter, type LoraModule, type WeightModule } from './lora.js';
 import { configAlpha, configRank, PEFT_WEIGHTS, type PeftConfigs, peftConfigs } from './lora-config.js';
 import {
   checkFactors,
@@ -332,7 +332,8 @@ function networkOf(
 
 function toModule(file: string, { path, down, up, alpha }: LoraLayer, parameters: Parameters): LoraModule {
   const layer = adaptable(parameters, path, file);
-  const { dtype, device } = layer.weight;
+  const { device } = layer.weight;
+  const dtype = adapterType(layer);
   const rank = down.shape[0]!;
   const shapes = branchShapes(layer, rank);
   const load = (matrix: Tensor, shape: readonly number[]) => {

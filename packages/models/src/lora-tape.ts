@@ -1,4 +1,13 @@
-import { type GradOptions, gradOrUndefined, keep, Linear, noGrad, scope, type Tensor } from '@rldf/torch';
+import {
+  type GradOptions,
+  gradEnabled,
+  gradOrUndefined,
+  keep,
+  Linear,
+  noGrad,
+  scope,
+  type Tensor,
+} from '@rldf/torch';
 import type { LoraAdapter, LoraModule } from './lora.js';
 
 /** What a layer was shown and answered: x [..., in] without its graph, y [..., out]. */
@@ -33,6 +42,7 @@ export class LoraTape {
     const linear = this.#adapter.modules.filter(({ layer }) => layer instanceof Linear);
     for (const module of linear) {
       (module.layer as Linear).observer = (x, y) => {
+        if (!gradEnabled()) return; // a block that runs again for its gradient
         if (!y.requiresGrad) y.requiresGrad_();
         this.#entries.push({ module, x: keep(x.detach()), y: keep(y) });
       };

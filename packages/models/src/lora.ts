@@ -1,7 +1,9 @@
 import {
   Conv2d,
+  type DType,
   InternalError,
   isFloating,
+  isHalf,
   keep,
   Linear,
   type LowRankBranch,
@@ -116,7 +118,8 @@ export class LoraAdapter {
       .filter(([path]) => targets.some((target) => fits(path, target)))
       .map(([path]) => {
         const layer = adaptable(parameters, path, 'LoRA');
-        const { dtype, device } = layer.weight;
+        const { device } = layer.weight;
+        const dtype = adapterType(layer);
         const down = keep(drawDown(path, layer, options));
         const up = keep(zeros(branchShapes(layer, rank).up, { dtype, device }));
         return { path, layer, rank, alpha, branch: { down, up, scale: alpha / rank } };
@@ -243,6 +246,10 @@ export function adaptable(parameters: Parameters, path: string, where: string): 
   );
 }
 
+/** Of a layer's adapter: the layer's own type, but float32 where that is half precision, in which small steps are lost. */
+export const adapterType = ({ weight: { dtype } }: AdaptableLayer): DType =>
+  isHalf(dtype) ? 'float32' : dtype;
+
 /** What down and up of a layer's adapter look like. */
 export function branchShapes(layer: AdaptableLayer, rank: number): { down: number[]; up: number[] } {
   const [out, ...inputs] = layer.weight.shape as [number, ...number[]]; // [out, in] or [out, in, k, k]
@@ -251,7 +258,8 @@ export function branchShapes(layer: AdaptableLayer, rank: number): { down: numbe
 
 function drawDown(path: string, layer: AdaptableLayer, { rank, init, seed }: LoraOptions): Tensor {
   const keys = [noiseKey(seed, `lora ${path}`)];
-  const { dtype, device } = layer.weight;
+  const { device } = layer.weight;
+  const dtype = adapterType(layer);
   const shape = branchShapes(layer, rank).down;
   return scope(() => {
     if (init === 'gaussian') return normal(keys, shape, { dtype, device }).select(0, 0).div(rank);

@@ -29,9 +29,35 @@ const NETWORK_FILE = 'diffusion_pytorch_model.safetensors';
 const TEXT_FILE = 'model.safetensors';
 
 export interface LoadOptions {
-  /** float32 by default, whatever the files hold. */
-  dtype?: DType;
-  device?: Device;
+  /**
+   * float32 by default, whatever the files hold; one for all parts, or one each. An autoencoder whose configuration says
+   * `force_upcast` would overflow in float16 and is float32 then, as diffusers computes it.
+   */
+  dtype?: DType | PerPart<DType>;
+  device?: Device | PerPart<Device>;
+}
+
+type PerPart<T> = { [part in keyof Pipeline['parameters']]?: T };
+
+/** As diffusers names the parts in files, and as a pipeline does. */
+const partNames = {
+  unet: 'unet',
+  vae: 'vae',
+  text_encoder: 'textEncoder',
+  text_encoder_2: 'textEncoder2',
+} as const;
+
+/** Of one part. */
+function optionsOf(
+  part: WeightsPart,
+  { dtype, device }: LoadOptions,
+  config: { [key: string]: unknown },
+): { dtype: DType; device?: Device } {
+  const name = partNames[part];
+  const wanted = (typeof dtype === 'object' ? dtype[name] : dtype) ?? 'float32';
+  const place = typeof device === 'object' ? device[name] : device;
+  const upcast = part === 'vae' && wanted === 'float16' && config.force_upcast === true;
+  return { dtype: upcast ? 'float32' : wanted, ...(place !== undefined && { device: place }) };
 }
 
 /**
@@ -61,9 +87,7 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
     rename: (state: StateDict) => StateDict,
     make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
   ) => {
-    // a decoder that overflows in half precision says so
-    const upcast = options.dtype === 'float16' && files.config(name).config.force_upcast === true;
-    const network = loadPart(files, name, rename, make, { ...options, ...(upcast && { dtype: 'float32' }) });
+    const network = loadPart(files, name, rename, make, options);
     loaded.push(network.parameters);
     return network;
   };
@@ -99,6 +123,7 @@ export function loadPipeline(location: string, options: LoadOptions = {}): Pipel
       schedulerConfig,
       parameters: { unet: unet.parameters, vae: vae.parameters, textEncoder: text.parameters },
       defaults: readDefaults(files),
+      location,
     };
     if (text2) {
       pipeline.textEncoder2 = text2.model;
@@ -178,7 +203,7 @@ export function loadNetwork<Model>(
   file: string,
   rename: (state: StateDict) => StateDict,
   make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
-  options: LoadOptions = {},
+  options: { dtype?: DType; device?: Device } = {},
 ): { model: Model; parameters: Parameters } {
   const configFile = join(folder, 'config.json');
   const weightsFile = findWeights(folder, file);
@@ -186,7 +211,7 @@ export function loadNetwork<Model>(
     () => ({ config: readJson(configFile), where: configFile }),
     () => ({ state: rename(readSafetensors(weightsFile).tensors), where: weightsFile }),
     make,
-    options,
+    () => ({ dtype: 'float32', ...options }),
   );
 }
 
@@ -201,7 +226,12 @@ function loadPart<Model>(
     const { state, where } = files.weights(part);
     return { state: rename(state), where };
   };
-  return assembled(() => files.config(part), weights, make, options);
+  return assembled(
+    () => files.config(part),
+    weights,
+    make,
+    (config) => optionsOf(part, options, config),
+  );
 }
 
 /** A network on the weights that it is given, all of which it must use. */
@@ -209,12 +239,12 @@ function assembled<Model>(
   configuration: () => { config: { [key: string]: unknown }; where: string },
   weights: () => { state: StateDict; where: string },
   make: (config: { [key: string]: unknown }, path: ParameterPath, where: string) => Model,
-  options: LoadOptions,
+  options: (config: { [key: string]: unknown }) => { dtype: DType; device?: Device },
 ): { model: Model; parameters: Parameters } {
   return scope(() => {
     const { config, where: configFile } = configuration();
     const { state, where } = weights();
-    const parameters = Parameters.from(state, { dtype: 'float32', ...options, where });
+    const parameters = Parameters.from(state, { ...options(config), where });
     try {
       const model = make(config, parameters.at(), configFile);
       parameters.assertAllUsed();

@@ -23,6 +23,7 @@ import { predictGuided } from './guidance.js';
 import { LatentsWatch, refuseBlack } from './latents-watch.js';
 import { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
 import { encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
+import { resident } from './residency.js';
 import { DDIMScheduler } from './schedulers/ddim.js';
 import { createScheduler, type SchedulerName } from './schedulers/scheduler.js';
 import type { UNet2DConditionModel } from './unet.js';
@@ -40,6 +41,8 @@ export interface Pipeline {
   schedulerConfig: SchedulerConfig;
   /** The weights of the networks; adapters attach to them. */
   parameters: { unet: Parameters; vae: Parameters; textEncoder: Parameters; textEncoder2?: Parameters };
+  /** What it was loaded from. */
+  location?: string;
   /** Settings the model was made for; those of a call come first. */
   defaults: { steps?: number; guidanceScale?: number };
   /** Pieces of the text encoder's length that every prompt is read in; 1 cuts longer ones. A piece more changes the picture. */
@@ -48,6 +51,12 @@ export interface Pipeline {
   forceZerosForEmptyPrompt?: boolean;
   /** Of pictures, where nothing else is said; the model's own by default. */
   size?: PictureSize;
+  /** Whether the network's blocks run again for their gradient, so that only what goes from block to block is kept. */
+  checkpointing?: boolean;
+  /** Weights that lie in the host's memory while nothing is computed with them (`resident`). */
+  offloaded?: ReadonlySet<Parameters>;
+  /** Weights of the networks that judge its pictures, where they are among these. */
+  judges?: readonly Parameters[];
   /** What XL is told of a picture besides its prompt. */
   microConditioning?: MicroConditioning;
   /** Of GLIGEN's kind: the share of denoising steps, the first ones, in which boxes are heard; 0.3 by default. */
@@ -225,6 +234,10 @@ function checkedObjects({
  * @throws UserError for NaN and infinity, of which bytes would be black
  */
 export function decodeImages(pipeline: Pipeline, latents: Tensor): Tensor {
+  return resident(pipeline, [pipeline.parameters.vae], () => decodedImages(pipeline, latents));
+}
+
+function decodedImages(pipeline: Pipeline, latents: Tensor): Tensor {
   return scope(() => {
     const [batch, , height, width] = latents.shape as [number, number, number, number];
     // a decoder's memory grows with the pixels, 2.5 kB each: about a million at a time

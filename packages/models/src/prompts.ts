@@ -6,6 +6,7 @@ import type { Conditioning } from './conditioning.js';
 import { checkObjects, type GroundedObject, type Grounding, MOST_OBJECTS } from './grounding.js';
 import { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
 import type { Pipeline } from './pipeline.js';
+import { resident } from './residency.js';
 
 /** Sizes that XL is told, as training pictures had them (Podell et al. 2023, section 2.2); [height, width] in pixels. */
 export interface MicroConditioning {
@@ -47,6 +48,11 @@ function encodeText(
   prompts: readonly (string | null)[],
   size: PictureSize,
 ): Conditioning {
+  const { textEncoder, textEncoder2 } = pipeline.parameters;
+  return resident(pipeline, [textEncoder, textEncoder2], () => encoded(pipeline, prompts, size));
+}
+
+function encoded(pipeline: Pipeline, prompts: readonly (string | null)[], size: PictureSize): Conditioning {
   return scope(() => {
     const { textEncoder, tokenizer, textEncoder2, tokenizer2, promptChunks: chunks = 1 } = pipeline;
     const { device } = textEncoder;

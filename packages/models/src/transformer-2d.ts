@@ -1,5 +1,6 @@
 import { Conv2d, GroupNorm, type Init, Linear, type ParameterPath, scope, type Tensor } from '@rldf/torch';
 import { BasicTransformerBlock } from './attention.js';
+import { atOnce, type BlockRunner } from './block-runner.js';
 import type { Conditioning } from './conditioning.js';
 
 export interface Transformer2DOptions {
@@ -52,7 +53,7 @@ export class Transformer2DModel {
   }
 
   /** [B, C, H, W] -> [B, C, H, W] */
-  forward(x: Tensor, conditioning: Conditioning): Tensor {
+  forward(x: Tensor, conditioning: Conditioning, blocks: BlockRunner = atOnce): Tensor {
     return scope(() => {
       const [batch, channels, height, width] = x.shape as [number, number, number, number];
       const toSequence = (map: Tensor) =>
@@ -60,15 +61,25 @@ export class Transformer2DModel {
       const toMap = (sequence: Tensor, depth: number) =>
         sequence.reshape([batch, height, width, depth]).permute([0, 3, 1, 2]); // [B, C, H, W]
 
-      const normed = this.#norm.forward(x);
-      let hidden = this.#linearProjection
-        ? this.#projectIn.forward(toSequence(normed))
-        : toSequence(this.#projectIn.forward(normed)); // [B, HW, innerDim]
-      for (const block of this.blocks) hidden = block.forward(hidden, conditioning);
-      const out = this.#linearProjection
-        ? toMap(this.#projectOut.forward(hidden), channels)
-        : this.#projectOut.forward(toMap(hidden, this.#innerDim));
-      return out.add(x);
+      const enter = () => {
+        const normed = this.#norm.forward(x);
+        return this.#linearProjection
+          ? this.#projectIn.forward(toSequence(normed))
+          : toSequence(this.#projectIn.forward(normed)); // [B, HW, innerDim]
+      };
+      let hidden = blocks.run(enter, [x]);
+      for (const block of this.blocks) {
+        const read = hidden;
+        hidden = blocks.run(() => block.forward(read, conditioning), [read]);
+      }
+      const read = hidden;
+      const leave = () => {
+        const out = this.#linearProjection
+          ? toMap(this.#projectOut.forward(read), channels)
+          : this.#projectOut.forward(toMap(read, this.#innerDim));
+        return out.add(x);
+      };
+      return blocks.run(leave, [read, x]);
     });
   }
 }

@@ -1,4 +1,5 @@
 import { cat, type Init, type ParameterPath, scope, type Tensor } from '@rldf/torch';
+import { atOnce, type BlockRunner } from './block-runner.js';
 import type { Conditioning } from './conditioning.js';
 import { Downsample2D, ResnetBlock2D, Upsample2D } from './resnet.js';
 import { Transformer2DModel } from './transformer-2d.js';
@@ -47,16 +48,24 @@ export class DownBlock {
   }
 
   /** @returns the outputs of every layer in order, all kept for the skip connections; the last is the result */
-  forward(x: Tensor, activatedTime: Tensor, conditioning: Conditioning): Tensor[] {
+  forward(
+    x: Tensor,
+    activatedTime: Tensor,
+    conditioning: Conditioning,
+    blocks: BlockRunner = atOnce,
+  ): Tensor[] {
     return scope(() => {
       const outputs: Tensor[] = [];
       let hidden = x; // [B, C, H, W]
       for (const [layer, resnet] of this.#resnets.entries()) {
-        hidden = resnet.forward(hidden, activatedTime);
-        hidden = this.attentions[layer]?.forward(hidden, conditioning) ?? hidden;
+        const read = hidden;
+        hidden = blocks.run(() => resnet.forward(read, activatedTime), [read]);
+        hidden = this.attentions[layer]?.forward(hidden, conditioning, blocks) ?? hidden;
         outputs.push(hidden);
       }
-      if (this.#downsample) outputs.push(this.#downsample.forward(hidden)); // [B, C, H/2, W/2]
+      const read = hidden;
+      const downsample = this.#downsample;
+      if (downsample) outputs.push(blocks.run(() => downsample.forward(read), [read])); // [B, C, H/2, W/2]
       return outputs;
     });
   }
@@ -74,10 +83,17 @@ export class MidBlock {
   }
 
   /** [B, C, H, W] -> [B, C, H, W] */
-  forward(x: Tensor, activatedTime: Tensor, conditioning: Conditioning): Tensor {
+  forward(
+    x: Tensor,
+    activatedTime: Tensor,
+    conditioning: Conditioning,
+    blocks: BlockRunner = atOnce,
+  ): Tensor {
     return scope(() => {
-      const hidden = this.#resnets[0]!.forward(x, activatedTime);
-      return this.#resnets[1]!.forward(this.attentions[0]!.forward(hidden, conditioning), activatedTime);
+      const [first, second] = this.#resnets as [ResnetBlock2D, ResnetBlock2D];
+      const hidden = blocks.run(() => first.forward(x, activatedTime), [x]);
+      const attended = this.attentions[0]!.forward(hidden, conditioning, blocks);
+      return blocks.run(() => second.forward(attended, activatedTime), [attended]);
     });
   }
 }
@@ -124,15 +140,20 @@ export class UpBlock {
     activatedTime: Tensor,
     conditioning: Conditioning,
     size?: readonly [number, number],
+    blocks: BlockRunner = atOnce,
   ): Tensor {
     return scope(() => {
       let hidden = x;
       for (const [layer, resnet] of this.#resnets.entries()) {
         const skip = skips[skips.length - 1 - layer]!;
-        hidden = resnet.forward(cat([hidden, skip], 1), activatedTime);
-        hidden = this.attentions[layer]?.forward(hidden, conditioning) ?? hidden;
+        const read = hidden;
+        const joined = () => resnet.forward(cat([read, skip], 1), activatedTime);
+        hidden = blocks.run(joined, [read, skip]);
+        hidden = this.attentions[layer]?.forward(hidden, conditioning, blocks) ?? hidden;
       }
-      return this.#upsample ? this.#upsample.forward(hidden, size) : hidden;
+      const read = hidden;
+      const upsample = this.#upsample;
+      return upsample ? blocks.run(() => upsample.forward(read, size), [read]) : hidden;
     });
   }
 }

@@ -1,6 +1,8 @@
 import {
+  autocast,
   Conv2d,
   type Device,
+  type DType,
   GroupNorm,
   type Init,
   type ParameterPath,
@@ -9,6 +11,7 @@ import {
   type Tensor,
   UserError,
 } from '@rldf/torch';
+import { atOnce, type BlockRunner } from './block-runner.js';
 import type { Conditioning, PreparedConditioning } from './conditioning.js';
 import { checkFields, unetFields } from './config-fields.js';
 import { checkGroups, perLevel, refuseUnsupported, type UNet2DConditionConfig } from './configs.js';
@@ -85,6 +88,10 @@ export class UNet2DConditionModel {
   readonly #upBlocks: UpBlock[] = [];
   readonly #convNormOut: GroupNorm;
   readonly #convOut: Conv2d;
+  /** How blocks run in `forward`. */
+  blocks: BlockRunner = atOnce;
+  /** Narrower than the weights: what products, convolutions and attention compute in, while weights and sums stay as wide. */
+  computeType: 'bfloat16' | 'float16' | undefined;
 
   /** @throws UserError when the config asks for something that is not built, or contradicts itself */
   constructor(config: UNet2DConditionConfig, path: ParameterPath, options: UNetOptions = {}) {
@@ -191,6 +198,11 @@ export class UNet2DConditionModel {
     return this.#positionNet !== undefined;
   }
 
+  /** What it computes in. */
+  get dtype(): DType {
+    return this.computeType ?? this.#convIn.weight.dtype;
+  }
+
   get device(): Device {
     return this.#convIn.weight.device;
   }
@@ -203,15 +215,17 @@ export class UNet2DConditionModel {
    * @returns the given tensors and, in `prepared`, new ones: `free(result.prepared)` frees these
    */
   prepare(conditioning: Conditioning): Conditioning {
-    const prepared = scope(() => {
-      const told = this.#withObjects(this.#inOwnType(conditioning));
-      const results: PreparedConditioning = new Map();
-      if (this.#addedEmbedding) results.set(this.#addedEmbedding, [this.#addedEmbedding.forward(told)]);
-      for (const { attentions } of [...this.#downBlocks, this.#midBlock, ...this.#upBlocks]) {
-        for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(told, results);
-      }
-      return results;
-    });
+    const prepared = this.#typed(() =>
+      scope(() => {
+        const told = this.#withObjects(this.#inOwnType(conditioning));
+        const results: PreparedConditioning = new Map();
+        if (this.#addedEmbedding) results.set(this.#addedEmbedding, [this.#addedEmbedding.forward(told)]);
+        for (const { attentions } of [...this.#downBlocks, this.#midBlock, ...this.#upBlocks]) {
+          for (const block of attentions.flatMap(({ blocks }) => blocks)) block.prepare(told, results);
+        }
+        return results;
+      }),
+    );
     return { ...conditioning, prepared };
   }
 
@@ -229,34 +243,56 @@ export class UNet2DConditionModel {
           `${this.inChannels}, height, width]. Pass latents of the autoencoder this network was trained with.`,
       );
     }
-    return scope(() => {
-      const dtype = this.#convIn.weight.dtype;
-      const own = this.#inOwnType(conditioning);
-      const told = own.prepared ? own : this.#withObjects(own);
-      const sinusoid = sinusoidalEmbedding(timesteps, this.#timeChannels, {
-        flipSinToCos: this.config.flip_sin_to_cos ?? true,
-        frequencyShift: this.config.freq_shift ?? 0,
-      }); // [B, C0]
-      let embedding = this.#timeEmbedding.forward(sinusoid.to(dtype)); // [B, timeDim]
-      if (this.#addedEmbedding) {
-        const [known] = told.prepared?.get(this.#addedEmbedding) ?? [];
-        embedding = embedding.add(known ?? this.#addedEmbedding.forward(told));
-      }
-      const time = embedding.silu();
+    return this.#typed(() =>
+      scope(() => {
+        const { dtype } = this.#convIn.weight;
+        const wanted = latents.dtype;
+        const plain = this.#inOwnType(conditioning);
+        const own = plain.prepared ? plain : this.#withObjects(plain);
+        const blocks = this.#runner();
+        const sinusoid = sinusoidalEmbedding(timesteps, this.#timeChannels, {
+          flipSinToCos: this.config.flip_sin_to_cos ?? true,
+          frequencyShift: this.config.freq_shift ?? 0,
+        }); // [B, C0]
+        let embedding = this.#timeEmbedding.forward(sinusoid.to(dtype)); // [B, timeDim]
+        if (this.#addedEmbedding) {
+          const [known] = own.prepared?.get(this.#addedEmbedding) ?? [];
+          embedding = embedding.add(known ?? this.#addedEmbedding.forward(own));
+        }
+        const time = blocks.outer(embedding.silu());
+        const told = blocks.outer(own);
+        const noisy = blocks.outer(latents.to(dtype));
 
-      const skips = [this.#convIn.forward(latents.to(dtype))]; // [B, C0, H, W] and what follows
-      for (const block of this.#downBlocks)
-        skips.push(...block.forward(skips[skips.length - 1]!, time, told));
+        const skips = [blocks.run(() => this.#convIn.forward(noisy), [noisy])]; // [B, C0, H, W] and what follows
+        for (const block of this.#downBlocks)
+          skips.push(...block.forward(skips[skips.length - 1]!, time, told, blocks));
 
-      let hidden = this.#midBlock.forward(skips[skips.length - 1]!, time, told);
-      for (const block of this.#upBlocks) {
-        const joined = skips.splice(skips.length - block.layers);
-        const next = skips[skips.length - 1]?.shape;
-        hidden = block.forward(hidden, joined, time, told, next && [next[2]!, next[3]!]);
-      }
-      const out = this.#convOut.forward(this.#convNormOut.forward(hidden).silu()); // [B, out_channels, H, W]
-      return out.to(latents.dtype);
-    });
+        let hidden = this.#midBlock.forward(skips[skips.length - 1]!, time, told, blocks);
+        for (const block of this.#upBlocks) {
+          const joined = skips.splice(skips.length - block.layers);
+          const next = skips[skips.length - 1]?.shape;
+          hidden = block.forward(hidden, joined, time, told, next && [next[2]!, next[3]!], blocks);
+        }
+        const read = hidden;
+        const out = () => this.#convOut.forward(this.#convNormOut.forward(read).silu()); // [B, out_channels, H, W]
+        return blocks.last(() => out().to(wanted), [read]);
+      }),
+    );
+  }
+
+  #typed<T>(fn: () => T): T {
+    return autocast(this.computeType ?? 'float32', fn, this.device === 'cpu' ? 'cpu' : 'cuda');
+  }
+
+  /** `blocks`, whose every run is in the type that is computed in. */
+  #runner(): BlockRunner {
+    const { blocks } = this;
+    if (this.computeType === undefined) return blocks;
+    return {
+      outer: (tree) => blocks.outer(tree),
+      run: (block, reads) => blocks.run(() => this.#typed(block), reads),
+      last: (block, reads) => blocks.last(() => this.#typed(block), reads),
+    };
   }
 
   #withObjects(conditioning: Conditioning): Conditioning {

@@ -9,6 +9,9 @@ const op = {
   autocast: native.resolve('rldf::autocast', ''),
 };
 
+/** Whether operations are recorded for differentiation. */
+export const gradEnabled = (): boolean => native.call(op.gradEnabled);
+
 /** Runs `fn` without recording operations for differentiation. */
 export function noGrad<T>(fn: () => T): T {
   return withGradMode(false, fn);

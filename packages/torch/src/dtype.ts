@@ -57,6 +57,9 @@ export function isDType(value: string): value is DType {
   return Object.hasOwn(numbers, value);
 }
 
+/** Half as wide as float32: numbers that are stored so, but summed and stepped in float32. */
+export const isHalf = (dtype: DType): boolean => dtype === 'float16' || dtype === 'bfloat16';
+
 export function isFloating(dtype: DType): boolean {
   return dtype.includes('float');
 }

@@ -20,6 +20,13 @@ export function shown(value: unknown): string {
 const isJson = (item: unknown) =>
   typeof item !== 'bigint' && (typeof item !== 'number' || Number.isFinite(item));
 
+/** Whether memory ran out: on a GPU, in the heap, or by a tensor that is larger than the machine. */
+export function isOutOfMemory(error: unknown): boolean {
+  const words =
+    /out of memory|not enough memory|can't allocate memory|bad_alloc|bytes was asked for, but this machine has/i;
+  return error instanceof Error && !(error instanceof UserError) && words.test(error.message);
+}
+
 /** A fault of ours. The command line exits with code 1. */
 export class InternalError extends Error {
   override name = 'InternalError';

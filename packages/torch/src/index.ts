@@ -1,7 +1,7 @@
 export * from './autograd.js';
 export * from './device.js';
 export * from './distributed.js';
-export { type DType, isFloating, itemSize } from './dtype.js';
+export { type DType, isFloating, isHalf, itemSize } from './dtype.js';
 export * from './errors.js';
 export * from './factories.js';
 export * from './finite.js';

@@ -5,6 +5,7 @@ import { generate, loadPipeline, openModel, type SchedulerConfig } from '@rldf/m
 import { type Device, deviceName, free, setThreads } from '@rldf/torch';
 import { duration } from '../base/duration.js';
 import { describeArithmetic } from '../config/batch-arithmetic.js';
+import { loadOptionsOf } from '../config/precision.js';
 import { methodOf } from '../methods/index.js';
 import { costsOf, evaluatedPictures } from '../plan/pictures.js';
 import { checkPolicy, samplerNotices } from '../plan/policy-check.js';
@@ -66,7 +67,7 @@ async function measure(
   recipe: Recipe,
   folder: string,
 ): Promise<{ forward: number; decode: number; schedulerConfig: SchedulerConfig }> {
-  const pipeline = loadPipeline(folder, { device: recipe.device as Device });
+  const pipeline = loadPipeline(folder, loadOptionsOf({ ...recipe, offload: false }));
   const count = Math.min(8, recipe.sample.batchSize);
   const seeds = Array.from({ length: count }, (_, index) => index);
   const marks: number[] = [];

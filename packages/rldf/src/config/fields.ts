@@ -4,6 +4,7 @@ import { nearest } from '@rldf/common/base/suggest';
 import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
 import { largestSeed, type Seed } from '@rldf/torch/seeds';
 import { z } from 'zod';
+import { precisions } from './precision.js';
 import { httpRewardSchema, visionRewardSchema } from './remote-fields.js';
 
 /** A whole number from 1; beyond a million it is a slip of the pen that would fill the memory. */
@@ -219,6 +220,8 @@ export const trackerNames = ['tensorboard', 'wandb', 'trackio'] as const;
 /** Height and width in pixels. */
 const sizeSchema = z.tuple([count.max(16_384), count.max(16_384)]);
 
+const precisionSchema = z.enum(precisions);
+
 /** Fields of every method. */
 export const commonFields = {
   version: z.literal(recipeVersion).default(recipeVersion).describe('Schema version of this file.'),
@@ -240,6 +243,35 @@ export const commonFields = {
     .regex(/^(cpu|cuda(:\d+)?)$/, 'expected cpu, cuda or cuda:N')
     .default('cpu')
     .describe('Where to compute: `cpu`, `cuda` or `cuda:N`.'),
+  precision: z
+    .union(
+      [
+        precisionSchema,
+        z.strictObject({
+          unet: precisionSchema.optional(),
+          vae: precisionSchema.optional(),
+          textEncoder: precisionSchema.optional(),
+          textEncoder2: precisionSchema.optional(),
+        }),
+      ],
+      {
+        error:
+          'expected float32, bfloat16 or float16, or one for each part, such as { unet: bfloat16, vae: float32 }',
+      },
+    )
+    .optional()
+    .describe(
+      'What the model computes in: `float32` (the default), `bfloat16` or `float16`, for all parts ' +
+        'or each (`{ unet, vae, textEncoder, textEncoder2 }`). Whatever learns, its optimiser and ' +
+        'the latents stay float32 (docs/memory.md).',
+    ),
+  offload: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether text encoders, autoencoder and reward networks lie in the host’s memory while ' +
+        'nothing is computed with them. For `device: cuda`; by default, no.',
+    ),
   threads: count
     .max(1024)
     .optional()

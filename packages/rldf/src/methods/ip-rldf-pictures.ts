@@ -10,6 +10,7 @@ import {
   generate,
   latentShape,
   type Pipeline,
+  resident,
 } from '@rldf/models';
 import {
   free,
@@ -201,10 +202,12 @@ export function worldPictures(
           rows.length,
           controlWorlds[recipe.pictures],
         );
-        const images = scenes.images.to(pipeline.unet.device);
-        const encoded = vae instanceof AutoencoderTiny ? vae.encode(images) : vae.encode(images).mean;
+        const { dtype } = pipeline.parameters.vae.entries.values().next().value!;
+        const images = scenes.images.to({ dtype, device: pipeline.unet.device });
+        const encode = () => (vae instanceof AutoencoderTiny ? vae.encode(images) : vae.encode(images).mean);
+        const encoded = resident(pipeline, [pipeline.parameters.vae], encode);
         return {
-          latents: vae.scale(encoded),
+          latents: vae.scale(encoded.to('float32')),
           labels: scenes.captions.map((caption): Labelled => ({ caption, weight: 1 })),
         };
       }),

@@ -19,6 +19,7 @@ import {
   cosine,
   free,
   GradientAccumulator,
+  isHalf,
   keep,
   linearDecay,
   linearWarmup,
@@ -174,13 +175,13 @@ export class Learner {
   ): AsyncGenerator<Yield, Return> {
     this.#accumulator.take(() => {}); // of an update that was left in the middle
     const merged = this.#merged;
-    const network = networkGradient(this.unet, merged);
+    const network = networkGradient(this.unet, merged, this.pipeline);
     let text: TextFeatures | undefined;
     try {
       merged?.merge();
       const features = new TextFeatures(this.pipeline, prompts, {
         parameters: this.text,
-        network: networkGradient(this.unet, merged),
+        network: networkGradient(this.unet, merged, this.pipeline),
         prepare: this.recipe.train.reuse ?? true,
       });
       text = features;
@@ -263,8 +264,11 @@ export class Learner {
     for (const adapter of Object.values(this.adapters)) adapter.remove();
   }
 
+  /** Not in half precision, whose weights are too coarse for small steps. */
   get #merged(): LoraAdapter | undefined {
-    return this.recipe.train.reuse === false ? undefined : this.adapters.unet;
+    return this.recipe.train.reuse === false || isHalf(this.pipeline.unet.dtype)
+      ? undefined
+      : this.adapters.unet;
   }
 
   #add(ofUnet: readonly (Tensor | undefined)[], ofText: readonly (Tensor | undefined)[] = []): void {

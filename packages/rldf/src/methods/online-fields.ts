@@ -79,6 +79,13 @@ export const networkFields = {
       'Which U-Net layers get LoRA, by the ends of their names, such as `to_q`. By default, ' +
         'the attention projections.',
     ),
+  checkpointing: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether each block of the U-Net runs a second time for its gradient, instead of being ' +
+        'remembered: a fraction of the memory, the same gradient, one forward pass more. By default, no.',
+    ),
 };
 
 /** Whether all weights of a network learn, so that what was before is not what is left without the adapters. */

@@ -6,7 +6,7 @@
 // whose middle part is `rewardGradient` and whose last one is `DifferentiableSample.backward`.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
-import { decodeLatents, type Pipeline, refuseBlack } from '@rldf/models';
+import { decodeLatents, type Pipeline, refuseBlack, resident } from '@rldf/models';
 import {
   cat,
   enableGrad,
@@ -198,7 +198,10 @@ export function rewardGradient(
       const start = i * size;
       const some = latents.narrow(0, start, Math.min(size, count - start));
       const texts = prompts.slice(start, start + size);
-      return enableGrad(() => gradientOfChunk(pipeline, recipe.method, some, texts, reward, loss, factor));
+      const weights = [pipeline.parameters.vae, ...(pipeline.judges ?? [])]; // until the gradient is there
+      return resident(pipeline, weights, () =>
+        enableGrad(() => gradientOfChunk(pipeline, recipe.method, some, texts, reward, loss, factor)),
+      );
     });
     return noGrad(() => ({
       gradient: cat(chunks.map(({ gradient }) => gradient)),

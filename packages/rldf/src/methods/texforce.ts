@@ -8,7 +8,7 @@
 // are summed over the steps, and the sum is sent through the encoder once: the same gradient as through every step. What
 // the U-Net computes of c alone, the keys and values of its cross-attention, is treated the same.
 import { type Conditioning, type Pipeline, selectRows, toldOf } from '@rldf/models';
-import { free, gradOrUndefined, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import { free, gradOrUndefined, isHalf, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
 import type { NetworkGradient } from '../sampling/network-gradient.js';
 import { encodeWeighted, type PromptText, type WeightedPrompt } from './diffexp.js';
 
@@ -73,7 +73,9 @@ export class TextFeatures {
       this.#conditioning = replaced(conditioning, leaves);
       this.leaves = [...leaves.values()].filter((leaf) => leaf.requiresGrad);
     }
-    this.#gathered = this.leaves.map(({ shape, dtype, device }) => keep(zeros(shape, { dtype, device })));
+    this.#gathered = this.leaves.map(({ shape, dtype, device }) =>
+      keep(zeros(shape, { dtype: isHalf(dtype) ? 'float32' : dtype, device })),
+    );
   }
 
   /** The conditioning of a guided batch, 2B rows: the negative prompt for all, then these. Differentiable in `leaves`. */

@@ -10,13 +10,16 @@ import {
   CLIPTextModelWithProjection,
   type CLIPTokenizer,
   decodeImages,
+  type LoadOptions,
   latentShape,
   loadPipeline,
   type Pipeline,
+  residentMeanwhile,
   UNet2DConditionModel,
 } from '@rldf/models';
 import {
   allocatedBytes,
+  type DType,
   free,
   noGrad,
   Parameters,
@@ -26,6 +29,7 @@ import {
   type Tensor,
   zeros,
 } from '@rldf/torch';
+import { loadOptionsOf } from '../config/precision.js';
 import { methodOf } from '../methods/index.js';
 import type { Prompt } from '../prompts/prompts.js';
 import type { Recipe } from '../recipe/recipe.js';
@@ -100,9 +104,9 @@ export async function runMiniature(
   const small = smallRecipe(recipe, steps);
   const method = methodOf(small);
   const pictures = drawnIn(small);
-  const pipeline = await build(model);
-  settle(pipeline, recipe);
-  const reward = await rewardWithoutSideEffects(recipe);
+  const { result: reward, made: judges } = await Parameters.madeBy(() => rewardWithoutSideEffects(recipe));
+  const pipeline = await build(model, recipe);
+  settle(pipeline, recipe, judges);
   const weights = allocatedBytes();
   const training = method.create(small, pipeline, {
     prompts: trainingPrompts,
@@ -112,7 +116,7 @@ export async function runMiniature(
         prompts: prompts.map(({ text }) => text),
         meta: prompts.map(({ meta }) => meta),
       };
-      if (reward) await scorePictures(reward, batch);
+      if (reward) await residentMeanwhile(pipeline, judges, () => scorePictures(reward, batch));
       const total = prompts.map((_, index) => index);
       return { total, parts: {} };
     },
@@ -230,14 +234,23 @@ export async function runMiniature(
 }
 
 /** Shapes are on no device: what is planned for a GPU need not find one. */
-async function build(model: PlannedModel): Promise<Pipeline> {
-  if ('folder' in model) return loadPipeline(model.folder);
+type Types = Exclude<LoadOptions['dtype'], DType | undefined>;
+
+async function build(model: PlannedModel, recipe: Recipe): Promise<Pipeline> {
+  const { dtype: types } = loadOptionsOf(recipe); // what is off the device is moved there by `settle`
+  if ('folder' in model) return loadPipeline(model.folder, { dtype: types as Types });
   const { unet, vae, text_encoder: text, text_encoder_2: text2, scheduler } = model.configs;
+  const {
+    unet: unetType = 'float32',
+    vae: vaeType = 'float32',
+    textEncoder: textType = 'float32',
+    textEncoder2: text2Type = 'float32',
+  } = types as Types;
   const parameters = {
-    unet: Parameters.random(0),
-    vae: Parameters.random(1),
-    textEncoder: Parameters.random(2),
-    ...(text2 && { textEncoder2: Parameters.random(3) }),
+    unet: Parameters.random(0, { dtype: unetType }),
+    vae: Parameters.random(1, { dtype: vaeType === 'float16' && vae.force_upcast ? 'float32' : vaeType }),
+    textEncoder: Parameters.random(2, { dtype: textType }),
+    ...(text2 && { textEncoder2: Parameters.random(3, { dtype: text2Type }) }),
   };
   const length = text.max_position_embeddings ?? 77;
   const tokenizer = {
@@ -269,7 +282,7 @@ async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | Compos
   const known = names.every(
     (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && !rewards[name]?.published,
   );
-  return known ? loadReward(recipe.reward) : undefined;
+  return known ? loadReward(recipe.reward, recipe.device === 'cpu' ? 'cpu' : 'cuda:0') : undefined;
 }
 
 const drawnIn = ({ sample }: Recipe) => sample.promptsPerEpoch * sample.picturesPerPrompt;

@@ -26,6 +26,13 @@ export function crossFieldProblems(recipe: Recipe): ArithmeticProblem[] {
         'unet and textEncoder are both none — nothing would learn. Set train.unet: lora or train.textEncoder: lora',
     });
   }
+  if (recipe.offload === true && recipe.device === 'cpu') {
+    problems.push({
+      path: ['offload'],
+      message:
+        'true with device: cpu — the host’s memory is the only one there is. Leave it out, or set device: cuda',
+    });
+  }
   if (train.warmup > 0 && problems.length === 0) {
     const { updates } = methodOf(recipe).plan.arithmetic(recipe);
     if (train.warmup >= updates) {

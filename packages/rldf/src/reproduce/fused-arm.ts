@@ -18,6 +18,7 @@ import type { Recipe } from '../recipe/recipe.js';
 import { keepEvaluation } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { Run } from '../run/run.js';
+import { loadOptionsOf } from '../config/precision.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
 import { settle } from '../sampling/model-settings.js';
 import { drawAndScore, type RunEvent, testPairs } from '../train/train.js';
@@ -124,7 +125,7 @@ export async function* runFusedArm(
     summands.map(({ path }) => ({ path, strength: 1 })),
     join(run.adaptersFolder, 'pytorch_lora_weights.safetensors'),
   );
-  const pipeline = loadPipeline(model.path, { device });
+  const pipeline = loadPipeline(model.path, loadOptionsOf(recipe));
   let adapters: LoraPair = {};
   try {
     settle(pipeline, recipe);

@@ -3,9 +3,9 @@
 import { findModel } from '@rldf/common/instruments/models';
 import { checkSameTensors, tensorsOf } from '@rldf/common/storage/state-tree';
 import { loadPipeline, type Pipeline } from '@rldf/models';
-import type { Device } from '@rldf/torch';
 import { setThreads } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
+import { loadOptionsOf } from '../config/precision.js';
 import { methodOf, type Recipe } from '../methods/index.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { loadRecipe } from '../recipe/load.js';
@@ -18,7 +18,7 @@ import { textsOf } from '../train/from-recipe.js';
 export function openModel(run: Run): { recipe: Recipe; pipeline: Pipeline } {
   const recipe = loadRecipe(run.recipePath);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
-  const pipeline = loadPipeline(findModel(recipe.model).path, { device: recipe.device as Device });
+  const pipeline = loadPipeline(findModel(recipe.model).path, loadOptionsOf(recipe));
   settle(pipeline, recipe);
   if (recipe.longPrompts === 'chunks')
     pipeline.promptChunks = Math.max(...textsOf(recipe).map((text) => pipeline.tokenizer.chunks(text)));

@@ -4,10 +4,11 @@ import { readTextIfThere, replaceFile } from '@rldf/common/base/files';
 import { describePromptNotices, describeUnscored, promptNotices } from '@rldf/common/base/prompt-notices';
 import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
-import { type CLIPTokenizer, loadPipeline } from '@rldf/models';
-import { type Device, deviceName, setThreads, type Tensor } from '@rldf/torch';
+import { type CLIPTokenizer, loadPipeline, residentMeanwhile } from '@rldf/models';
+import { type Device, deviceName, Parameters, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
+import { loadOptionsOf } from '../config/precision.js';
 import { methodOf } from '../methods/index.js';
 import { costsOf } from '../plan/pictures.js';
 import { samplerNotices } from '../plan/policy-check.js';
@@ -140,7 +141,7 @@ async function prepare(
   const validation = recipe.evaluate.prompts === undefined ? prompts : loadPrompts(recipe.evaluate.prompts);
   const test = recipe.report.prompts === undefined ? validation : loadPrompts(recipe.report.prompts);
   methodOf(recipe).checkPrompts?.(recipe, prompts);
-  const reward = await rewardOf(recipe, options);
+  const { result: reward, made: judges } = await Parameters.madeBy(() => rewardOf(recipe, options));
   if (methodOf(recipe).followsReward && reward.differentiable === undefined) {
     throw new UserError(gradientMissing(recipe.method, reward.name));
   }
@@ -150,7 +151,7 @@ async function prepare(
       ? undefined
       : await loadReward(recipe.watch.judge, device, options.signal);
   await Promise.all([reward.ready?.(), judge?.ready?.()]);
-  const pipeline = loadPipeline(model.path, { device });
+  const pipeline = loadPipeline(model.path, loadOptionsOf(recipe));
   if (recipe.longPrompts === 'chunks') {
     // the same for all pictures of a run, so that none depends on its batch
     pipeline.promptChunks = Math.max(...textsOf(recipe).map((text) => pipeline.tokenizer.chunks(text)));
@@ -160,7 +161,7 @@ async function prepare(
   const signal = options.signal === undefined ? {} : { signal: options.signal };
   const log = new PictureLog();
   try {
-    settle(pipeline, recipe);
+    settle(pipeline, recipe, judges);
     const recall = options.memory === undefined ? undefined : pictureMemory(options.memory, pipeline);
     const inputs: RunInputs = {
       base: baseFingerprint(pipeline),
@@ -173,7 +174,7 @@ async function prepare(
       score: async (images, drawn, purpose = 'training', behaviours = []) => {
         const texts = drawn.map(({ text }) => text);
         const batch = { images, prompts: texts, meta: drawn.map(({ meta }) => meta) };
-        const scores = await scorePictures(reward, batch, purpose);
+        const scores = await residentMeanwhile(pipeline, judges, () => scorePictures(reward, batch, purpose));
         if (purpose === 'training') log.note(images, texts, scores, behaviours);
         return scores;
       },

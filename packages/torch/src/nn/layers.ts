@@ -1,16 +1,21 @@
+import { isHalf } from '../dtype.js';
 import * as F from '../functional.js';
 import type { Tensor } from '../tensor.js';
 import type { Init, ParameterPath } from './parameters.js';
 
 /**
  * Adds scale · up(down(x)) to a layer: one adapter (LoRA, Hu et al. 2021). Of a linear layer: down [r, in], up [out, r];
- * of a convolution: down [r, in, k, k], up [out, r, 1, 1].
+ * of a convolution: down [r, in, k, k], up [out, r, 1, 1]. They may be wider than the layer, which then computes in its own type.
  */
 export interface LowRankBranch {
   down: Tensor;
   up: Tensor;
   scale: number;
 }
+
+/** The branch's matrices in the half precision of what they are multiplied by; else as they are. */
+const typed = ({ down, up }: LowRankBranch, x: Tensor): [Tensor, Tensor] =>
+  isHalf(x.dtype) && down.dtype !== x.dtype ? [down.to(x.dtype), up.to(x.dtype)] : [down, up];
 
 /** PyTorch's default for linear and convolution layers: uniform within ±1/√fanIn. */
 const fanIn = (size: number): Init => ({ uniform: 1 / Math.sqrt(size) });
@@ -38,8 +43,10 @@ export class Linear {
   /** [..., in] -> [..., out] */
   forward(x: Tensor): Tensor {
     let y = F.linear(x, this.weight, this.bias);
-    for (const { down, up, scale } of this.branches) {
-      if (scale !== 0) y = y.add(F.linear(F.linear(x, down), up), scale);
+    for (const branch of this.branches) {
+      if (branch.scale === 0) continue;
+      const [down, up] = typed(branch, x);
+      y = y.add(F.linear(F.linear(x, down), up), branch.scale);
     }
     this.observer?.(x, y);
     return y;
@@ -71,8 +78,10 @@ export class Conv2d {
   forward(x: Tensor): Tensor {
     const { stride = 1, padding = 0 } = this.options;
     let y = F.conv2d(x, this.weight, this.bias, { stride, padding });
-    for (const { down, up, scale } of this.branches) {
-      if (scale !== 0) y = y.add(F.conv2d(F.conv2d(x, down, undefined, { stride, padding }), up), scale);
+    for (const branch of this.branches) {
+      if (branch.scale === 0) continue;
+      const [down, up] = typed(branch, x);
+      y = y.add(F.conv2d(F.conv2d(x, down, undefined, { stride, padding }), up), branch.scale);
     }
     return y;
   }

@@ -1,10 +1,12 @@
+import { noGrad } from '../autograd.js';
 import type { Device } from '../device.js';
 import { type DType, isFloating } from '../dtype.js';
 import { UserError } from '../errors.js';
 import { full, zeros } from '../factories.js';
 import { refuseNonFinite } from '../finite.js';
+import { native } from '../native.js';
 import { noiseKey, normal, uniform } from '../random.js';
-import { free, keep } from '../scope.js';
+import { free, keep, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import type { Conv2d, Linear } from './layers.js';
 
@@ -18,6 +20,11 @@ interface Options {
   dtype?: DType;
   device?: Device;
 }
+
+const setData = native.resolve('set_data', '');
+
+/** Who is told of every store that is made. */
+let listener: ((made: Parameters) => void) | undefined;
 
 type Source = (name: string, shape: readonly number[], init: Init) => Tensor;
 
@@ -38,6 +45,7 @@ export class Parameters {
     this.#source = source;
     this.#where = where;
     this.#unused = unused;
+    listener?.(this);
   }
 
   /** Parameters drawn from their layers' initial distributions; each depends on seed and name alone. */
@@ -102,6 +110,33 @@ export class Parameters {
       return copy;
     };
     return new Parameters(source, where, () => [...state.keys()].filter((name) => !used.has(name)));
+  }
+
+  /** Runs `fn`. @returns what it returned, and all parameters that were made meanwhile */
+  static async madeBy<T>(fn: () => Promise<T>): Promise<{ result: T; made: Parameters[] }> {
+    const made: Parameters[] = [];
+    const before = listener;
+    listener = (one) => made.push(one);
+    try {
+      return { result: await fn(), made };
+    } finally {
+      listener = before;
+    }
+  }
+
+  /** Where the first of them lies. */
+  get device(): Device {
+    return this.entries.values().next().value?.device ?? 'cpu';
+  }
+
+  /** Moves all in place: layers keep their tensors. Not while a graph needs them. */
+  moveTo(device: Device): void {
+    noGrad(() =>
+      scope(() => {
+        for (const tensor of this.entries.values())
+          if (tensor.device !== device) native.call(setData, tensor.handle, tensor.to(device).handle);
+      }),
+    );
   }
 
   at(...names: (string | number)[]): ParameterPath {

@@ -41,6 +41,8 @@ export interface Value {
   shape: readonly number[];
   strides: readonly number[];
   dtype: number;
+  /** Beside the device, in the host's memory: its bytes do not count. */
+  host?: boolean;
   /** A leaf that wants gradients, or the output of a recorded operator. */
   origin?: Origin;
 }

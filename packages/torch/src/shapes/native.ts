@@ -5,10 +5,12 @@
  * `RLDF_TORCH=shapes` puts it in the place of the addon for a whole process (see ../native.ts).
  */
 
+import { dtypeNumber } from '../dtype.js';
 import { InternalError } from '../errors.js';
 import type { Handle, Native, OperatorNumber } from '../native.js';
-import { backward, hold, Memory, release, type Value } from './graph.js';
+import { backward, hold, Memory, release, type Storage, type Value } from './graph.js';
 import { ruleOf } from './operators.js';
+import { onGpu } from './products.js';
 import type { Context } from './rules.js';
 import { bytesOf, contiguousStrides } from './strides.js';
 
@@ -44,6 +46,9 @@ export function shapesNative(): ShapesNative {
   let recording = true;
   let graphPeak = 0;
   let current = backwardOperator;
+  /** What autocast narrows to, and what it has narrowed for good. */
+  let narrow: number | null = null;
+  const narrowed = new Map<Storage, Value>();
 
   const valueAt = (handle: Handle): Value => {
     const value = values.get(handle);
@@ -144,11 +149,15 @@ export function shapesNative(): ShapesNative {
       if (!on && value.origin?.node === undefined) delete value.origin;
     },
     item: () => 0,
-    'rldf::autocast': () => undefined,
+    'rldf::autocast'(_device: string, dtype: number | null) {
+      narrow = dtype;
+      for (const value of narrowed.values()) drop(value);
+      narrowed.clear();
+    },
     'rldf::set_winograd': () => undefined,
     'rldf::set_threads': () => undefined,
     'rldf::threads': () => 1,
-    'rldf::cuda_devices': () => 0,
+    'rldf::cuda_devices': () => (onGpu() ? 1 : 0),
     'rldf::version': () => 'shapes',
   };
 
@@ -160,9 +169,12 @@ export function shapesNative(): ShapesNative {
       const name = names[operator] as string;
       const special = own[name];
       if (special !== undefined) return special(...(args as never[]));
-      const operands = args.map((arg) => operandOf(name, arg));
+      const given = args.map((arg) => operandOf(name, arg));
+      const operands = narrow !== null && narrowing.has(name) ? given.map(narrowedOf) : given;
       current = { name, operands };
       const result = ruleOf(name)(context, ...(operands as never[]));
+      for (const [i, one] of operands.entries())
+        if (one !== given[i] && ![...narrowed.values()].includes(one as Value)) drop(one as Value);
       if (result === undefined) return undefined;
       if (Array.isArray(result)) return result.map(give);
       const same = operands.indexOf(result as Value);
@@ -172,7 +184,7 @@ export function shapesNative(): ShapesNative {
     listOperators: () => names,
     isLive: (handle) => values.has(handle),
     shape: (handle) => [...valueAt(handle).shape],
-    device: () => 'cpu',
+    device: (handle) => (onGpu() && valueAt(handle).host !== true ? 'cuda:0' : 'cpu'),
     dtype: (handle) => valueAt(handle).dtype,
     requiresGrad: (handle) => valueAt(handle).origin !== undefined,
     copyBytes: () => undefined,
@@ -188,6 +200,22 @@ export function shapesNative(): ShapesNative {
     },
   };
 
+  /** As autocast hands it to an operator: weights that learn once, until it is switched off. */
+  function narrowedOf(one: unknown): unknown {
+    if (!isValue(one) || one.dtype !== wide) return one;
+    const known = narrowed.get(one.storage);
+    if (known !== undefined) return known;
+    const made = ruleOf('to.dtype_layout')(context, one, narrow as number) as Value;
+    hold(made.origin);
+    if (one.origin !== undefined && one.origin.node === undefined) narrowed.set(one.storage, made);
+    return made;
+  }
+
+  function drop(value: Value): void {
+    value.storage.release();
+    release(value.origin);
+  }
+
   /** A number is a handle only where the operator takes a tensor; handles are larger than any other number. */
   function operandOf(name: string, arg: unknown): unknown {
     if (typeof arg === 'number') return values.get(arg) ?? arg;
@@ -198,6 +226,10 @@ export function shapesNative(): ShapesNative {
     return arg;
   }
 }
+
+/** What autocast narrows. */
+const narrowing = new Set(['linear', 'matmul', 'conv2d', 'rldf::conv3x3', 'scaled_dot_product_attention']);
+const wide = dtypeNumber('float32');
 
 const backwardOperator: { name: string; operands: readonly unknown[] } = { name: 'backward', operands: [] };
 

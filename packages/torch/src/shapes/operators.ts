@@ -15,6 +15,7 @@ import {
   linear,
   matmul,
   normalised,
+  onGpu,
   resized,
 } from './products.js';
 import {
@@ -111,11 +112,29 @@ export const operators: Readonly<Record<string, Rule>> = {
   zero_: inPlace,
   'fill_.Scalar': inPlace,
 
+  set_data: (_, x: Value, other: Value) => {
+    other.storage.hold();
+    x.storage.release();
+    x.storage = other.storage;
+    x.host = other.host === true;
+    return undefined;
+  },
   detach: (_, x: Value) => ({ ...detached(x), storage: x.storage.hold() }),
   clone: (context, x: Value) => copied(context, x),
   contiguous: (context, x: Value) =>
     isContiguous(x) ? view(context, x, x.shape, x.strides) : copied(context, x),
-  'to.dtype_layout': (context, x: Value, dtype: number | null) => {
+  'to.dtype_layout': (
+    context,
+    x: Value,
+    dtype: number | null,
+    _layout: null,
+    device: string | null | undefined,
+  ) => {
+    const leaves = onGpu() && device === 'cpu' && !x.host;
+    const stays = x.host === true && (device === undefined || device === null || device === 'cpu');
+    if (leaves || stays)
+      return { ...context.allocate([0], dtype ?? x.dtype), shape: x.shape, strides: x.strides, host: true };
+    if (x.host === true) return context.allocate(x.shape, dtype ?? x.dtype);
     if (dtype === null || dtype === undefined || dtype === x.dtype)
       return view(context, x, x.shape, x.strides);
     const converted = like(context, x, dtype);

@@ -6,12 +6,17 @@ import type { Value } from './graph.js';
 import { type Context, copied, detached, edge, float32, record } from './rules.js';
 import { broadcast, bytesOf, channelsLastStrides, isChannelsLast, isContiguous, numelOf } from './strides.js';
 
+const bfloat16 = dtypeNumber('bfloat16');
+
 /** Whether the kernels are the CPU's, which reorder operands and have Winograd's algorithm. */
 let onProcessor = true;
 
 export function setKernels(device: string): void {
   onProcessor = device === 'cpu';
 }
+
+/** Whether tensors are on a GPU, and the host's memory is another one. */
+export const onGpu = (): boolean => !onProcessor;
 
 /** x [..., in], weight [out, in]. Keeps x only if the weight wants its gradient. */
 export function linear(context: Context, x: Value, weight: Value, bias?: Value | null): Value {
@@ -76,7 +81,8 @@ export function conv2d(
     kernel.every((k) => k === 1) && stride.every((n) => n === 1) && padding.every((p) => p === 0);
   // The plain kernel unfolds the input into columns; oneDNN's reorders what it reads into blocks of channels.
   const plain =
-    x.dtype !== float32 || (batch === 1 && numelOf(x.shape) <= 20480 && kernel[0]! <= 3 && groups === 1);
+    (x.dtype !== float32 && x.dtype !== bfloat16) ||
+    (batch === 1 && numelOf(x.shape) <= 20480 && kernel[0]! <= 3 && groups === 1);
   const columns = bytesOf([batch, channels, ...kernel, ...map], x.dtype);
   const temporaries =
     pointwise || !onProcessor

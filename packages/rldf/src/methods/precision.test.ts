@@ -1,0 +1,90 @@
+// Methods on a model in half precision, block by block: what learns stays float32, and a resumed run ends as the straight one.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { tensorsOf } from '@rldf/common/storage/state-tree';
+import { loadPipeline, type Pipeline, savePipeline, tinyXlPipeline } from '@rldf/models';
+import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
+import { afterAll, expect, test } from 'vitest';
+import { loadOptionsOf } from '../config/precision.js';
+import type { Recipe } from '../recipe/recipe.js';
+import type { TrainingContext } from '../run/training.js';
+import { settle } from '../sampling/model-settings.js';
+import { methodOf } from './index.js';
+import { minimalRecipe, prompts } from './minimal-recipes.fixture.js';
+
+setThreads(1);
+const folder = mkdtempSync(join(tmpdir(), 'rldf-precision-'));
+const model = join(folder, 'tiny-xl');
+savePipeline(tinyXlPipeline(1), model);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const context: TrainingContext = {
+  prompts: prompts.map((text) => ({ text, meta: null })),
+  score: async (images) => {
+    const total = scope(() =>
+      noGrad(() =>
+        images
+          .to('float32')
+          .reshape([images.shape[0] as number, -1])
+          .mean(1)
+          .div(255)
+          .toNumbers(),
+      ),
+    );
+    return { total, parts: { brightness: total } };
+  },
+  differentiable: (images01) => images01.mean([1, 2, 3]),
+};
+
+function opened(recipe: Recipe): Pipeline {
+  const pipeline = loadPipeline(model, loadOptionsOf(recipe));
+  settle(pipeline, recipe);
+  return pipeline;
+}
+
+function mapped(tree: StateTree, replace: (tensor: Tensor) => unknown): unknown {
+  if (tree instanceof Tensor) return replace(tree);
+  if (Array.isArray(tree)) return tree.map((child: StateTree) => mapped(child, replace));
+  if (tree === null || typeof tree !== 'object') return tree;
+  return Object.fromEntries(Object.entries(tree).map(([name, child]) => [name, mapped(child, replace)]));
+}
+const words = (tree: StateTree) => JSON.stringify(mapped(tree, (tensor) => tensor.toNumbers()));
+
+async function run(recipe: Recipe, from = 0, state?: StateTree) {
+  const pipeline = opened(recipe);
+  const training = methodOf(recipe).create(recipe, pipeline, context);
+  if (state !== undefined) training.load(state);
+  const states: StateTree[] = [];
+  const rows: Record<string, number>[] = [];
+  for await (const event of training.run(from)) {
+    if (event.kind !== 'step') continue;
+    states.push(mapped(training.state(), (tensor) => tensor.detach().clone()) as StateTree);
+    rows.push(event.metrics);
+  }
+  for (const [path, tensor] of tensorsOf(training.state()))
+    if (!path.startsWith('pictures')) expect(`${path} ${tensor.dtype}`).toMatch(/float32$/);
+  const last = words(training.state());
+  training.free();
+  return { states, last, rows };
+}
+
+test.each([
+  ['ddpo', 'bfloat16', 'lora'],
+  ['alignprop', 'float16', 'lora'],
+  ['ip-rldf', 'bfloat16', 'lora'],
+  ['rwr', 'bfloat16', 'full'],
+] as const)('%s in %s, %s: learns, and resumes bit for bit', async (method, precision, unet) => {
+  const { train } = minimalRecipe(method);
+  const recipe = {
+    ...minimalRecipe(method),
+    ...(method !== 'ip-rldf' && { epochs: 2 }),
+    precision,
+    train: { ...train, unet, checkpointing: true, batchSize: 2 },
+  } as Recipe;
+  const straight = await run(recipe);
+  const [first] = straight.states as [StateTree];
+  expect(straight.last).not.toBe(words(first));
+  for (const row of straight.rows) for (const value of Object.values(row)) expect(value).not.toBeNaN();
+  expect((await run(recipe, 1, first)).last === straight.last).toBe(true);
+});
