@@ -13,7 +13,14 @@ import {
   UserError,
   writeSafetensors,
 } from '@rldf/torch';
-import { adaptable, adapterType, branchShapes, LoraAdapter, type LoraModule, type WeightModule } from './lora.js';
+import {
+  adaptable,
+  adapterType,
+  branchShapes,
+  LoraAdapter,
+  type LoraModule,
+  type WeightModule,
+} from './lora.js';
 import { configAlpha, configRank, PEFT_WEIGHTS, type PeftConfigs, peftConfigs } from './lora-config.js';
 import {
   checkFactors,
