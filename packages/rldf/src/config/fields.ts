@@ -261,9 +261,9 @@ export const commonFields = {
     )
     .optional()
     .describe(
-      'What the model computes in: `float32` (the default), `bfloat16` or `float16`, for all parts ' +
-        'or each (`{ unet, vae, textEncoder, textEncoder2 }`). Whatever learns, its optimiser and ' +
-        'the latents stay float32 (docs/memory.md).',
+      'What the model computes in: `float32` (the default), `bfloat16` or `float16`, for all ' +
+        'parts or each (`{ unet, vae, textEncoder, textEncoder2 }`). Whatever learns, its ' +
+        'optimiser and the latents stay float32 (docs/memory.md).',
     ),
   offload: z
     .boolean()

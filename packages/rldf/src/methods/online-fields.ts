@@ -84,7 +84,8 @@ export const networkFields = {
     .optional()
     .describe(
       'Whether each block of the U-Net runs a second time for its gradient, instead of being ' +
-        'remembered: a fraction of the memory, the same gradient, one forward pass more. By default, no.',
+        'remembered: a fraction of the memory, the same gradient, one forward pass more. By ' +
+        'default, no.',
     ),
 };
 
