@@ -21,10 +21,15 @@ import { towerChecks } from './towers.js';
 import { casesOf, trainingChecks } from './training/index.js';
 import { plantedChecks } from './training/planted.js';
 import { plants as trainingPlants } from './training/plants.js';
+import { xlAdapterChecks } from './xl-adapters.js';
 
 const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   pictures: pictureChecks,
-  adapters: async (context) => [...(await adapterChecks(context)), ...(await tensorBoardChecks(context))],
+  adapters: async (context) => [
+    ...(await adapterChecks(context)),
+    ...(await xlAdapterChecks(context)),
+    ...(await tensorBoardChecks(context)),
+  ],
   'their-files': theirFileChecks,
   'single-files': singleFileChecks,
   hub: hubChecks,

@@ -23,6 +23,7 @@ from diffusers import (
     LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
@@ -30,7 +31,7 @@ from diffusers.utils import logging as diffusers_logging
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 for logging in (diffusers_logging, transformers_logging):
@@ -59,10 +60,13 @@ def pipeline(folder):
 def images(pipe, question):
     pipe.scheduler = SCHEDULERS[question["scheduler"]].from_config(pipe.scheduler.config)
     latents = load_file(question["latents"])["latents"]
+    xl = isinstance(pipe, StableDiffusionXLPipeline)
+    # XL takes no negative prompt for zeros, which is not the empty prompt
+    negative = question.get("negative", None if xl else "")
     with torch.no_grad():
         pictures = pipe(
             prompt=question["prompts"],
-            negative_prompt=[question.get("negative", "")] * len(question["prompts"]),
+            negative_prompt=None if negative is None else [negative] * len(question["prompts"]),
             latents=latents,
             num_inference_steps=question["steps"],
             guidance_scale=question["guidance"],
@@ -163,6 +167,43 @@ def write_model(question):
     return {}
 
 
+def write_xl_model(question):
+    """A model of Stable Diffusion XL's layout with random weights, as diffusers saves it."""
+    torch.manual_seed(question["seed"])
+    tokenizer = pipeline(question["model"]).tokenizer
+    text = dict(
+        vocab_size=len(tokenizer), max_position_embeddings=tokenizer.model_max_length, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, num_attention_heads=4, num_hidden_layers=3,
+        projection_dim=20,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(16, 32, 32), layers_per_block=2, cross_attention_dim=24 + 32, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 1, 2),
+        attention_head_dim=(2, 4, 4), use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, sample_size=16,
+    )  # fmt: skip
+    first = CLIPTextModel(CLIPTextConfig(**text, hidden_size=24, intermediate_size=48, hidden_act="quick_gelu"))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(**text, hidden_size=32, intermediate_size=64, hidden_act="gelu"))
+    with torch.no_grad():
+        for network in (unet, vae, first, second):
+            for parameter in network.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=1 / math.sqrt(parameter[0].numel()))
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, timestep_spacing="leading",
+    )  # fmt: skip
+    StableDiffusionXLPipeline(
+        vae=vae, text_encoder=first, text_encoder_2=second, tokenizer=tokenizer, tokenizer_2=tokenizer, unet=unet, scheduler=scheduler,
+        add_watermarker=False,
+    ).save_pretrained(question["folder"])  # fmt: skip
+    return {}
+
+
 def write_again(question):
     """A model folder through diffusers' hands."""
     DiffusionPipeline.from_pretrained(question["model"]).save_pretrained(question["folder"])
@@ -175,7 +216,8 @@ def write_adapter(question):
     pipe = DiffusionPipeline.from_pretrained(question["model"])
     pipe.set_progress_bar_config(disable=True)
     metadata = {}
-    for name, network in (("unet", pipe.unet), ("text_encoder", pipe.text_encoder)):
+    networks = [(name, getattr(pipe, name)) for name in ("unet", "text_encoder", "text_encoder_2") if name in question]
+    for name, network in networks:
         config = LoraConfig(**question[name])
         network.add_adapter(config)
         metadata[name] = {
@@ -186,12 +228,10 @@ def write_adapter(question):
             for module in network.modules():
                 if isinstance(module, LoraLayer):
                     module.lora_B["default"].weight.normal_(std=question["spread"])
-    StableDiffusionPipeline.save_lora_weights(
+    type(pipe).save_lora_weights(
         question["folder"],
-        unet_lora_layers=get_peft_model_state_dict(pipe.unet),
-        text_encoder_lora_layers=get_peft_model_state_dict(pipe.text_encoder),
-        unet_lora_adapter_metadata=metadata["unet"],
-        text_encoder_lora_adapter_metadata=metadata["text_encoder"],
+        **{f"{name}_lora_layers": get_peft_model_state_dict(network) for name, network in networks},
+        **{f"{name}_lora_adapter_metadata": value for name, value in metadata.items()},
     )
     save_file({"images": images(pipe, question)}, question["output"])
     return {}
@@ -238,7 +278,7 @@ def hello(_):
 
 ANSWERS = {
     answer.__name__: answer
-    for answer in (hello, draw, tokenize, text, vision, write_model, write_again, write_adapter, write_peft, tensorboard)
+    for answer in (hello, draw, tokenize, text, vision, write_model, write_xl_model, write_again, write_adapter, write_peft, tensorboard)
 }
 
 replies = os.fdopen(os.dup(1), "w")

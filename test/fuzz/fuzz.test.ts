@@ -4,7 +4,7 @@ import { fuzz, fuzzKinds } from './runner.js';
 // The long version: npm run campaign -- fuzz
 test('damaged files of every kind are read, or refused with a clear message; nothing crashes, hangs or stays behind', async () => {
   const seed = 20261122;
-  const foreign = ['peft', 'ldm', 'shards', 'torchFiles', 'singleFiles']; // of the same readers as others
+  const foreign = ['peft', 'ldm', 'shards', 'torchFiles', 'singleFiles', 'lycoris', 'xl', 'schedulers']; // of the same readers as others
   const own = fuzzKinds.filter((kind) => !foreign.includes(kind));
   const found = [await fuzz(own, seed, 150), await fuzz(foreign, seed, 50)];
   expect(found.flatMap(({ findings }) => findings)).toEqual([]);

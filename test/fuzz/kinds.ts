@@ -30,6 +30,7 @@ import {
 import fc from 'fast-check';
 import { batchArithmetic, describeArithmetic, loadPrompts, loadRecipe } from 'rldf';
 import { promptsOfEpoch } from 'rldf/learning';
+import { lycoris, schedulers, xl } from './kinds-adapters.js';
 import { ldm, peft, shards, singleFiles, torchFiles } from './kinds-foreign.js';
 import { byteMutation, jsonMutation, mutateBytes, mutateJson } from './mutations.js';
 
@@ -112,6 +113,9 @@ export const kinds: Record<string, (folder: string) => Kind> = {
   shards,
   torchFiles,
   singleFiles,
+  lycoris,
+  xl,
+  schedulers,
 };
 
 function safetensors(folder: string): Kind {

@@ -32,6 +32,9 @@ export const fuzzKinds: readonly string[] = [
   'shards',
   'torchFiles',
   'singleFiles',
+  'lycoris',
+  'xl',
+  'schedulers',
 ];
 
 const child = fileURLToPath(new URL('child.ts', import.meta.url));

@@ -85,13 +85,16 @@ row_13_a_folder_of_PEFT_loads() {
 row_13_other_kinds_of_adapters_are_refused_by_name() {
   peft_folder ', "use_dora": true'
   rldf generate a --steps 2 --adapter peft
-  expect_refusal 'use_dora is true — DoRA'
+  expect_refusal 'use_dora is true, but layer'
   local kind
-  for kind in 'DoRA dora_scale' 'LoHa hada_w1_a' 'LoKr lokr_w1'; do
+  for kind in 'down dora_scale' 'hada_w1_b hada_w1_a' 'lokr_w2_a lokr_w1'; do # of DoRA, LoHa and LoKr, which are read when whole
     tensor "${kind#* }.safetensors" F32 "lora_unet_conv_in.${kind#* }"
     rldf generate a --steps 2 --adapter "${kind#* }.safetensors"
-    expect_refusal "belongs to a ${kind% *}"
+    expect_refusal "${kind% *} is missing"
   done
+  tensor oft.safetensors F32 lora_unet_conv_in.oft_blocks
+  rldf generate a --steps 2 --adapter oft.safetensors
+  expect_refusal 'belongs to an OFT'
 }
 
 # tensor FILE DTYPE NAME: a safetensors file of one tensor [1, 1] that is zero.

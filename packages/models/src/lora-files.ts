@@ -33,7 +33,7 @@ import {
   type WeightLayer,
   weightUpdate,
 } from './lora-kinds.js';
-import { kohyaMetadata, kohyaTensors } from './lora-kohya.js';
+import { kohyaMetadata, kohyaTensors, withOneAlpha } from './lora-kohya.js';
 import { LORA_PARTS, type LoraPlace, PREFIXES, placeOf, refuseOtherKinds } from './lora-names.js';
 
 /** The networks that can have an adapter; XL has a second text encoder. */
@@ -114,8 +114,9 @@ export function writeLora(
     });
     const kohya = options.format === 'kohya';
     const title = basename(file, '.safetensors');
-    const metadata = kohya ? kohyaMetadata(ready, title) : peftMetadata(ready);
-    const tensors = kohya ? kohyaTensors(ready, options) : peftTensors(ready);
+    const ofKohya = kohya ? withOneAlpha(ready) : [];
+    const metadata = kohya ? kohyaMetadata(ofKohya, title) : peftMetadata(ready);
+    const tensors = kohya ? kohyaTensors(ofKohya, options) : peftTensors(ready);
     refuseNonFinite(
       file,
       tensors,

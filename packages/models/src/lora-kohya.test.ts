@@ -137,6 +137,22 @@ test('both adapters in one file: names, alphas and metadata; and back to the sam
   expect(alphas(again)).toEqual(alphas(direct));
 });
 
+test('a network’s layers get one alpha, the rest of their scale goes into up', () => {
+  const down = tensor([[1, 1]]);
+  const layer = (path: string, alpha: number) =>
+    ({ part: 'unet', path, down, up: tensor([[3], [6]]), alpha }) as const;
+  const written = file('alphas.safetensors');
+  writeLora(written, [layer('conv_in', 4), layer('conv_out', 2), layer('time_embedding.linear_1', 4)], {
+    format: 'kohya',
+  });
+  const read = readLora(written).map(({ path, alpha, up }) => [path, alpha, up.toNumbers()]);
+  expect(read).toEqual([
+    ['conv_in', 4, [3, 6]],
+    ['conv_out', 4, [1.5, 3]],
+    ['time_embedding.linear_1', 4, [3, 6]],
+  ]);
+});
+
 test('other kinds of adapters and broken ones are refused', () => {
   const loha = file('loha.safetensors');
   const module = 'lora_unet_mid_block_attentions_0_proj_in';

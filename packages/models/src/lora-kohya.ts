@@ -74,6 +74,27 @@ function nameFor(layer: LoraLayer, xl: boolean, { layersPerBlock = 2 }: KohyaOpt
   );
 }
 
+/**
+ * The layers with one alpha in each network, the others' share of it in their up matrices: of several alphas in a file like
+ * kohya's, diffusers 0.42 takes the most frequent one for all layers.
+ */
+export function withOneAlpha(layers: readonly LoraLayer[]): LoraLayer[] {
+  const counts = new Map<string, number>();
+  const keyOf = ({ part, alpha }: LoraLayer) => `${part} ${alpha}`;
+  for (const layer of layers) counts.set(keyOf(layer), (counts.get(keyOf(layer)) ?? 0) + 1);
+  const usual = new Map<LoraPart, LoraLayer>();
+  for (const layer of layers) {
+    const known = usual.get(layer.part);
+    if (!known || counts.get(keyOf(layer))! > counts.get(keyOf(known))!) usual.set(layer.part, layer);
+  }
+  return layers.map((layer) => {
+    const { alpha } = usual.get(layer.part)!;
+    if (layer.alpha === alpha || alpha === 0) return layer;
+    const up = layer.up.to('float32').mul(layer.alpha / alpha);
+    return { ...layer, alpha, up: up.to(layer.up.dtype) };
+  });
+}
+
 /** The tensors of a file, named as kohya's trainers do. */
 export function kohyaTensors(layers: readonly LoraLayer[], options: KohyaOptions = {}): StateDict {
   const xl = isXl(layers);

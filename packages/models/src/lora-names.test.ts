@@ -218,6 +218,22 @@ test('whole alphas are read: trainers write them so', () => {
   expect(scope(() => readLora(file)[0]!.alpha)).toBe(3);
 });
 
+test.each(['unet.conv_in', 'base_model.model.conv_in', 'unet.base_model.model.conv_in', 'conv_in'])(
+  'alphas beside PEFT’s names count, before those of the header: %s',
+  (module) => {
+    const file = join(folder, 'peft-alpha.safetensors');
+    scope(() => {
+      const matrices = Object.entries(pair(`${module}.lora_A`, `${module}.lora_B`));
+      const tensors = matrices.map(([name, value]) => [name, tensor(value)] as const);
+      const told = { lora_adapter_metadata: JSON.stringify({ 'unet.r': 1, 'unet.lora_alpha': 7 }) };
+      writeSafetensors(file, new Map([...tensors, [`${module}.alpha`, tensor(3)]]), told);
+      expect(readLora(file)[0]).toMatchObject({ part: 'unet', path: 'conv_in', alpha: 3 });
+      writeSafetensors(file, new Map(tensors), told);
+      expect(readLora(file)[0]!.alpha).toBe(7);
+    });
+  },
+);
+
 test('a layer that is there twice is refused', () => {
   const file = written('twice.safetensors', {
     ...pair('unet.conv_in.lora_A', 'unet.conv_in.lora_B'),
