@@ -25,7 +25,8 @@ const configs = {
       'conv_in',
     ],
   },
-  text_encoder: { r: 3, lora_alpha: 2, target_modules: ['q_proj', 'v_proj', 'fc1'] },
+  // with out_proj: without it diffusers 0.42 leaves q_proj, k_proj and v_proj out of a file in kohya's layout, without a word
+  text_encoder: { r: 3, lora_alpha: 2, target_modules: ['q_proj', 'v_proj', 'out_proj', 'fc1'] },
   text_encoder_2: { r: 2, lora_alpha: 5, target_modules: ['k_proj', 'out_proj', 'fc2'] },
 };
 
