@@ -103,23 +103,26 @@ async function bring(
   { signal, onBytes }: { signal: AbortSignal | undefined; onBytes: ((bytes: number) => void) | undefined },
 ): Promise<void> {
   let failures = 0;
+  let plainly = file.check === 'git' || !connection.settings.xet;
   for (let wrong = 0; ; ) {
     if (sizeOf(part) > file.size) rmSync(part);
     const before = sizeOf(part);
+    let cause: unknown = new Error('it ended early');
     try {
-      const plainly = failures > 0 || file.check === 'git' || !connection.settings.xet;
       await append(connection, id, commit, file, part, plainly, signal, onBytes);
     } catch (error) {
-      const cause = connection.cause(error);
+      cause = connection.cause(error);
       signal?.throwIfAborted();
       if (cause instanceof Interrupted) rmSync(part, { force: true });
-      else if (cause instanceof UserError || isLocal(cause)) throw cause;
+      else if ((cause instanceof UserError && plainly) || isLocal(cause)) throw cause;
+    }
+    if (sizeOf(part) < file.size || !existsSync(part)) {
+      plainly = true; // HTTP may do what the hub's own protocol did not
       failures = sizeOf(part) > before ? 0 : failures + 1;
       if (failures >= barren) throw broken(id, file, part, cause);
       await connection.settings.wait(2 ** failures, signal);
       continue;
     }
-    if (sizeOf(part) < file.size) continue; // a server that ended early without saying so
     const found = await hashOf(part, file);
     if (found === file.etag || file.check === 'size') return;
     rmSync(part);

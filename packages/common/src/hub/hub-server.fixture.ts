@@ -12,6 +12,8 @@ export interface HubServer {
   /** Called before each answer; true if it has answered itself. */
   fault: ((request: IncomingMessage, response: ServerResponse, path: string) => boolean) | undefined;
   files: Map<string, Buffer>;
+  /** Large files are offered by the hub's own protocol, which does not work here. */
+  xet: boolean;
   close(): Promise<void>;
 }
 
@@ -23,7 +25,7 @@ export async function hubServer(files: Map<string, Buffer>, repo = 'owner/name')
     .update([...files.keys()].join())
     .digest('hex');
   const server: HubServer = {
-    ...{ url: '', commit, requests: [], fault: undefined, files },
+    ...{ url: '', commit, requests: [], fault: undefined, files, xet: false },
     close: () => new Promise((done) => void [http.closeAllConnections(), http.close(() => done())]),
   };
   const http = createServer((request, response) => {
@@ -60,6 +62,17 @@ export async function hubServer(files: Map<string, Buffer>, repo = 'owner/name')
       response.setHeader('X-Linked-Size', content.length);
       response.setHeader('X-Linked-ETag', `"${lfs?.oid ?? oid}"`);
       if (!lfs) return send(request, response, content);
+      if (server.xet && request.headers.accept?.includes('application/vnd.xet-fileinfo+json')) {
+        const link = (rel: string) => `<${server.url}/xet/${rel}>; rel="${rel}"`;
+        response
+          .writeHead(200, {
+            'Content-Type': 'application/vnd.xet-fileinfo+json',
+            'X-Xet-Hash': lfs.oid,
+            Link: `${link('xet-auth')}, ${link('xet-reconstruction-info')}`,
+          })
+          .end('{}');
+        return;
+      }
       const elsewhere = server.url.replace('127.0.0.1', 'localhost');
       return response.writeHead(302, { Location: `${elsewhere}/storage/${name}` }).end();
     }

@@ -212,6 +212,49 @@ test('a process that was killed while it held the file is not waited for', async
   expect(waited).toEqual([]);
 });
 
+test('where the hub’s own protocol fails, HTTP brings the file', async () => {
+  hub.xet = true;
+  const path = await fetchModel('owner/name', { settings });
+  expect(readFileSync(join(path, unet)).equals(model.get(unet)!)).toBe(true);
+  const asked = hub.requests.filter(({ path }) => path.startsWith('/xet/')).length;
+  expect(asked).toBeGreaterThan(0);
+  settings = { ...settings, cache: join(root, `cache-${caches++}`), xet: false };
+  await fetchModel('owner/name', { settings }); // HF_HUB_DISABLE_XET
+  expect(hub.requests.filter(({ path }) => path.startsWith('/xet/')).length).toBe(asked);
+});
+
+test('two at a time: each file comes once', async () => {
+  const patient = { ...settings, wait: () => new Promise<void>((done) => void setImmediate(done)) };
+  const paths = await Promise.all([1, 2].map(() => fetchModel('owner/name', { settings: patient })));
+  expect(paths[0]).toBe(paths[1]);
+  expect(readFileSync(join(paths[0]!, unet)).equals(model.get(unet)!)).toBe(true);
+  const ranges = hub.requests.filter(({ path }) => path === `/storage/${unet}`).map(({ range }) => range);
+  expect(ranges.filter((range) => range === undefined).length).toBe(1);
+});
+
+test('a server that ends early without an error is asked again, and given up where nothing comes', async () => {
+  const content = model.get(unet)!;
+  hub.fault = onUnet((request, response) => {
+    const start = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    response.writeHead(start === 0 ? 200 : 206); // in chunks of no told length
+    return answered(response.end(start === 0 ? content.subarray(0, 3000) : ''));
+  });
+  const error = await failure(fetchModel('owner/name', { settings }));
+  expect(error.message).toMatch(/the connection broke 5 times at byte 3000 of \d+ .*\(it ended early\)/);
+});
+
+test('a signal ends it at once; what came is kept', async () => {
+  const controller = new AbortController();
+  const onProgress = (bytes: number) => {
+    if (bytes > 30_000) controller.abort();
+  };
+  const stopped = fetchModel('owner/name', { settings, signal: controller.signal, onProgress });
+  await expect(stopped).rejects.toThrow(/abort/i);
+  expect(listCached(settings.cache)[0]!.bytes).toBeGreaterThan(0);
+  expect(blobs().filter((name) => name.endsWith('.lock'))).toEqual([]);
+  await fetchModel('owner/name', { settings });
+});
+
 test('a server that knows no ranges sends the file anew', async () => {
   const content = model.get(unet)!;
   hub.fault = onUnet((_request, response, count) => {

@@ -46,6 +46,7 @@ const OTHERS: readonly (readonly [name: RegExp, what: string, instead: string])[
     'a diffusion transformer (Stable Diffusion 3, FLUX and the like)',
     'Use Stable Diffusion 1.x, 2.x or XL',
   ],
+  [/^model\.diffusion_model\.position_net\./, 'a GLIGEN checkpoint', 'Use its folder in diffusers layout'],
   [/^edm_mean$/, 'Playground 2.5, trained in EDM’s formulation', 'Use Stable Diffusion 1.x, 2.x or XL'],
   [/^conditioner\.embedders\.0\.model\./, 'the refiner of Stable Diffusion XL', 'Use the base model'],
   [/^(control_model\.|controlnet_|input_hint_block)/, 'a ControlNet', 'Use the model that it controls'],

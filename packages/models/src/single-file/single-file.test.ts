@@ -125,11 +125,7 @@ test('our own files keep what the names cannot say', () => {
     'modelspec.resolution': '128x128',
   });
   expect(openModel(file).bytes()).toBeLessThan(openModel(sd1.file).bytes() * 0.6);
-  const again = join(folder, 'again');
-  savePipeline(loaded, again);
-  const back = loadPipeline(again);
-  expectSame(back, loaded);
-  for (const one of [pipeline, loaded, back]) release(one);
+  for (const one of [pipeline, loaded]) release(one);
 });
 
 test('XL’s empty prompt stays what it was', () => {
@@ -270,6 +266,7 @@ const others: [string, { [name: string]: number[] }, RegExp][] = [
   ['FLUX', { 'double_blocks.0.img_attn.qkv.weight': [1] }, /is a diffusion transformer/],
   ['SD 3', { [`${unet}joint_blocks.0.x.weight`]: [1] }, /is a diffusion transformer/],
   ['Playground', { edm_mean: [1], [`${unet}out.2.weight`]: [1] }, /is Playground 2.5/],
+  ['GLIGEN', { 'model.diffusion_model.position_net.linears.0.weight': [1] }, /is a GLIGEN checkpoint/],
   ['the refiner', { 'conditioner.embedders.0.model.ln_final.weight': [1] }, /is the refiner/],
   ['a ControlNet', { 'control_model.x': [1] }, /is a ControlNet/],
   ['a textual inversion', { emb_params: [1, 768] }, /is a textual inversion/],

@@ -25,6 +25,8 @@ import {
 import { noGrad, readHeader, scope, setThreads } from '@rldf/torch';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { rldf } from './command-line.fixture.js';
+import { Progress } from './progress.js';
+import { shown } from './provide.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-models-'));
@@ -99,6 +101,36 @@ test('add, list and rm: what is in the cache, with sizes', async () => {
   expect([bad.code, bad.err]).toEqual([2, expect.stringContaining('./here: is no id of a hub')]);
 });
 
+test('a download is shown: its size before, and share, time and file while', async () => {
+  const lines: string[] = [];
+  let time = 0;
+  const output = { write: (text: string) => Boolean(lines.push(text.trim())), isTTY: true, columns: 200 };
+  const plan = { files: 12, bytes: 4e9, here: 1e9, endpoint: 'https://hub.example', cache: '/cache' };
+  const path = await shown(
+    'owner/name',
+    async ({ onPlan, onProgress, onNotice }) => {
+      onPlan?.(plan);
+      for (const bytes of [1e9, 2e9, 3e9]) {
+        onProgress?.(bytes, plan, 'unet/x.safetensors');
+        time += 60_000;
+      }
+      onNotice?.('asking again in 7 s');
+      return '/cache/x';
+    },
+    new Progress(output as never, () => time),
+    () => time,
+  );
+  expect(path).toBe('/cache/x');
+  const plain = lines.map((line) => line.replace(/^.*\[2K/, ''));
+  expect(plain.filter((line) => line !== '')).toEqual([
+    'downloading owner/name: 4.0 GB in 12 files from https://hub.example to /cache; 1.0 GB of it are here',
+    '1.0 GB of 4.0 GB  25 %  unet/x.safetensors',
+    '2.0 GB of 4.0 GB  50 %  about 2 min left  unet/x.safetensors',
+    '3.0 GB of 4.0 GB  75 %  about 60 s left  unet/x.safetensors',
+    'asking again in 7 s',
+  ]);
+});
+
 test('generate: model and adapter by ids, downloaded once', async () => {
   hub.files.set('pytorch_lora_weights.safetensors', readFileSync(adapter));
   const output = join(folder, 'drawn');
@@ -136,7 +168,7 @@ test('train, validate and resume take an id; a recipe is checked where its model
     recipe,
     'method: ddpo\nmodel: owner/name\nprompts: prompts.txt\nreward: jpeg-compressibility\nthreads: 1\nepochs: 1\n' +
       'sample: { steps: 2, promptsPerEpoch: 2, picturesPerPrompt: 2, batchSize: 4 }\n' +
-      'train: { rank: 2, updatesPerEpoch: 1, batchSize: 2, clipNats: 1 }\nreport: { maxPrompts: 1 }\n',
+      'train: { rank: 2, updatesPerEpoch: 1, batchSize: 2, clipNats: 1 }\nevaluate: { maxPrompts: 1 }\nreport: { maxPrompts: 1 }\n',
   );
   const checked = await rldf('validate', recipe);
   expect(checked.code, checked.err).toBe(0);

@@ -82,18 +82,19 @@ export async function shown(
   name: string,
   fetched: (options: FetchOptions) => Promise<string>,
   progress = new Progress(),
+  now: () => number = () => performance.now(),
 ): Promise<string> {
   const controller = new AbortController();
   const stop = () => controller.abort();
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
-  let estimate = new Estimate();
+  let estimate = new Estimate(now);
   try {
     return await fetched({
       signal: controller.signal,
       onNotice: (text) => progress.print(text),
       onPlan: (plan) => {
-        estimate = new Estimate();
+        estimate = new Estimate(now);
         progress.print(planWords(name, plan));
       },
       onProgress: (bytes, plan, file) => {
