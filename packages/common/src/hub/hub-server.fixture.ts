@@ -1,8 +1,11 @@
 /** A hub on this machine, for tests: one repository, with the answers and faults of a real one. */
 
 import { createHash } from 'node:crypto';
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { savePipeline, tinyPipeline } from '@rldf/models';
 
 export interface HubServer {
   url: string;
@@ -119,4 +122,21 @@ export function send(request: IncomingMessage, response: ServerResponse, content
       'Content-Range': `bytes ${from}-${end - 1}/${content.length}`,
     })
     .end(content.subarray(Number(from), end));
+}
+
+/** A tiny model of the real classes, with what a repository holds beside it. */
+export function tinyRepository(folder: string): Map<string, Buffer> {
+  const pipeline = tinyPipeline(1);
+  savePipeline(pipeline, folder);
+  for (const parameters of Object.values(pipeline.parameters)) parameters.free();
+  return new Map([
+    ...readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((path) => lstatSync(join(folder, path)).isFile())
+      .map((path) => [path.replaceAll('\\', '/'), readFileSync(join(folder, path))] as const),
+    ['README.md', Buffer.from('---\nlicense: openrail++\n---\n')],
+    ['unet/diffusion_pytorch_model.bin', Buffer.alloc(5000, 1)],
+    ['unet/diffusion_flax_model.msgpack', Buffer.alloc(5000, 2)],
+    ['safety_checker/model.safetensors', Buffer.alloc(5000, 3)],
+    ['v1-5-pruned.safetensors', Buffer.alloc(5000, 4)],
+  ]);
 }
