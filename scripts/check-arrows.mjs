@@ -25,7 +25,7 @@ const allowed = {
  * The README.md of each folder says what it contains; index.ts may import all.
  */
 const layers = {
-  common: ['base', 'drawing', 'storage', 'hub', 'instruments'],
+  common: ['base', 'drawing', 'storage', 'hub', 'workers', 'instruments'],
   search: ['world', 'agents', 'pictures', 'search', 'clone', 'table', 'index.ts'],
   rldf: [
     ...['base', 'config', 'prompts', 'rewards', 'relabel', 'sampling', 'run', 'methods'],

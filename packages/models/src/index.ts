@@ -144,4 +144,5 @@ export { tinyCheckpoint } from './single-file/tiny-checkpoint.js';
 export { tinyGligenPipeline, tinyPipeline, tinyXlPipeline } from './tiny-pipeline.js';
 export type { Trajectory } from './trajectory.js';
 export { UNet2DConditionModel, type UNetOptions } from './unet.js';
+export { ValueNetwork } from './value-network.js';
 export { chooseWeights, findWeights } from './weight-files.js';

@@ -34,15 +34,16 @@ int64_t openStore(const std::string& host, int64_t port, bool serves, const std:
   return tcp->getPort();
 }
 
-const c10::intrusive_ptr<c10d::Store>& opened() {
+auto& opened() {
   TORCH_CHECK(store, "call open_store first");
   return store;
 }
 
-std::string get(const std::string& key, int64_t timeout) {
-  opened()->wait({key}, milliseconds(timeout));
+// nothing where there is no such entry yet
+std::optional<std::string> get(const std::string& key) {
+  if (!opened()->check({key})) return std::nullopt;
   const std::vector<uint8_t> value = opened()->get(key);
-  return {value.begin(), value.end()};
+  return std::string(value.begin(), value.end());
 }
 
 // Gloo binds to the interface that the environment names, as in Python; else to the address `host`;
@@ -83,7 +84,7 @@ TORCH_LIBRARY_FRAGMENT(rldf, library) {
               &openStore);
   library.def("store_set(str key, str value) -> ()",
               [](const std::string& key, const std::string& value) { opened()->set(key, value); });
-  library.def("store_get(str key, int timeout) -> str", &get);
+  library.def("store_get(str key) -> str?", &get);
   library.def("open_group(str name, int rank, int size, str host, int timeout, bool nccl) -> bool",
               &openGroup);
   library.def("close_group(str name) -> ()", [](const std::string& name) {

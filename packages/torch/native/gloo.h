@@ -1,7 +1,6 @@
 // What c10d's headers name of Gloo, whose own PyTorch's wheels leave out. The code is in libtorch.
 #pragma once
 #include <chrono>
-#include <string>
 #include <vector>
 
 namespace gloo {

@@ -21,15 +21,23 @@ try {
   const most = group.allReduce(tensor([at, -at]), 'max');
   const columns = cat([ones([2, 1]), full([2, 1], 2)], 1).permute([1, 0]); // of strides that are not row-major
   const strided = group.allReduce(columns);
+  const many = [full([2, 2], at + 1), full([3], 10), full([1], 5 * at)];
+  group.allReduceAll(many, 20); // two buckets: 16 bytes, and 12 + 4
   const told = group.broadcast(full([2], 10 * at), 1);
   const whole = group.allGather(tensor([[at, 7]]));
   group.barrier();
   group.set(`said/${at}`, `by ${at}`);
-  const heard = group.get(`said/${(at + 1) % all}`);
+  const heard = await group.get(`said/${(at + 1) % all}`);
   const { collectives, bytes } = group.traffic;
   say(
     JSON.stringify({
-      ...{ sum: numbers(sum), most: numbers(most), strided: numbers(strided), told: numbers(told) },
+      ...{
+        sum: numbers(sum),
+        most: numbers(most),
+        strided: numbers(strided),
+        told: numbers(told),
+        many: many.map(numbers),
+      },
       ...{ whole: numbers(whole), heard, collectives, bytes, members: group.members.length },
     }),
   );

@@ -42,7 +42,12 @@ test('two processes: sums, maxima, a broadcast, what all have, entries of the st
   const found = (await together(2, 'collectives')).map((text) => JSON.parse(text));
   const same = {
     ...{ sum: [3, 3, 3], most: [1, 0], strided: [2, 2, 4, 4], told: [10, 10], whole: [0, 7, 1, 7] },
-    ...{ collectives: 6, bytes: 12 + 8 + 16 + 8 + 8 + 4, members: 2 },
+    ...{
+      many: [[3, 3, 3, 3], [20, 20, 20], [5]],
+      collectives: 8,
+      bytes: 12 + 8 + 16 + 16 + 16 + 8 + 8 + 4,
+      members: 2,
+    },
   };
   expect(found).toEqual([
     { ...same, heard: 'by 1' },

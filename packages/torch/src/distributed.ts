@@ -3,7 +3,7 @@
 import { hostname } from 'node:os';
 import { itemSize } from './dtype.js';
 import { UserError } from './errors.js';
-import { ones } from './factories.js';
+import { cat, ones } from './factories.js';
 import { native } from './native.js';
 import { scope } from './scope.js';
 import { type Tensor, wrap } from './tensor.js';
@@ -25,7 +25,12 @@ export interface GroupOptions {
   timeoutSeconds?: number;
   /** Whether tensors on GPUs go over NCCL; without it they go by way of the CPU. */
   nccl?: boolean;
+  /** Asked while ranks are waited for: why they will not come, if that is known. */
+  giveUp?: () => Error | undefined;
 }
+
+/** Between two looks into the store. */
+const pollMs = 10;
 
 const resolved = new Map<string, number>();
 
@@ -95,16 +100,16 @@ export class Group {
     call('rldf::store_set', `rank/${rank}`, `${hostname()}, process ${process.pid}`);
     const members = Array<string | undefined>(size).fill(undefined);
     for (;;) {
-      for (const [other, known] of members.entries())
-        members[other] =
-          known ?? tryGet(`rank/${other}`, Math.min(200, Math.max(1, end - performance.now())));
+      for (const [other, known] of members.entries()) members[other] = known ?? tryGet(`rank/${other}`);
       const missing = members.flatMap((member, other) => (member === undefined ? [other] : []));
       if (missing.length === 0) break;
+      const reason = options.giveUp?.();
+      if (reason !== undefined) throw reason;
       if (performance.now() >= end)
         throw new UserError(
           `${where}: rank${missing.length > 1 ? 's' : ''} ${missing.join(', ')} did not come within ${timeoutSeconds} s — all ${size} must be started. Look at what the launcher says of ${missing.length > 1 ? 'them' : 'it'}`,
         );
-      await new Promise((resolve) => setImmediate(resolve)); // Ctrl-C is served
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
     return new Group(options, `${host}:${found}`, members as string[]);
   }
@@ -114,6 +119,33 @@ export class Group {
     return this.#collective(`all-reduce (${by})`, tensor, (one) =>
       call('_c10d_functional::all_reduce_', one.handle, by, this.#name),
     );
+  }
+
+  /**
+   * Sums of many tensors, in place: in flat buffers of `bucketBytes`, the next of which is packed while one is under way. What fits
+   * into one goes as one.
+   */
+  allReduceAll(tensors: readonly Tensor[], bucketBytes = 2 ** 25): void {
+    scope(() => {
+      const begun = bucketsOf(tensors, bucketBytes).map((bucket) => {
+        const joined = cat(bucket.map((tensor) => tensor.reshape([-1])));
+        const flat = this.nccl ? joined : joined.to('cpu');
+        const name = `all-reduce (sum) of ${bucket.length} tensors`;
+        this.#counted(name, flat, () =>
+          call('_c10d_functional::all_reduce_', flat.handle, 'sum', this.#name),
+        );
+        return { bucket, flat, name };
+      });
+      for (const { bucket, flat, name } of begun) {
+        this.#timed(name, () => call('_c10d_functional::wait_tensor', flat.handle));
+        let start = 0;
+        for (const tensor of bucket) {
+          const length = elements(tensor);
+          tensor.copy_(flat.narrow(0, start, length).reshape(tensor.shape));
+          start += length;
+        }
+      }
+    });
   }
 
   /** The values of rank `from`, in place. */
@@ -155,11 +187,16 @@ export class Group {
   }
 
   /** Reads one; waits until somebody has written it. @throws UserError after `seconds` */
-  get(key: string, seconds = 60): string {
-    return this.#attempt(
-      `waiting ${seconds} s for ${key} in the store`,
-      () => call('rldf::store_get', key, 1000 * seconds) as string,
-    );
+  async get(key: string, seconds = 60): Promise<string> {
+    for (const end = performance.now() + 1000 * seconds; ; ) {
+      const found = this.#attempt(`reading ${key} in the store`, () => call('rldf::store_get', key));
+      if (found !== undefined) return found as string;
+      if (performance.now() > end)
+        return this.#attempt(`waiting ${seconds} s for ${key} in the store`, () => {
+          throw new Error('nobody has written it');
+        });
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+    }
   }
 
   close(): void {
@@ -178,10 +215,14 @@ export class Group {
   }
 
   #counted<T>(name: string, tensor: Tensor, run: () => T): T {
-    const began = performance.now();
     const number = ++this.traffic.collectives;
-    this.traffic.bytes += tensor.shape.reduce((product, size) => product * size, itemSize[tensor.dtype]);
-    const result = this.#attempt(`${name} ${number} of ${tensor.dtype}[${tensor.shape}]`, run);
+    this.traffic.bytes += elements(tensor) * itemSize[tensor.dtype];
+    return this.#timed(`${name} ${number} of ${tensor.dtype}[${tensor.shape}]`, run);
+  }
+
+  #timed<T>(what: string, run: () => T): T {
+    const began = performance.now();
+    const result = this.#attempt(what, run);
     this.traffic.seconds += (performance.now() - began) / 1000;
     return result;
   }
@@ -197,11 +238,30 @@ export class Group {
   }
 }
 
-function tryGet(key: string, milliseconds: number): string | undefined {
+const elements = ({ shape }: Tensor) => shape.reduce((product, size) => product * size, 1);
+
+/** In their order, of one dtype each, as many together as fit. */
+function bucketsOf(tensors: readonly Tensor[], bytes: number): Tensor[][] {
+  const buckets: Tensor[][] = [];
+  let room = 0;
+  for (const tensor of tensors) {
+    const size = elements(tensor) * itemSize[tensor.dtype];
+    const last = buckets.at(-1);
+    if (last !== undefined && last[0]?.dtype === tensor.dtype && size <= room) last.push(tensor);
+    else {
+      buckets.push([tensor]);
+      room = bytes;
+    }
+    room -= size;
+  }
+  return buckets;
+}
+
+function tryGet(key: string): string | undefined {
   try {
-    return call('rldf::store_get', key, Math.ceil(milliseconds)) as string;
+    return call('rldf::store_get', key) as string | undefined;
   } catch {
-    return undefined; // not there yet, or the store is gone, which the time limit tells
+    return undefined; // the store is gone, which the time limit tells
   }
 }
 

@@ -8,6 +8,7 @@ const exitCodes = { user: 2, ours: 1 } as const;
 /** Prints one clear message on stderr and gives the exit code. */
 export function exitCodeOf(thrown: unknown): number {
   const error = understood(thrown);
+  if (error instanceof Error && error.name === 'Dismissed') return exitCodes.user; // the first worker tells why
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     process.stderr.write(`rldf: ${error.message.replace(/^error: /, '')}. See rldf --help\n`);

@@ -29,6 +29,7 @@ import { trainCommand } from './train.js';
 import { validateCommand } from './validate.js';
 import { verifyResumeCommand } from './verify-resume.js';
 import { verifySeedCommand } from './verify-seed.js';
+import { addWorkersOption, dismissWorkers, joinWorkers } from './workers.js';
 import { worldCommand } from './world.js';
 
 function program(): Command {
@@ -76,6 +77,7 @@ Each command explains itself: rldf train --help`,
     verifySeedCommand(),
     doctorCommand(),
   ];
+  addWorkersOption(commands);
   for (const command of commands) root.addCommand(command);
   for (const command of [root, ...commands, ...commands.flatMap((command) => command.commands)])
     command.exitOverride().configureOutput({ writeOut: print, outputError: () => {} });
@@ -88,10 +90,15 @@ Each command explains itself: rldf train --help`,
  */
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   process.exitCode = 0;
+  let code = 1;
   try {
+    const followed = await joinWorkers(words);
+    if (followed !== undefined) return followed;
     await program().parseAsync(words, { from: 'user' });
-    return Number(process.exitCode);
+    code = Number(process.exitCode);
   } catch (error) {
-    return exitCodeOf(error);
+    code = exitCodeOf(error);
   }
+  await dismissWorkers(code);
+  return code;
 }

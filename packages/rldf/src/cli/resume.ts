@@ -30,36 +30,45 @@ Examples:
     )
     .action(async (run: string | undefined, options: Options) => {
       const { loadRecipe } = await import('../recipe/load.js');
-      const { UserError } = await import('@rldf/torch/errors');
       const { listRuns, openRun } = await import('../run/run.js');
-      const { resume } = await import('../train/from-recipe.js');
+      const { UserError } = await import('@rldf/torch/errors');
       const opened = run === undefined ? listRuns(options.runs)[0] : openRun(run, options.runs);
       if (opened === undefined)
         throw new UserError(`${options.runs}: no run there to resume — start one with \`rldf train\``);
       const recipe = loadRecipe(opened.recipePath);
       await provideModels([recipe.model]);
       await provideRewards([recipe.reward, recipe.watch.judge]);
-      const progress = new Progress();
-      progress.print(`resuming ${opened.folder}`);
-      const { signal, release } = await interruption(() =>
-        progress.print(
-          'stopping: saving at the next place where that is possible; Ctrl-C again ends at once',
-        ),
-      );
-      try {
-        const events = resume(opened.folder, {
-          signal,
-          fallback: options.fallback ?? false,
-          overrides: options.set ?? [],
-        });
-        await watch(events, progress, {
-          name: opened.name,
-          folder: opened.folder,
-          unit: await unitOf(loadRecipe(opened.recipePath)),
-          json: options.json ?? false,
-        });
-      } finally {
-        release();
-      }
+      await resumeRun(opened.folder, options);
     });
+}
+
+/** Goes on with a run and shows it. */
+export async function resumeRun(
+  folder: string,
+  options: Pick<Options, 'fallback' | 'set' | 'json'>,
+): Promise<void> {
+  const { loadRecipe } = await import('../recipe/load.js');
+  const { openRun } = await import('../run/run.js');
+  const { resume } = await import('../train/from-recipe.js');
+  const opened = openRun(folder);
+  const progress = new Progress();
+  progress.print(`resuming ${opened.folder}`);
+  const { signal, release } = await interruption(() =>
+    progress.print('stopping: saving at the next place where that is possible; Ctrl-C again ends at once'),
+  );
+  try {
+    const events = resume(opened.folder, {
+      signal,
+      fallback: options.fallback ?? false,
+      overrides: options.set ?? [],
+    });
+    await watch(events, progress, {
+      name: opened.name,
+      folder: opened.folder,
+      unit: await unitOf(loadRecipe(opened.recipePath)),
+      json: options.json ?? false,
+    });
+  } finally {
+    release();
+  }
 }

@@ -37,14 +37,18 @@ export function recipePath(nameOrFile: string): string {
   return !existsSync(nameOrFile) && recipeNames().includes(nameOrFile) ? shipped : nameOrFile;
 }
 
-/** A name for a run of a recipe that is not taken yet: `NAME-1`, `NAME-2`, ... */
-export function freeRunName(recipeFile: string, root: string): string {
+/** Whether there is a run of this name. */
+export const isRun = (root: string, name: string): boolean => existsSync(join(root, name, 'recipe.yaml'));
+
+/** A name for a run of a recipe that is not taken yet: `NAME-1`, `NAME-2`, ...; the last one that is, for `again`. */
+export function freeRunName(recipeFile: string, root: string, again = false): string {
   const stem =
     basename(recipeFile)
       .replace(/\.ya?ml$/, '')
       .replace(/[^A-Za-z0-9._-]+/g, '-') || 'run';
   const taken = new Set(existsSync(root) ? readdirSync(root) : []);
-  for (let number = 1; ; number++) if (!taken.has(`${stem}-${number}`)) return `${stem}-${number}`;
+  for (let number = 1; ; number++)
+    if (!taken.has(`${stem}-${number}`)) return `${stem}-${again && number > 1 ? number - 1 : number}`;
 }
 
 /** Collects a repeatable option. */

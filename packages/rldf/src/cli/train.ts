@@ -4,7 +4,7 @@ import type { Recipe } from '../recipe/recipe.js';
 import { runsOption } from './options.js';
 import { Progress } from './progress.js';
 import { provideCards, provideModels, provideRewardCards, provideRewards } from './provide.js';
-import { collect, freeRunName, interruption, recipePath, setOption } from './shared.js';
+import { collect, freeRunName, interruption, isRun, recipePath, setOption } from './shared.js';
 import { unitOf, watch } from './watch.js';
 
 interface Options {
@@ -47,7 +47,13 @@ Examples:
         const { dryRun } = await import('./dry-run.js');
         return dryRun(checked, options.json ?? false);
       }
-      const name = options.name ?? checked.name ?? freeRunName(file, options.runs);
+      const { crew } = await import('@rldf/common/workers/crew');
+      const restarted = crew().attempt > 0; // by torchrun: the run goes on that the attempt before has begun
+      const name = options.name ?? checked.name ?? freeRunName(file, options.runs, restarted);
+      if (restarted && isRun(options.runs, name)) {
+        const { resumeRun } = await import('./resume.js');
+        return resumeRun(join(options.runs, name), { json: options.json ?? false });
+      }
       await trainByRecipe(checked, name, options.runs, options.json ?? false);
     });
 }

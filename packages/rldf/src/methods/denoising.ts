@@ -1,6 +1,8 @@
 // What RWR, RAFT, DPO and IP-RLDF share: an epoch's own pictures, and the gradient of a loss of their denoising errors.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
+import { crew } from '@rldf/common/workers/crew';
+import { catRows } from '@rldf/common/workers/rows';
 import { NoiseSchedule } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
@@ -79,7 +81,7 @@ export interface ScoredPicture {
   path: readonly number[];
 }
 
-/** Draws and scores an epoch's pictures. Free their latents. */
+/** Draws and scores an epoch's pictures, each worker its own; all get the latents of all. Free them. */
 export async function* scoredEpoch(
   learner: Learner,
   recipe: DenoisingRecipe,
@@ -87,10 +89,13 @@ export async function* scoredEpoch(
   epoch: number,
 ): AsyncGenerator<ProgressEvent, { latents: Tensor; pictures: ScoredPicture[]; scores: Scores }> {
   const chosen = learner.picturesOfEpoch(prompts, epoch);
-  const { latents, images } = yield* learner.drawing(() => finished(learner, recipe, chosen, begin));
+  const own = crew().own(chosen);
+  const drawn = yield* learner.drawing(() => finished(learner, recipe, own, begin));
+  const latents = await crew().gatherRows('latents', drawn.latents);
   let whole = false;
   try {
-    const scores = yield* scored(score, images, chosen);
+    const rows = chosen.flatMap((picture, row) => (own.includes(picture) ? [row] : []));
+    const scores = yield* scored(score, drawn.images, chosen, rows);
     const pictures = chosen.map(
       ({ prompt, path }, row): ScoredPicture => ({
         latents,
@@ -114,7 +119,7 @@ async function* finished(
   { sample, negativePrompt }: DenoisingRecipe,
   chosen: readonly EpochPicture[],
   begin: TrainingContext['begin'],
-): AsyncGenerator<ProgressEvent, { latents: Tensor; images: Tensor }> {
+): AsyncGenerator<ProgressEvent, { latents: Tensor | undefined; images: Tensor }> {
   const drawn: { latents: Tensor; images: Tensor }[] = [];
   try {
     for (let start = 0; start < chosen.length; start += sample.batchSize) {
@@ -141,8 +146,8 @@ async function* finished(
       free(rollout);
     }
     return noGrad(() => ({
-      latents: cat(drawn.map((part) => part.latents)),
-      images: cat(drawn.map((part) => part.images)),
+      latents: drawn.length === 0 ? undefined : cat(drawn.map((part) => part.latents)),
+      images: catRows(drawn.map((part) => part.images)),
     }));
   } finally {
     free(drawn);
@@ -153,6 +158,7 @@ async function* scored(
   score: TrainingContext['score'],
   images: Tensor,
   chosen: readonly EpochPicture[],
+  rows: readonly number[],
 ): AsyncGenerator<ProgressEvent, Scores> {
   try {
     yield progress('scoring', 0, true);
@@ -161,6 +167,7 @@ async function* scored(
       chosen.map(({ prompt }) => prompt),
       'training',
       chosen.map(({ behaviour }) => behaviour),
+      rows,
     );
   } finally {
     images.free();
@@ -208,7 +215,7 @@ export type DenoisingReport = Record<string, number>;
 
 /**
  * One optimiser step along the gradient of (1/n) Σ_i w_i · objective(e_i) over n examples, in micro-batches, where e are the
- * denoising errors of example i's pictures. Yields the share done.
+ * denoising errors of example i's pictures. Each worker sums over its own examples. Yields the share done.
  * @param base whether the objective reads the errors of the model that training began from
  */
 export async function* denoisingUpdate(
@@ -222,15 +229,16 @@ export async function* denoisingUpdate(
   const { train, negativePrompt } = recipe;
   const [first] = examples as [Example];
   const size = Math.max(1, Math.floor(train.batchSize / first.pictures.length));
-  const batches = Array.from({ length: Math.ceil(examples.length / size) }, (_, i) =>
-    examples.slice(i * size, (i + 1) * size),
+  const own = crew().own(examples);
+  const batches = Array.from({ length: Math.ceil(own.length / size) }, (_, i) =>
+    own.slice(i * size, (i + 1) * size),
   );
-  const captions: (string | null)[] = examples.flatMap(({ pictures }) =>
+  const captions: (string | null)[] = own.flatMap(({ pictures }) =>
     pictures.map((picture) => captionOf(recipe, picture)),
   );
-  if (train.lossGuidanceScale !== 1) captions.push(negativePrompt);
+  if (train.lossGuidanceScale !== 1 || own.length === 0) captions.push(negativePrompt);
   const errorsOf = errorsOfBatch(learner, recipe);
-  const report: DenoisingReport = {};
+  let report: DenoisingReport = {};
   const add = (name: string, value: number) => {
     report[name] = (report[name] ?? 0) + value;
   };
@@ -260,6 +268,7 @@ export async function* denoisingUpdate(
   } finally {
     free(baseErrors);
   }
+  report = await crew().total('report', report);
   const step = learner.step(learningRate);
   return {
     ...report,

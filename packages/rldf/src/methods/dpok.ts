@@ -8,24 +8,23 @@
 // epoch's spread, from its mean.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Moments, mean, momentsOf } from '@rldf/common/base/stats';
-import { CLIPTextModel, latentShape, type Pipeline, type PolicyScheduler } from '@rldf/models';
+import { crew } from '@rldf/common/workers/crew';
+import { CLIPTextModel, latentShape, type Pipeline, type PolicyScheduler, ValueNetwork } from '@rldf/models';
 import {
   AdamW,
   cat,
-  Embedding,
   free,
   grad,
   keep,
-  Linear,
   noGrad,
   noiseKey,
-  type ParameterPath,
   Parameters,
   Random,
   type StateTree,
   scope,
   type Tensor,
   tensor,
+  zeros,
 } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
@@ -37,6 +36,9 @@ import type { Method } from './method.js';
 import {
   type DrawnPicture,
   drawEpoch,
+  isOwn,
+  type Own,
+  ownRows,
   policyMetrics,
   policyOf,
   policyUpdate,
@@ -73,7 +75,7 @@ export function createDpok(recipe: DpokRecipe, pipeline: Pipeline, context: Trai
       unit ??= momentsOf(scores.total);
       const { mean: zero, std } = unit;
       const rewards = scores.total.map((reward) => (reward - zero) / (std > 1e-12 ? std : 1));
-      const expected = value.values(pictures); // V(x_t, c, t), before it is shown these rewards
+      const expected = await value.values(pictures); // V(x_t, c, t), before it is shown these rewards
       await value.fit(pictures, rewards, epoch);
       const errors = expected.map((ofSteps, i) => ofSteps.map((v) => (rewards[i] as number) - v)); // r - V
       const samples = pictures.map((picture, i) => ({
@@ -153,29 +155,8 @@ export function noiseKlFactors(scheduler: PolicyScheduler, eta: number): number[
   );
 }
 
-/** Three layers ReLU(γ_t ⊙ (W x + b)), with a factor γ_t of each denoising step, and a linear one. */
-class ValueNetwork {
-  readonly #layers: readonly { linear: Linear; factors: Embedding }[];
-  readonly #last: Linear;
-
-  constructor(path: ParameterPath, inputs: number, steps: number, width: number) {
-    this.#layers = [inputs, width, width].map((size, i) => ({
-      linear: new Linear(path.at('layers', i), size, width),
-      factors: new Embedding(path.at('factors', i), steps, width, { init: 'ones' }), // [T, H]
-    }));
-    this.#last = new Linear(path.at('last'), width, 1);
-  }
-
-  /** @param inputs [N, C h w + D]; @param steps int64 [N]; @returns [N] */
-  forward(inputs: Tensor, steps: Tensor): Tensor {
-    return scope(() => {
-      let hidden = inputs;
-      for (const { linear, factors } of this.#layers)
-        hidden = linear.forward(hidden).mul(factors.forward(steps)).relu(); // [N, H]
-      return this.#last.forward(hidden).squeeze(1);
-    });
-  }
-}
+/** A picture by number, at a denoising step. */
+type Transition = readonly [picture: number, step: number];
 
 /**
  * V(x_t, c, t), the reward to be expected from a noisy latent (the paper's variance reduction by value learning; `ValueMulti` of
@@ -189,6 +170,7 @@ export class ValueFunction {
   readonly #parameters: Parameters;
   readonly #network: ValueNetwork;
   readonly #optimiser: AdamW;
+  readonly #latentSize: number;
 
   constructor(
     readonly recipe: DpokRecipe,
@@ -200,25 +182,33 @@ export class ValueFunction {
     this.#frozen =
       train.textEncoder === 'none' ? undefined : Parameters.from(new Map(parameters.textEncoder.entries));
     this.#textEncoder = this.#frozen ? new CLIPTextModel(textEncoder.config, this.#frozen.at()) : textEncoder;
-    const inputs = latentShape(pipeline).reduce((a, b) => a * b) + (textEncoder.config.hidden_size ?? 512);
+    this.#latentSize = latentShape(pipeline).reduce((a, b) => a * b);
+    const inputs = this.#latentSize + (textEncoder.config.hidden_size ?? 512);
     this.#parameters = Parameters.random(noiseKey(seed, 'value function')[0] as number, { device });
     this.#network = new ValueNetwork(this.#parameters.at(), inputs, sample.steps, train.value.width);
     this.#optimiser = new AdamW(this.#parameters.trainable(), { ...train.value, weightDecay: 0 });
   }
 
   /** V before each denoising step of each picture: B lists of T. */
-  values(pictures: readonly DrawnPicture[]): number[][] {
+  async values(pictures: readonly DrawnPicture[]): Promise<number[][]> {
     const { steps } = this.recipe.sample;
-    return noGrad(() =>
+    const rows = ownRows(pictures);
+    const own = noGrad(() =>
       scope(() => {
         const texts = this.#texts(pictures); // [B, D]
-        const rows = pictures.map((_, row) => row);
         const columns = Array.from({ length: steps }, (_, step) =>
-          scope(() => this.#at(pictures, texts, rows, Array(rows.length).fill(step)).toNumbers()),
-        ); // T lists of B
-        return rows.map((row) => columns.map((column) => column[row] as number));
+          scope(() =>
+            this.#at(
+              pictures,
+              texts,
+              rows.map((row) => [row, step]),
+            ).toNumbers(),
+          ),
+        ); // T lists
+        return rows.map((_, i) => columns.map((column) => column[i] as number));
       }),
     );
+    return crew().assemble('values', rows, own);
   }
 
   /** Fits V to the pictures' rewards. */
@@ -231,15 +221,16 @@ export class ValueFunction {
         const random = new Random(noiseKey(seed, 'value batch', epoch, update));
         const count = Math.min(batchSize, pictures.length * sample.steps);
         const rows = Array.from({ length: count }, () => random.integer(pictures.length));
-        const steps = rows.map(() => random.integer(sample.steps));
-        scope(() => {
-          const targets = tensor(
-            rows.map((row) => rewards[row] as number),
-            { device: texts.device },
-          );
-          const loss = this.#at(pictures, texts, rows, steps).sub(targets).square().mean();
-          this.#optimiser.step(grad(loss, this.#optimiser.parameters));
+        const all = rows.map((row): Transition => [row, random.integer(sample.steps)]);
+        const own = all.filter(([row]) => isOwn(pictures[row] as DrawnPicture));
+        const gradients = scope(() => {
+          const targets = own.map(([row]) => rewards[row] as number);
+          const errors = this.#at(pictures, texts, own).sub(tensor(targets, { device: texts.device }));
+          return grad(errors.square().sum().div(count), this.#optimiser.parameters);
         });
+        await crew().sum('value', gradients);
+        this.#optimiser.step(gradients);
+        free(gradients);
         await nextTurn();
       }
     } finally {
@@ -263,24 +254,18 @@ export class ValueFunction {
     this.#frozen?.free();
   }
 
-  /** V of some transitions: pictures by number, each at a denoising step. [N] */
-  #at(
-    pictures: readonly DrawnPicture[],
-    texts: Tensor,
-    rows: readonly number[],
-    steps: readonly number[],
-  ): Tensor {
+  /** V of some transitions of own pictures. [N] */
+  #at(pictures: readonly DrawnPicture[], texts: Tensor, transitions: readonly Transition[]): Tensor {
     const { device } = texts;
     const indices = (values: readonly number[]) => tensor([...values], { dtype: 'int64', device });
-    const latents = rows.map((picture, i) => {
-      const { rollout, row } = pictures[picture] as DrawnPicture;
-      return rollout.trajectory.latents
-        .select(0, steps[i] as number)
-        .narrow(0, row, 1)
-        .flatten(1); // [1, C h w]
+    const latents = transitions.map(([picture, step]) => {
+      const { rollout, row } = pictures[picture] as Own;
+      return rollout.trajectory.latents.select(0, step).narrow(0, row, 1).flatten(1); // [1, C h w]
     });
-    const inputs = cat([cat(latents), texts.indexSelect(0, indices(rows))], 1); // [N, C h w + D]
-    return this.#network.forward(inputs, indices(steps));
+    const none = zeros([0, this.#latentSize], { device });
+    const rows = texts.indexSelect(0, indices(transitions.map(([picture]) => picture)));
+    const inputs = cat([cat([none, ...latents]), rows], 1); // [N, C h w + D]
+    return this.#network.forward(inputs, indices(transitions.map(([, step]) => step)));
   }
 
   /** Pooled text features of each picture's prompt, [B, D]. */

@@ -9,6 +9,8 @@
  */
 
 import { loadDetector } from '@rldf/common/instruments/instruments';
+import { crew } from '@rldf/common/workers/crew';
+import { catRows } from '@rldf/common/workers/rows';
 import type { Detector, Pipeline } from '@rldf/models';
 import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
@@ -84,25 +86,32 @@ export function createIpRldf(
     }
   }
 
-  /** Nothing is put into the store before the last picture is there: until then the state is that of the step before. */
+  /**
+   * Each worker draws its own pictures, and all get the latents and labels of all. Nothing is put into the store before the last
+   * picture is there: until then the state is that of the step before.
+   */
   async function* draw({
     round,
     from,
     to,
   }: IpRldfStep): AsyncGenerator<ProgressEvent, Record<string, number>> {
     const parts: LabelledPictures[] = [];
+    const own = crew().own(Array.from({ length: to - from }, (_, i) => from + i));
     try {
       yield* learner.drawing(async function* () {
-        for (let start = from; start < to; start += sample.batchSize) {
-          yield progress('drawing', (start - from) / (to - from), true);
-          const rows = Array.from({ length: Math.min(sample.batchSize, to - start) }, (_, i) => start + i);
-          parts.push(await source(round, rows));
+        for (let start = 0; start < own.length; start += sample.batchSize) {
+          yield progress('drawing', start / own.length, true);
+          parts.push(await source(round, own.slice(start, start + sample.batchSize)));
         }
       });
       yield progress('scoring', 1, true);
-      const rewards = await rewardsOf(parts, from);
-      const labels = parts.flatMap((part) => part.labels);
-      const latents = noGrad(() => cat(parts.map((part) => part.latents)));
+      const rewards = await rewardsOf(parts, own, from, to);
+      const labels = await crew().gather(
+        'labels',
+        parts.flatMap((part) => part.labels),
+      );
+      const joined = parts.length === 0 ? undefined : noGrad(() => cat(parts.map((part) => part.latents)));
+      const latents = await crew().gatherRows('latents', joined);
       store?.put(from, latents, labels);
       latents.free();
       return { ...rewards, ...labelMetrics(labels) };
@@ -114,21 +123,18 @@ export function createIpRldf(
   /** Of self-training pictures alone: they are drawn in every round, so that rounds compare. */
   async function rewardsOf(
     parts: readonly LabelledPictures[],
+    own: readonly number[],
     from: number,
+    to: number,
   ): Promise<Record<string, number>> {
-    const scored = parts.flatMap(({ images }) => images ?? []);
-    const count = Math.max(
-      0,
-      Math.min(
-        self - from,
-        scored.reduce((sum, { shape }) => sum + (shape[0] as number), 0),
-      ),
-    );
-    if (count === 0) return {};
-    const all = noGrad(() => cat(scored));
-    const images = all.narrow(0, 0, count);
+    const count = recipe.pictures === 'own' ? Math.min(self, to) - from : 0; // scenes of the world nobody scores
+    if (count <= 0) return {};
+    const rows = own.filter((row) => row < self).map((row) => row - from);
+    const all = noGrad(() => catRows(parts.flatMap(({ images }) => images ?? [])));
+    const images = all.narrow(0, 0, rows.length);
     try {
-      const { total, parts: named } = await context.score(images, prompts.slice(from, from + count));
+      const asked = prompts.slice(from, from + count);
+      const { total, parts: named } = await context.score(images, asked, 'training', [], rows);
       return rewardMetrics(total, named);
     } finally {
       free([images, all]);

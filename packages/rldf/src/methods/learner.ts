@@ -1,5 +1,7 @@
 // What learns of a pipeline, how a gradient reaches it, and how it steps. Every method makes one `Learner` and calls it.
+
 import { momentsOf } from '@rldf/common/base/stats';
+import { crew } from '@rldf/common/workers/crew';
 import {
   type Behaviour,
   type Conditioning,
@@ -147,7 +149,9 @@ export class Learner {
     const merged = this.#merged;
     merged?.merge();
     try {
-      return yield* draw();
+      const drawn = yield* draw();
+      await crew().pass('drawing'); // with the other workers, or none where the first one was stopped
+      return drawn;
     } finally {
       merged?.unmerge();
     }
@@ -203,6 +207,7 @@ export class Learner {
         const behind = features.backward();
         this.#add(behind.network, behind.text);
       });
+      await crew().sum('gradients', this.#accumulator.sums);
       return result;
     } finally {
       network.free();

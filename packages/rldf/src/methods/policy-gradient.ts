@@ -1,6 +1,8 @@
 // What DDPO and DPOK share: drawing an epoch by the policy, and the gradient of a loss of its log-probabilities.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
+import { crew } from '@rldf/common/workers/crew';
+import { catRows } from '@rldf/common/workers/rows';
 import type { PolicyScheduler } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
@@ -30,11 +32,17 @@ export type PolicyRecipe = Pick<DdpoRecipe, 'epochs' | 'seed' | 'negativePrompt'
   train: Omit<DdpoRecipe['train'], 'estimator' | 'promptStatistics' | 'advantageClip'>;
 };
 
-/** A picture with its place in the batch that drew it. */
+/** A picture with its place in the batch that drew it; none of one that another worker draws. */
 export interface DrawnPicture extends EpochPicture {
-  rollout: Rollout;
-  row: number;
+  rollout?: Rollout;
+  row?: number;
 }
+
+/** One that was drawn here. */
+export type Own<Picture extends DrawnPicture = DrawnPicture> = Picture & Required<DrawnPicture>;
+
+export const isOwn = <Picture extends DrawnPicture>(picture: Picture): picture is Own<Picture> =>
+  picture.rollout !== undefined;
 
 /** The same with what is learned from it. */
 export interface Sample extends DrawnPicture {
@@ -51,12 +59,13 @@ export async function* drawEpoch(
 ): AsyncGenerator<ProgressEvent, DrawnPicture[]> {
   const { sample, train, negativePrompt } = recipe;
   const pictures = learner.picturesOfEpoch(prompts, epoch);
-  const asked = pictures.map(({ prompt }) => prompt);
+  const own = crew().own(pictures, () => shuffled(recipe, pictures, epoch, 0)); // as much of each update as the others
+  const asked = own.map(({ prompt }) => prompt);
   const draw = () =>
     rolloutBatches(learner.pipeline, {
       ...sample,
       prompts: asked.map(({ text }) => text),
-      behaviours: pictures.map(({ behaviour }) => behaviour),
+      behaviours: own.map(({ behaviour }) => behaviour),
       negativePrompt,
       prepare: train.reuse,
       drawn: (images, start) => begin?.(images, asked.slice(start, start + sample.batchSize)),
@@ -65,11 +74,18 @@ export async function* drawEpoch(
   const places = rollouts.flatMap((rollout) =>
     rollout.trajectory.behaviours.map((_, row) => ({ rollout, row })),
   );
-  return pictures.map((picture, i) => ({ ...picture, ...(places[i] as (typeof places)[number]) }));
+  const placeOf = new Map(own.map((picture, i) => [picture, places[i]]));
+  return pictures.map((picture) => ({ ...picture, ...placeOf.get(picture) }));
 }
 
+const shuffled = <T>({ seed }: PolicyRecipe, list: readonly T[], epoch: number, pass: number): T[] =>
+  new Random(noiseKey(seed, 'shuffle', epoch, pass)).shuffle(list);
+
+export const ownRows = (pictures: readonly DrawnPicture[]): number[] =>
+  pictures.flatMap((picture, row) => (isOwn(picture) ? [row] : []));
+
 export const rolloutsOf = (pictures: readonly DrawnPicture[]): Rollout[] => [
-  ...new Set(pictures.map(({ rollout }) => rollout)),
+  ...new Set(pictures.flatMap(({ rollout }) => rollout ?? [])),
 ];
 
 /** r(x_0, c) of each picture. */
@@ -78,12 +94,13 @@ export async function* scoreEpoch(
   pictures: readonly DrawnPicture[],
 ): AsyncGenerator<ProgressEvent, Scores> {
   yield progress('scoring', 0, true);
-  const images = noGrad(() => cat(rolloutsOf(pictures).map((part) => part.images))); // [B, H, W, 3]
+  const images = noGrad(() => catRows(rolloutsOf(pictures).map((part) => part.images))); // [B, H, W, 3]
   return await score(
     images,
     pictures.map(({ prompt }) => prompt),
     'training',
     pictures.map(({ behaviour }) => behaviour),
+    ownRows(pictures),
   ).finally(() => images.free());
 }
 
@@ -101,10 +118,9 @@ export function samplesOfUpdate(
 ): UpdateSample[] {
   const { updatesPerEpoch } = recipe.train;
   const pass = Math.floor(update / updatesPerEpoch);
-  const shuffled = new Random(noiseKey(recipe.seed, 'shuffle', epoch, pass)).shuffle(samples);
   const each = samples.length / updatesPerEpoch;
   const first = (update % updatesPerEpoch) * each;
-  return shuffled
+  return shuffled(recipe, samples, epoch, pass)
     .slice(first, first + each)
     .map((one) => ({ ...one, steps: trainedSteps(recipe, one.behaviour.path, pass) }));
 }
@@ -160,7 +176,7 @@ export function policyOf(
 
 /** Pictures whose gradient is computed at once, all at one denoising step. */
 interface MicroBatch {
-  samples: readonly UpdateSample[];
+  samples: readonly Own<UpdateSample>[];
   step: number;
   /** Mean of the policy that training began from, [B, C, h, w], if the policy is kept near it. */
   baseMean?: Tensor;
@@ -171,7 +187,7 @@ interface MicroBatch {
  *
  *   (1/n) Σ_(i,t) w_t [ loss(log p_θ(x_{t-1} | x_t, c), log p_old, Â_t) + β f_t KL(p_θ ‖ p_base) ]
  *
- * over the n trained (picture i, step t) pairs, in micro-batches. Yields the share done.
+ * over the n trained (picture i, step t) pairs, in micro-batches of this worker's pictures. Yields the share done.
  */
 export async function* policyUpdate(
   learner: Learner,
@@ -182,10 +198,11 @@ export async function* policyUpdate(
   const { recipe } = policy;
   const { klWeight } = recipe.train;
   const report = { loss: 0, approxKl: 0, clipFraction: 0, maxRatioError: 0, baseKl: 0, learningRate };
-  const prompts = [recipe.negativePrompt, ...samples.map((sample) => sample.text)];
-  const batches = microBatches(recipe, samples);
-  const pairs = batches.reduce((sum, batch) => sum + batch.samples.length, 0);
-  const range = clipRange(recipe, samples);
+  const own = samples.filter(isOwn);
+  const prompts = [recipe.negativePrompt, ...own.map((sample) => sample.text)];
+  const batches = microBatches(recipe, own);
+  const pairs = samples.reduce((sum, { steps }) => sum + steps.size, 0);
+  const range = clipRange(recipe, own);
   try {
     if (klWeight > 0) await addBaseMeans(learner, policy, batches, prompts);
     yield* learner.accumulate(prompts, async function* ({ text, record, backward }) {
@@ -215,10 +232,11 @@ export async function* policyUpdate(
   } finally {
     free(batches.map(({ baseMean }) => baseMean));
   }
-  return { ...report, ...learner.step(learningRate) };
+  const whole = await crew().total('report', report, { most: ['maxRatioError'], same: ['learningRate'] });
+  return { ...whole, ...learner.step(learningRate) };
 }
 
-function microBatches({ sample, train }: PolicyRecipe, samples: readonly UpdateSample[]): MicroBatch[] {
+function microBatches({ sample, train }: PolicyRecipe, samples: readonly Own<UpdateSample>[]): MicroBatch[] {
   return Array.from({ length: sample.steps }, (_, step) => {
     const involved = samples.filter(({ steps }) => steps.has(step));
     const count = Math.ceil(involved.length / train.batchSize);
@@ -264,18 +282,15 @@ function momentsAt(
 }
 
 /** Rows of what was drawn, [B, ...]. */
-function drawn(
-  samples: readonly DrawnPicture[],
-  read: (trajectory: Rollout['trajectory']) => Tensor,
-): Tensor {
+function drawn(samples: readonly Own[], read: (trajectory: Rollout['trajectory']) => Tensor): Tensor {
   return cat(samples.map(({ rollout, row }) => read(rollout.trajectory).narrow(0, row, 1)));
 }
 
 /** The clip of the mean log-probability's ratio: given so, or in nats of a whole picture. */
-function clipRange({ train }: PolicyRecipe, samples: readonly DrawnPicture[]): number {
+function clipRange({ train }: PolicyRecipe, [first]: readonly Own[]): number {
   if (train.clipMeanLogProb !== undefined) return train.clipMeanLogProb;
-  const [first] = samples as [DrawnPicture];
-  return (train.clipNats ?? Number.POSITIVE_INFINITY) / elementsOf(first.rollout.trajectory.latents);
+  const nats = train.clipNats ?? Number.POSITIVE_INFINITY;
+  return first === undefined ? nats : nats / elementsOf(first.rollout.trajectory.latents);
 }
 
 /** One update; means are over its (picture, step) pairs. docs/methods/ddpo.md explains each. */

@@ -5,8 +5,9 @@
 //
 //   L_reward = λ φ(r(x̂_0(x_t), c)),   φ(r) = max(0, target - r) or -r
 //   L_pre    = ‖target - prediction‖² on pictures of the model before training, which holds it near them
+import { crew } from '@rldf/common/workers/crew';
 import { type Behaviour, generate, NoiseSchedule, type Pipeline } from '@rldf/models';
-import { free, noGrad, noiseKey, Random, scope, stack, type Tensor } from '@rldf/torch';
+import { cat, free, noGrad, noiseKey, Random, scope, stack, type Tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
 import { firstSeed } from '../base/seeds.js';
 import { batchArithmetic } from '../config/batch-arithmetic.js';
@@ -77,7 +78,7 @@ export function createRefl(recipe: ReflRecipe, pipeline: Pipeline, context: Trai
       ...report.metrics(),
       'reward/reached': reached.length / report.rewards.length,
       'refl/step': all.reduce((sum, picture) => sum + stepOf(picture) + 1, 0) / all.length,
-      ...before?.metrics(),
+      ...(await before?.metrics()),
     };
     yield { kind: 'step', step: epoch + 1, metrics, pictures: all.length };
   }
@@ -126,25 +127,36 @@ class BasePictures {
     return this.#captions[this.#indexOf(behaviour)] as string;
   }
 
-  /** Draws them, deterministically and without what was learned: the same when a run is resumed. */
+  /** Draws them, each worker its own, deterministically and without what was learned: the same when a run is resumed. */
   async *draw(learner: Learner): AsyncGenerator<number, void> {
     const { sample, negativePrompt } = this.#recipe;
     free(this.#latents);
     this.#latents = [];
-    for (let start = 0; start < this.#captions.length; start += sample.batchSize) {
-      const prompts = this.#captions.slice(start, start + sample.batchSize);
-      const { images, latents } = await learner.withoutAdapters(() =>
-        generate(this.#pipeline, {
-          prompts,
-          seeds: prompts.map((_, i) => firstSeed.pretraining + start + i),
-          negativePrompts: negativePrompt,
-          steps: sample.steps,
-          guidanceScale: sample.guidanceScale,
-        }),
-      );
-      this.#latents.push(...noGrad(() => scope(() => prompts.map((_, i) => latents.select(0, i).clone()))));
-      free([images, latents]);
-      yield Math.min(1, (start + sample.batchSize) / this.#captions.length);
+    const own = crew().own([...this.#captions.keys()]);
+    const drawn: Tensor[] = [];
+    try {
+      for (let start = 0; start < own.length; start += sample.batchSize) {
+        const some = own.slice(start, start + sample.batchSize);
+        const prompts = some.map((index) => this.#captions[index] as string);
+        const { images, latents } = await learner.withoutAdapters(() =>
+          generate(this.#pipeline, {
+            prompts,
+            seeds: some.map((index) => firstSeed.pretraining + index),
+            negativePrompts: negativePrompt,
+            steps: sample.steps,
+            guidanceScale: sample.guidanceScale,
+          }),
+        );
+        drawn.push(latents);
+        images.free();
+        yield Math.min(1, (start + sample.batchSize) / own.length);
+      }
+      const joined = drawn.length === 0 ? undefined : noGrad(() => cat(drawn));
+      const all = await crew().gatherRows('pretraining pictures', joined);
+      this.#latents = noGrad(() => scope(() => this.#captions.map((_, i) => all.select(0, i).clone())));
+      all.free();
+    } finally {
+      free(drawn);
     }
   }
 
@@ -167,9 +179,9 @@ class BasePictures {
     this.#losses.push(loss);
   }
 
-  /** What was measured in the batches since the last call. */
-  metrics(): Record<string, number> {
-    const losses = this.#losses.splice(0);
+  /** What was measured in the batches since the last call, by all workers. */
+  async metrics(): Promise<Record<string, number>> {
+    const losses = (await crew().meet('pretraining losses', this.#losses.splice(0))).flat();
     return { 'loss/pretraining': losses.reduce((sum, loss) => sum + loss, 0) / losses.length };
   }
 

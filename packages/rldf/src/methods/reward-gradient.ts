@@ -6,6 +6,8 @@
 // whose middle part is `rewardGradient` and whose last one is `DifferentiableSample.backward`.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
+import { crew } from '@rldf/common/workers/crew';
+import { catRows } from '@rldf/common/workers/rows';
 import { decodeLatents, type Pipeline, refuseBlack, resident } from '@rldf/models';
 import {
   cat,
@@ -83,7 +85,7 @@ export interface BatchOptions {
 }
 
 /**
- * The batches of an update, at most `train.batchSize` pictures each. The gradients that are followed from them are gathered;
+ * The batches of an update's pictures that are this worker's, at most `train.batchSize` each. The gradients that are followed from them are gathered;
  * behind the last batch what reached the text is sent on (texforce.ts). Ends without a step: call `learner.step`.
  */
 export async function* batchesOf(
@@ -95,14 +97,14 @@ export async function* batchesOf(
 ): AsyncGenerator<Batch, void> {
   const { train, negativePrompt, sample } = recipe;
   const groups = new Map<number, EpochPicture[]>();
-  for (const picture of pictures)
-    groups.set(groupOf(picture), [...(groups.get(groupOf(picture)) ?? []), picture]);
+  const own = crew().own(pictures);
+  for (const picture of own) groups.set(groupOf(picture), [...(groups.get(groupOf(picture)) ?? []), picture]);
   const batches = [...groups.values()].flatMap((group) =>
     Array.from({ length: Math.ceil(group.length / train.batchSize) }, (_, i) =>
       group.slice(i * train.batchSize, (i + 1) * train.batchSize),
     ),
   );
-  const texts = [negativePrompt, ...pictures.map(({ text }) => text), ...captions];
+  const texts = [negativePrompt, ...own.map(({ text }) => text), ...captions];
   yield* learner.accumulate(texts, async function* (passes) {
     for (const [i, batch] of batches.entries()) {
       const behaviours = batch.map(({ behaviour }) => behaviour);
@@ -245,30 +247,36 @@ function gradientOfChunk(
 
 /** What an epoch has seen: a reward, a loss and a picture of each, until an update is scored. */
 export class EpochReport {
+  /** Of all workers' pictures, but those of the update that is being made. */
   readonly rewards: number[] = [];
   readonly #losses: number[] = [];
   readonly #parts: Record<string, number[]> = {};
   readonly #steps: Step[] = [];
   readonly #rates: number[] = [];
-  /** The pictures of the update that is being made. */
+  /** This worker's pictures of the update that is being made. */
   #images: Tensor[] = [];
-  #pictures: EpochPicture[] = [];
+  #own: { picture: EpochPicture; reward: number; loss: number }[] = [];
 
   /** Takes a batch's pictures over. */
   add({ pictures }: Batch, { rewards, losses, images }: Judged): void {
     this.#images.push(images);
-    this.#pictures.push(...pictures);
-    this.rewards.push(...rewards);
-    this.#losses.push(...losses);
+    for (const [i, picture] of pictures.entries())
+      this.#own.push({ picture, reward: rewards[i] as number, loss: losses[i] as number });
   }
 
   /** Asks the reward as in evaluation: for its parts, and so that its statistics move as in other methods. */
   async *score({ score }: TrainingContext, at: ProgressEvent): AsyncGenerator<ProgressEvent, void> {
     yield at;
-    const all = noGrad(() => cat(this.#images)); // [B, H, W, 3]
-    const prompts = this.#pictures.map(({ prompt }) => prompt);
-    const behaviours = this.#pictures.map(({ behaviour }) => behaviour);
-    const { parts } = await score(all, prompts, 'training', behaviours).finally(() => all.free());
+    const shares = await crew().meet('rewards', this.#own);
+    const all = shares.flat();
+    this.rewards.push(...all.map(({ reward }) => reward));
+    this.#losses.push(...all.map(({ loss }) => loss));
+    const images = noGrad(() => catRows(this.#images)); // of its own, [B, H, W, 3]
+    const prompts = all.map(({ picture }) => picture.prompt);
+    const behaviours = all.map(({ picture }) => picture.behaviour);
+    const before = shares.slice(0, crew().rank).flat().length;
+    const rows = this.#own.map((_, i) => before + i);
+    const { parts } = await score(images, prompts, 'training', behaviours, rows).finally(() => images.free());
     for (const [name, values] of Object.entries(parts))
       this.#parts[name] = [...(this.#parts[name] ?? []), ...values];
     this.free();
@@ -292,6 +300,6 @@ export class EpochReport {
   free(): void {
     free(this.#images);
     this.#images = [];
-    this.#pictures = [];
+    this.#own = [];
   }
 }

@@ -1,5 +1,6 @@
 /** What a reward is, and the one door through which pictures are scored. */
 
+import { crew } from '@rldf/common/workers/crew';
 import type { StateTree, Tensor } from '@rldf/torch';
 import { shown, UserError } from '@rldf/torch/errors';
 
@@ -10,6 +11,12 @@ export interface RewardBatch {
   prompts: readonly string[];
   /** What the prompt file (or the built-in world) says about each prompt besides its text, length B. */
   meta: readonly unknown[];
+}
+
+/** Pictures of which each worker has its own. */
+export interface SharedBatch extends RewardBatch {
+  /** The prompts whose pictures are here; all if it is not given. */
+  rows?: readonly number[] | undefined;
 }
 
 /** What reads a prompt by tokens. */
@@ -53,7 +60,7 @@ export interface CompositeReward extends Reward {
    * @param purpose training updates the running statistics; evaluation uses fixed ones, so that its numbers compare; base
    * only notes where the model is before training
    */
-  scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores>;
+  scoreParts(batch: SharedBatch, purpose: Purpose): Promise<Scores>;
   /** Whether it keeps to where the model is before training. If nothing is scored as base, the first training pictures tell. */
   readonly wantsBase?: boolean;
   state(): StateTree;
@@ -75,12 +82,30 @@ export interface Scores {
  */
 export async function scorePictures(
   reward: Reward | CompositeReward,
-  batch: RewardBatch,
+  batch: SharedBatch,
   purpose: Purpose = 'training',
 ): Promise<Scores> {
   if ('scoreParts' in reward) return reward.scoreParts(batch, purpose);
-  const total = checkScores(reward.name, await reward.score(batch), batch);
+  const total = await wholeScores(reward, batch, await askReward(reward, batch));
   return { total, parts: { [reward.name]: total } };
+}
+
+/** Asks a reward for this worker's own pictures of a batch: all where there is one worker. */
+export function askReward(reward: Reward, batch: SharedBatch): number[] | Promise<number[]> {
+  const own = ownPart(batch);
+  return own.prompts.length === 0 ? [] : reward.score(own);
+}
+
+/** The scores of all pictures of a batch from what a reward has answered each worker. */
+export async function wholeScores(reward: Reward, batch: SharedBatch, answer: unknown): Promise<number[]> {
+  const scores = checkScores(reward.name, answer, ownPart(batch));
+  return batch.rows === undefined ? scores : crew().assemble(`reward ${reward.name}`, batch.rows, scores);
+}
+
+function ownPart({ rows, ...batch }: SharedBatch): RewardBatch {
+  if (rows === undefined) return batch;
+  const own = <T>(list: readonly T[]) => rows.map((row) => list[row] as T);
+  return { ...batch, prompts: own(batch.prompts), meta: own(batch.meta) };
 }
 
 /** One finite number a picture, or a UserError. */

@@ -3,13 +3,15 @@
 import { type StateTree, stack, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import {
+  askReward,
   type CompositeReward,
-  checkScores,
   type PromptReader,
   type Purpose,
   type Reward,
   type RewardBatch,
   type Scores,
+  type SharedBatch,
+  wholeScores,
 } from './reward.js';
 
 /**
@@ -103,12 +105,14 @@ export class WeightedReward implements CompositeReward {
     return this.#parts.some(({ floor }) => floor === 'base');
   }
 
-  async scoreParts(batch: RewardBatch, purpose: Purpose): Promise<Scores> {
+  async scoreParts(batch: SharedBatch, purpose: Purpose): Promise<Scores> {
     const total = batch.prompts.map(() => 0);
     const parts: Record<string, number[]> = {};
     // all of them first: if one fails, the statistics of none have moved
-    const answers = await Promise.all(this.#parts.map(async ({ reward }) => reward.score(batch)));
-    const checked = this.#parts.map(({ reward }, i) => checkScores(reward.name, answers[i], batch));
+    const answers = await Promise.all(this.#parts.map(async ({ reward }) => askReward(reward, batch)));
+    const checked: number[][] = [];
+    for (const [i, { reward }] of this.#parts.entries())
+      checked.push(await wholeScores(reward, batch, answers[i]));
     for (const [index, part] of this.#parts.entries()) {
       const { reward, normalise, cap = Number.POSITIVE_INFINITY } = part;
       const raw = checked[index]!;

@@ -61,13 +61,18 @@ export class PictureLog {
    * Pictures were drawn for training and scored. Several batches of a step are put together.
    * @param images uint8 [B, H, W, 3], the caller's
    * @param behaviours how each was drawn, where the method knows
+   * @param rows of the pictures, where other workers have the rest: only these are noted
    */
   note(
     images: Tensor,
-    prompts: readonly string[],
+    given: readonly string[],
     { total, parts }: Scores,
     behaviours: readonly Behaviour[] = [],
+    rows?: readonly number[],
   ): void {
+    const own = <T>(list: readonly T[]): readonly T[] =>
+      rows === undefined ? list : rows.flatMap((row) => list[row] ?? []);
+    const prompts = own(given);
     this.#noted ??= { pictures: [], prompts: [], total: [], parts: {}, behaviours: [] };
     const noted = this.#noted;
     const wanted = Math.min(mostKept - noted.pictures.length, prompts.length);
@@ -77,10 +82,10 @@ export class PictureLog {
       first.free();
     }
     noted.prompts.push(...prompts);
-    noted.total.push(...total);
+    noted.total.push(...own(total));
     for (const [name, values] of Object.entries(parts))
-      noted.parts[name] = [...(noted.parts[name] ?? []), ...values];
-    noted.behaviours.push(...behaviours);
+      noted.parts[name] = [...(noted.parts[name] ?? []), ...own(values)];
+    noted.behaviours.push(...own(behaviours));
   }
 
   /** The step is over: writes what was noted. @param keep whether as files too */

@@ -38,12 +38,16 @@ export interface StepEvent {
 /** What a method is given. */
 export interface TrainingContext {
   prompts: readonly Prompt[];
-  /** Scores pictures, uint8 [B, H, W, 3]; every answer is checked. `behaviours` say how they were drawn, for who looks at them. */
+  /**
+   * Scores pictures, uint8 [B, H, W, 3]; every answer is checked. `behaviours` say how they were drawn, for who looks at them. With
+   * `rows` the pictures are those of these prompts alone, and other workers have the rest: the scores are of all.
+   */
   score(
     images: Tensor,
     prompts: readonly Prompt[],
     purpose?: Purpose,
     behaviours?: readonly Behaviour[],
+    rows?: readonly number[],
   ): Promise<Scores>;
   /** Tells that these pictures were drawn and will be scored with the others: a reward that waits for a server begins. */
   begin?(images: Tensor, prompts: readonly Prompt[]): void;

@@ -4,6 +4,7 @@ import { readTextIfThere, replaceFile } from '@rldf/common/base/files';
 import { describePromptNotices, describeUnscored, promptNotices } from '@rldf/common/base/prompt-notices';
 import { baseFingerprint } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
+import { crew } from '@rldf/common/workers/crew';
 import { type CLIPTokenizer, loadPipeline, residentMeanwhile } from '@rldf/models';
 import { type Device, deviceName, Parameters, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
@@ -30,6 +31,7 @@ import { pictureMemory, type Recall } from '../sampling/picture-memory.js';
 import { needsBasePictures, scoreBasePictures } from './base-pictures.js';
 import { licencesOf, modelName, refuseUncommercial } from './ledger.js';
 import { describeSeam } from './seam.js';
+import { led } from './shared-training.js';
 import { type RunEvent, type TrainRunOptions, trainRun } from './train.js';
 
 export interface TrainOptions {
@@ -69,6 +71,7 @@ export async function* train(recipe: string | object, options: TrainOptions = {}
   const name = options.name ?? checked.name;
   if (name === undefined)
     throw new UserError('train: the run has no name — give one as `name` in the recipe or the options');
+  crew().tell({ do: 'train', recipe: checked });
   const prepared = await prepare(checked, options);
   const run = createRun({
     name,
@@ -96,6 +99,7 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
   try {
     const before = loadRecipe(opened.recipePath);
     const recipe = overrides.length === 0 ? before : loadRecipe(opened.recipePath, overrides);
+    crew().tell({ do: 'train', recipe });
     const prepared = await prepare(recipe, options, opened);
     if (overrides.length > 0) replaceFile(opened.recipePath, stringify(recipe));
     const seam = (step: number) => describeSeam(before, recipe, step);
@@ -125,12 +129,14 @@ async function* drive(
  * Loads everything a run needs. Fails before a run folder is made if something is missing.
  * @param begun the run that goes on
  */
-async function prepare(
-  recipe: Recipe,
+export async function prepare(
+  given: Recipe,
   options: Pick<TrainOptions, 'reward' | 'memory' | 'signal'>,
   begun?: Run,
 ): Promise<Prepared> {
-  const device = recipe.device as Device;
+  const device = crew().deviceHere(given.device as Device);
+  const recipe = { ...given, device } as Recipe;
+  crew().stopBy(options.signal);
   deviceName(device);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
   await checkTrackers(recipe.log);
@@ -169,13 +175,14 @@ async function prepare(
       modules: hashesOfModules(recipe.reward),
     };
     const changed = begun === undefined ? [] : compareInputs(begun, inputs, recipe.model);
-    const training = methodOf(recipe).create(recipe, pipeline, {
+    const created = methodOf(recipe).create(recipe, pipeline, {
       prompts,
-      score: async (images, drawn, purpose = 'training', behaviours = []) => {
+      score: async (images, drawn, purpose = 'training', behaviours = [], given = undefined) => {
         const texts = drawn.map(({ text }) => text);
-        const batch = { images, prompts: texts, meta: drawn.map(({ meta }) => meta) };
+        const rows = crew().size === 1 ? undefined : given;
+        const batch = { images, prompts: texts, meta: drawn.map(({ meta }) => meta), rows };
         const scores = await residentMeanwhile(pipeline, judges, () => scorePictures(reward, batch, purpose));
-        if (purpose === 'training') log.note(images, texts, scores, behaviours);
+        if (purpose === 'training') log.note(images, texts, scores, behaviours, rows);
         return scores;
       },
       begin: (images, drawn) =>
@@ -188,6 +195,7 @@ async function prepare(
       ...(recall && { recall }),
       ...signal,
     });
+    const training = led(created, reward);
     return {
       training,
       reward,

@@ -31,10 +31,11 @@ import { openTrackers, type TrackerName, type Trackers } from '../run/trackers.j
 import type { ProgressEvent, Training } from '../run/training.js';
 import { checkDrawsAsBefore } from './base-model.js';
 import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';
+import type { SharedTraining } from './shared-training.js';
 
 export interface TrainRunOptions {
   run: Run;
-  training: Training;
+  training: SharedTraining;
   reward: Reward | CompositeReward;
   /** Prompts of the validation, which chooses the best checkpoint. */
   validation: { prompts: readonly Prompt[]; every: number; picturesPerPrompt: number; maxPrompts: number };
@@ -357,7 +358,9 @@ export async function* drawAndScore(
     training,
     reward,
     batchSize,
-  }: Pick<TrainRunOptions, 'reward' | 'batchSize'> & { training: Pick<Training, 'draw'> },
+  }: Pick<TrainRunOptions, 'reward' | 'batchSize'> & {
+    training: Pick<SharedTraining, 'draw' | 'drawScored'>;
+  },
   prompts: readonly Prompt[],
   what: 'validation' | 'test',
   signal?: AbortSignal,
@@ -368,10 +371,12 @@ export async function* drawAndScore(
     if (signal?.aborted) return undefined;
     const part = prompts.slice(start, start + batchSize);
     const requests = part.map(({ text }, index) => ({ prompt: text, seed: firstSeed[what] + start + index }));
-    const images = await training.draw(requests); // [B, H, W, 3]
+    const batch = { prompts: part.map(({ text }) => text), meta: part.map(({ meta }) => meta) };
+    const shared = await training.drawScored?.(requests, batch);
+    const images = shared?.images ?? (await training.draw(requests)); // [B, H, W, 3]
     try {
-      const batch = { images, prompts: part.map(({ text }) => text), meta: part.map(({ meta }) => meta) };
-      const { total, parts } = await scorePictures(reward, batch, 'evaluation' satisfies Purpose);
+      const { total, parts } =
+        shared?.scores ?? (await scorePictures(reward, { ...batch, images }, 'evaluation' satisfies Purpose));
       drawn.scores.push(...total);
       for (const [name, values] of Object.entries(parts))
         drawn.parts[name] = [...(drawn.parts[name] ?? []), ...values];

@@ -59,6 +59,11 @@ export class GradientAccumulator {
     this.#sums = parameters.map((p) => keep(zeros(p.shape, { dtype: p.dtype, device: p.device })));
   }
 
+  /** What was added up since the last `take`, one a parameter: to be added up further, as over processes. */
+  get sums(): readonly Tensor[] {
+    return this.#sums;
+  }
+
   /** How often `add` was called since the last `take`. */
   get count(): number {
     return this.#count;
