@@ -144,15 +144,15 @@ test('V learns what reward each prompt brings, for latents that it has not seen'
       return { prompt, path: [row, 0], behaviour, text: { prompt: text }, rollout, row };
     });
   };
-  const error = (epoch: number) => {
-    const errors = value
-      .values(drawn(epoch))
-      .flatMap((steps, i) => steps.map((v) => (v - (rewards[i] as number)) ** 2));
+  const error = async (epoch: number) => {
+    const errors = (await value.values(drawn(epoch))).flatMap((steps, i) =>
+      steps.map((v) => (v - (rewards[i] as number)) ** 2),
+    );
     return errors.reduce((sum, one) => sum + one, 0) / errors.length;
   };
-  expect(error(0)).toBeGreaterThan(0.8);
+  expect(await error(0)).toBeGreaterThan(0.8);
   for (let epoch = 1; epoch < 6; epoch++) await value.fit(drawn(epoch), rewards, epoch);
-  expect(error(6)).toBeLessThan(0.3);
+  expect(await error(6)).toBeLessThan(0.3);
   value.free();
 });
 
@@ -190,7 +190,7 @@ test('a KL without adapters, and no clip, are refused', () => {
   expect(paths({ clipMeanLogProb: undefined })).toEqual(['train']);
 });
 
-test('V reads prompts with the text encoder of before, also when that learns', () => {
+test('V reads prompts with the text encoder of before, also when that learns', async () => {
   for (const trained of ['none', 'lora', 'full'] as const) {
     const pipeline = tinyPipeline(1);
     const value = new ValueFunction(recipeOf({ train: { textEncoder: trained, klWeight: 0 } }), pipeline);
@@ -206,10 +206,10 @@ test('V reads prompts with the text encoder of before, also when that learns', (
         row: 0,
       },
     ];
-    const before = value.values(drawn);
+    const before = await value.values(drawn);
     const weights = [...pipeline.parameters.textEncoder.entries.values()];
     noGrad(() => scope(() => weights.forEach((weight) => void weight.mul_(1.5)))); // as if it had learned
-    const after = value.values(drawn);
+    const after = await value.values(drawn);
     if (trained === 'none') expect(after).not.toEqual(before);
     else expect(after).toEqual(before);
     value.free();

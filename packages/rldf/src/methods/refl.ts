@@ -130,8 +130,6 @@ class BasePictures {
   /** Draws them, each worker its own, deterministically and without what was learned: the same when a run is resumed. */
   async *draw(learner: Learner): AsyncGenerator<number, void> {
     const { sample, negativePrompt } = this.#recipe;
-    free(this.#latents);
-    this.#latents = [];
     const own = crew().own([...this.#captions.keys()]);
     const drawn: Tensor[] = [];
     try {
@@ -153,6 +151,7 @@ class BasePictures {
       }
       const joined = drawn.length === 0 ? undefined : noGrad(() => cat(drawn));
       const all = await crew().gatherRows('pretraining pictures', joined);
+      free(this.#latents);
       this.#latents = noGrad(() => scope(() => this.#captions.map((_, i) => all.select(0, i).clone())));
       all.free();
     } finally {
