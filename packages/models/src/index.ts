@@ -111,6 +111,7 @@ export {
   loadPipeline,
   saveNetwork,
   savePipeline,
+  storedDtype,
   storedWeights,
 } from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';

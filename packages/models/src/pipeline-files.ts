@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import {
   type Device,
   type DType,
+  isFloating,
   noGrad,
   type ParameterPath,
   Parameters,
@@ -272,6 +273,14 @@ export function storedWeights(location: string): {
     textEncoder: text('text_encoder'),
     ...(files.index().text_encoder_2 !== undefined && { textEncoder2: text('text_encoder_2') }),
   };
+}
+
+/** Of the U-Net's weights as they are stored. */
+export function storedDtype(location: string): DType {
+  return scope(() => {
+    const weights = [...openModel(location).weights('unet').state.values()];
+    return weights.find(({ dtype }) => isFloating(dtype))?.dtype ?? 'float32';
+  });
 }
 
 /**

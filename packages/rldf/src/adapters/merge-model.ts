@@ -8,12 +8,12 @@ import {
   type LoraAdapter,
   loadLora,
   loadPipeline,
-  openModel,
   parseModelPath,
   savePipeline,
   saveSingleFile,
+  storedDtype,
 } from '@rldf/models';
-import { type DType, isFloating, noGrad, scope } from '@rldf/torch';
+import { type DType, noGrad } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { refuseOverwriting } from '../base/outputs.js';
 import type { AdapterFile } from './generate-files.js';
@@ -53,7 +53,7 @@ export function writeMergedModel({ model, adapters, output, format, dtype }: Mer
   try {
     for (const { path, strength, textEncoder = strength } of adapters) {
       const pair = loadLora(path, pipeline.parameters, strength);
-      if (pair.textEncoder !== undefined) pair.textEncoder.strength = textEncoder;
+      for (const text of [pair.textEncoder, pair.textEncoder2]) if (text) text.strength = textEncoder;
       attached.push(...Object.values(pair).filter((one): one is LoraAdapter => one !== undefined));
     }
     noGrad(() => {
@@ -95,11 +95,4 @@ function checkOutput(output: string, format: ModelFormat): void {
   throw new UserError(
     `--output ${output}: is there already — a model is written into a new folder. Choose another name, or remove it`,
   );
-}
-
-function storedDtype(path: string): DType {
-  return scope(() => {
-    const weights = [...openModel(path).weights('unet').state.values()];
-    return weights.find(({ dtype }) => isFloating(dtype))?.dtype ?? 'float32';
-  });
 }
