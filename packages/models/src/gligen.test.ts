@@ -1,9 +1,6 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { gunzipSync } from 'node:zlib';
 import { liveTensors, noGrad, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { readJson } from './files.js';
@@ -105,28 +102,3 @@ test('boxes that cannot be are refused, and those for a model without position n
   const { hiddenStates } = noGrad(() => encodePrompts(plain, ['a cat']));
   expect(() => plain.unet.prepare({ hiddenStates, grounding: grounding! })).toThrow(/has no position net/);
 });
-
-test('names, shapes and number of the published configuration are those of diffusers', () => {
-  const file = (...path: string[]) => join(import.meta.dirname, '..', ...path);
-  const golden = JSON.parse(gunzipSync(readFileSync(file('goldens', 'gligen-names.json.gz'))).toString()) as [
-    string,
-    number[],
-  ][];
-  const { unet } = readJson(file('..', 'rldf', 'assets', 'configs', 'gligen-text-box.json'));
-  const script = fileURLToPath(new URL('gligen.fixture.ts', import.meta.url));
-  const words = ['--conditions=rldf-source', '--import', import.meta.resolve('tsx'), script];
-  const text = execFileSync(process.execPath, words, {
-    input: JSON.stringify(unet),
-    env: { ...process.env, RLDF_TORCH: 'shapes' },
-    maxBuffer: 2 ** 24,
-  }).toString();
-  const found = new Map(JSON.parse(text) as [string, number[]][]);
-  expect(found.size).toBe(966);
-  expect([...found.keys()].sort()).toEqual(golden.map(([name]) => name).sort());
-  for (const [name, shape] of golden) expect([name, found.get(name)]).toEqual([name, shape]);
-  const count = golden.reduce(
-    (sum, [, shape]) => sum + shape.reduce((product, size) => product * size, 1),
-    0,
-  );
-  expect(count).toBe(1_068_623_204);
-}, 30_000);

@@ -115,7 +115,7 @@ export {
   storedWeights,
 } from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';
-export { encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
+export { encodeObjects, encodePrompts, type MicroConditioning, toldOf } from './prompts.js';
 export { resident, residentMeanwhile } from './residency.js';
 export { learnedParameters, ResNet18, type ResNet18Options } from './resnet-18.js';
 export { type DDIMCoefficients, DDIMScheduler } from './schedulers/ddim.js';

@@ -34,12 +34,8 @@ export function encodePrompts(
 ): Conditioning {
   return scope(() => {
     const text = encodeText(pipeline, prompts, size);
-    const { unet } = pipeline;
-    if (unet.grounded) return { ...text, grounding: groundingOf(pipeline, objects) };
-    if (objects.every(({ length }) => length === 0)) return text;
-    throw new UserError(
-      'grounding: this model cannot be told boxes — its U-Net has no position net (attention_type: gated). Leave them out, or use a model of GLIGEN’s kind.',
-    );
+    const grounding = encodeObjects(pipeline, objects);
+    return grounding === undefined ? text : { ...text, grounding };
   });
 }
 
@@ -89,11 +85,20 @@ function encoded(pipeline: Pipeline, prompts: readonly (string | null)[], size: 
 /**
  * Objects as the position net reads them, padded by zeros. A phrase is what the text encoder says at its end, after the final norm.
  * Phrases are encoded without gradient: a text encoder that learns, learns from prompts.
+ *
+ * @param pictures the objects of each; none are told as null features
+ * @returns undefined for a model that is not told objects
  */
-function groundingOf(
+export function encodeObjects(
   { textEncoder, tokenizer, unet }: Pick<Pipeline, 'textEncoder' | 'tokenizer' | 'unet'>,
   pictures: readonly (readonly GroundedObject[])[],
-): Grounding {
+): Grounding | undefined {
+  if (!unet.grounded) {
+    if (pictures.every(({ length }) => length === 0)) return undefined;
+    throw new UserError(
+      'grounding: this model cannot be told boxes — its U-Net has no position net (attention_type: gated). Leave them out, or use a model of GLIGEN’s kind.',
+    );
+  }
   for (const objects of pictures) checkObjects('grounding', objects);
   return noGrad(() =>
     scope(() => {

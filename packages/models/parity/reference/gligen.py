@@ -1,13 +1,11 @@
-"""Goldens of GLIGEN: the U-Net with gated layers, the whole pipeline, and the tensors of the published configuration."""
+"""Goldens of GLIGEN: the U-Net with gated layers, and the whole pipeline."""
 
-import gzip
-import json
 import shutil
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionGLIGENPipeline, UNet2DConditionModel
 
-from .common import HERE, OUT, draw, normal, stream, write
+from .common import OUT, draw, normal, stream, write
 from .networks import UNET, unet_golden
 from .pipeline import PROMPTS, WEAK, pipeline_parts, random_vae
 from .tokenizer import write_tokenizer
@@ -27,7 +25,6 @@ def gligen():
     unet_golden("unet-gligen", GATED, (6, 10), [3, 999, 500], batch=3, objects=[2, 0, 3])
     unet_golden("unet-gligen-off", GATED, (5, 7), [3, 700], batch=2, blocks=False, gradients=False, weights_of="unet-gligen")
     pipeline()
-    names()
 
 
 def pipeline():
@@ -76,14 +73,3 @@ def pipeline():
         inputs={"latents": latents},
         outputs=outputs,
     )
-
-
-def names():
-    """Every tensor of the published configuration's U-Net, in diffusers' class on the meta device: no weights."""
-    config = json.loads((HERE.parents[1] / "rldf" / "assets" / "configs" / "gligen-text-box.json").read_text())["unet"]
-    with torch.device("meta"):
-        state = UNet2DConditionModel.from_config(config).state_dict()
-    rows = sorted([name, list(value.shape)] for name, value in state.items())
-    with gzip.GzipFile(OUT / "gligen-names.json.gz", "wb", mtime=0) as file:
-        file.write(json.dumps(rows).encode())
-    print("gligen-names", len(rows), sum(value.numel() for value in state.values()))

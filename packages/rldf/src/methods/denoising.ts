@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
-import { NoiseSchedule } from '@rldf/models';
+import { type GroundedObject, NoiseSchedule } from '@rldf/models';
 import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
 import { mapYields } from '../base/generators.js';
 import type { Scores } from '../rewards/reward.js';
@@ -15,7 +15,7 @@ import {
   type NoisingPath,
   type TimestepRange,
 } from './denoising-loss.js';
-import type { EpochPicture } from './diffexp.js';
+import type { EpochPicture, PromptText } from './diffexp.js';
 import { agreementMetric, type Learner, type LearnerRecipe, rolloutBatches, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
@@ -40,6 +40,8 @@ export interface ExamplePicture {
   latents: Tensor;
   row: number;
   caption: string;
+  /** Told to a grounded model unless the caption is dropped; none by default. */
+  objects?: readonly GroundedObject[];
   /** What its timestep, its noise and its dropped caption belong to. */
   path: NoisingPath;
 }
@@ -233,7 +235,7 @@ export async function* denoisingUpdate(
   const batches = Array.from({ length: Math.ceil(own.length / size) }, (_, i) =>
     own.slice(i * size, (i + 1) * size),
   );
-  const captions: (string | null)[] = own.flatMap(({ pictures }) =>
+  const captions: PromptText[] = own.flatMap(({ pictures }) =>
     pictures.map((picture) => captionOf(recipe, picture)),
   );
   if (train.lossGuidanceScale !== 1 || own.length === 0) captions.push(negativePrompt);
@@ -280,8 +282,10 @@ export async function* denoisingUpdate(
 
 type ErrorsOf = (batch: readonly Example[], text: Texts) => Tensor[];
 
-const captionOf = ({ seed, train }: DenoisingRecipe, { caption, path }: ExamplePicture) =>
-  dropped(caption, seed, path, train.captionDropout);
+function captionOf({ seed, train }: DenoisingRecipe, { caption, objects, path }: ExamplePicture): PromptText {
+  const kept = dropped(caption, seed, path, train.captionDropout);
+  return kept === null || objects === undefined ? kept : { prompt: kept, objects };
+}
 
 /** Of each picture of some examples, [B]; one pass of the network for all. Differentiable. */
 function errorsOfBatch({ pipeline }: Learner, recipe: DenoisingRecipe): ErrorsOf {
@@ -307,7 +311,7 @@ function errorsOfBatch({ pipeline }: Learner, recipe: DenoisingRecipe): ErrorsOf
 async function errorsOfBase(
   learner: Learner,
   batches: readonly (readonly Example[])[],
-  captions: readonly (string | null)[],
+  captions: readonly PromptText[],
   errorsOf: ErrorsOf,
 ): Promise<Tensor[][]> {
   const all: Tensor[][] = [];

@@ -11,7 +11,10 @@ import {
   type Behaviour,
   type CLIPTokenizer,
   type Conditioning,
+  encodeObjects,
   encodePrompts,
+  type GroundedObject,
+  groundedSteps,
   type Pipeline,
   selectRows,
 } from '@rldf/models';
@@ -41,18 +44,26 @@ export interface EpochPicture extends EpochPrompt {
 /** What an epoch draws, prompt after prompt. */
 export function picturesOfEpoch(
   recipe: DrawingFields,
-  { tokenizer }: Pick<Pipeline, 'tokenizer'>,
+  { tokenizer, unet, groundingBeta }: Pick<Pipeline, 'tokenizer' | 'unet' | 'groundingBeta'>,
   prompts: readonly Prompt[],
   epoch: number,
 ): EpochPicture[] {
   const chosen = promptsOfEpoch(prompts, { seed: recipe.seed, epoch, ...recipe.sample });
   const behaviours = behavioursOf(recipe, tokenizer, epoch, chosen);
+  const steps = groundedSteps(recipe.sample.steps, groundingBeta);
+  const grounding = unet.grounded ? { grounding: { objects: [], steps } } : {}; // GLIGEN's kind, told of no boxes
   return chosen.map((picture, i) => {
-    const behaviour = behaviours[i] as Behaviour;
-    const text = { prompt: picture.prompt.text, wordWeights: behaviour.wordWeights };
-    return { ...picture, behaviour, text };
+    const behaviour: Behaviour = { ...(behaviours[i] as Behaviour), ...grounding };
+    return { ...picture, behaviour, text: textOf(picture.prompt.text, behaviour) };
   });
 }
+
+/** The prompt as a picture is drawn from it. */
+export const textOf = (prompt: string, { wordWeights, grounding }: Behaviour): WeightedPrompt => ({
+  prompt,
+  wordWeights,
+  ...(grounding && grounding.objects.length > 0 && { objects: grounding.objects }),
+});
 
 /** Whether an epoch (counted from 0) explores: the first `explore.share` of all. */
 export function explores(
@@ -114,11 +125,27 @@ export interface WeightedPrompt {
   /** null: no prompt, which is not the empty one everywhere */
   prompt: string | null;
   wordWeights?: Behaviour['wordWeights'] | undefined;
+  /** Of GLIGEN's kind of model: what the picture is to show, and where. */
+  objects?: readonly GroundedObject[];
 }
 export type PromptText = string | null | WeightedPrompt;
 
-/** What the network is told of prompts, each with its words weighted, B rows. Each text is encoded once. Differentiable. */
+/**
+ * What the network is told of prompts, each with its words weighted and with its objects, B rows. Each text is encoded once.
+ * Differentiable.
+ */
 export function encodeWeighted(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Conditioning {
+  return scope(() => {
+    const text = encodeWords(pipeline, prompts);
+    const grounding = encodeObjects(
+      pipeline,
+      prompts.map(({ objects = [] }) => objects),
+    );
+    return grounding === undefined ? text : { ...text, grounding };
+  });
+}
+
+function encodeWords(pipeline: Pipeline, prompts: readonly WeightedPrompt[]): Conditioning {
   const weighted = prompts.some(({ wordWeights }) => wordWeights !== undefined);
   if (weighted && (pipeline.promptChunks ?? 1) > 1)
     throw new UserError(

@@ -7,6 +7,7 @@ import {
   AutoencoderTiny,
   type Detection,
   type Detector,
+  type GroundedObject,
   generate,
   latentShape,
   type Pipeline,
@@ -17,6 +18,7 @@ import {
   keep,
   noGrad,
   noiseKey,
+  Random,
   type Seed,
   type StateTree,
   scope,
@@ -26,6 +28,7 @@ import {
 import { UserError } from '@rldf/torch/errors';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
+import { boxesAsked, boxesFound } from '../relabel/layout.js';
 import { type Asked, askedOf, judge } from '../relabel/relabel.js';
 import type { TrainingContext } from '../run/training.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
@@ -39,6 +42,8 @@ export interface Labelled {
   weight: number;
   /** Whether the picture shows what its prompt asks for; undefined if nobody looked, or nothing was found. */
   matches?: boolean;
+  /** What a grounded model is told of it, where it learns from boxes. */
+  objects?: GroundedObject[];
 }
 
 /**
@@ -63,21 +68,25 @@ export class PictureStore {
   readonly latents: Tensor;
   readonly captions: string[];
   readonly weights: number[];
+  /** Of a grounded training. */
+  readonly objects: GroundedObject[][] | undefined;
 
-  constructor(pipeline: Pipeline, count: number) {
+  constructor(pipeline: Pipeline, count: number, grounded = false) {
     this.latents = keep(
       zeros([count, ...latentShape(pipeline)], { dtype: 'float16', device: pipeline.unet.device }),
     );
     this.captions = Array<string>(count).fill('');
     this.weights = Array<number>(count).fill(0);
+    this.objects = grounded ? Array.from({ length: count }, () => []) : undefined;
   }
 
   /** Puts pictures in at `row` and following. @param latents [B, C, h, w] */
   put(row: number, latents: Tensor, labels: readonly Labelled[]): void {
     noGrad(() => scope(() => void this.latents.narrow(0, row, labels.length).copy_(latents)));
-    labels.forEach(({ caption, weight }, i) => {
+    labels.forEach(({ caption, weight, objects = [] }, i) => {
       this.captions[row + i] = caption;
       this.weights[row + i] = weight;
+      if (this.objects) this.objects[row + i] = objects;
     });
   }
 
@@ -87,18 +96,21 @@ export class PictureStore {
   }
 
   state(): StateTree {
-    return { latents: this.latents, captions: this.captions, weights: this.weights };
+    const { latents, captions, weights, objects } = this;
+    return { latents, captions, weights, ...(objects && { objects: objects as unknown as StateTree }) };
   }
 
   load(state: StateTree): void {
-    const { latents, captions, weights } = state as {
+    const { latents, captions, weights, objects } = state as unknown as {
       latents: Tensor;
       captions: string[];
       weights: number[];
+      objects?: GroundedObject[][];
     };
     this.latents.copy_(latents);
     this.captions.splice(0, captions.length, ...captions);
     this.weights.splice(0, weights.length, ...weights);
+    if (objects) this.objects?.splice(0, objects.length, ...objects);
   }
 
   free(): void {
@@ -130,10 +142,17 @@ export function ownPictures(
   detector: Detector | undefined,
   { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
-  const { seed, sample, negativePrompt } = recipe;
+  const { seed, sample, negativePrompt, grounding } = recipe;
   const asked = new Map(grammar && prompts.map(({ text }) => [text, askedOf(grammar, text)] as const));
   return async (round, rows) => {
     const texts = rows.map((row) => (prompts[row] as Prompt).text);
+    const askedIn = (text: string) => asked.get(text) as Asked;
+    const layoutOf = (text: string, row: number) =>
+      boxesAsked(
+        grammar as RelabelGrammar,
+        askedIn(text),
+        new Random(noiseKey(seed, 'picture layout', round, row)),
+      );
     const settings = {
       prompts: texts,
       seeds: rows.map((row) => pictureSeed(seed, round, row)),
@@ -141,6 +160,9 @@ export function ownPictures(
       steps: sample.steps,
       guidanceScale: sample.guidanceScale,
       eta: sample.eta,
+      ...(grounding?.draw === 'prompt' && {
+        objects: texts.map((text, i) => layoutOf(text, rows[i] as number)),
+      }),
     };
     const draw = async () => ({ ...(await generate(pipeline, { ...settings, ...(signal && { signal }) })) });
     const drawn = round === 0 ? await recall(settings, draw) : await draw();
@@ -149,13 +171,11 @@ export function ownPictures(
       const found = grammar && detector?.detect(images);
       const labels = texts.map((text, i): Labelled => {
         if (found === undefined) return { caption: text, weight: 1 };
-        return labelOf(
-          recipe,
-          grammar as RelabelGrammar,
-          text,
-          asked.get(text) as Asked,
-          found[i] as Detection[],
-        );
+        const seen = found[i] as Detection[];
+        const label = labelOf(recipe, grammar as RelabelGrammar, text, askedIn(text), seen);
+        if (grounding?.learn !== 'detected') return label;
+        const [, height, width] = images.shape as [number, number, number];
+        return { ...label, objects: boxesFound(grammar as RelabelGrammar, seen, [height, width]) };
       });
       return { latents, images, labels };
     } catch (error) {

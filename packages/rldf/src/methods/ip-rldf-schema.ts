@@ -74,6 +74,44 @@ export const ipRldfSchema = z.strictObject({
         'the inaccurate captions of pre-training. `oracle` has pairs of objects with true ' +
         'captions, the most that feedback could teach.',
     ),
+  grounding: z
+    .strictObject({
+      draw: z
+        .enum(['prompt', 'none'])
+        .default('prompt')
+        .describe(
+          'Boxes with which the images are sampled: a layout in which the relation of the prompt ' +
+            'holds, another for each image; or none.',
+        ),
+      learn: z
+        .enum(['detected', 'none'])
+        .default('detected')
+        .describe(
+          'Boxes with which the images are learned: those that the detector found, as in the ' +
+            'paper; or none.',
+        ),
+      evaluate: z
+        .enum(['none', 'prompt'])
+        .default('none')
+        .describe(
+          'Boxes with which evaluations are sampled: none, as in the paper, or those of the ' +
+            'prompt where it tells any.',
+        ),
+      beta: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(0.3)
+        .describe(
+          'Share of the denoising steps, the first ones, in which boxes are heard; the gated ' +
+            'layers are off afterwards. GLIGEN uses 0.3.',
+        ),
+    })
+    .nullish()
+    .describe(
+      'Tells a model of GLIGEN’s kind where objects are. Needs such a model (docs/models.md); ' +
+        'without this field it is told of no boxes.',
+    ),
   sample: z
     .strictObject({
       ...sampleFields,
@@ -136,10 +174,10 @@ export function pictureCounts({ base, sample }: Pick<Sizes, 'base' | 'sample'>):
 }
 
 export function ipRldfProblems(
-  recipe: Sizes & Pick<IpRldfRecipe, 'detector' | 'relabel' | 'rescale' | 'pictures'>,
+  recipe: Sizes & Pick<IpRldfRecipe, 'detector' | 'relabel' | 'rescale' | 'pictures' | 'grounding'>,
 ): ArithmeticProblem[] {
   const problems: ArithmeticProblem[] = [];
-  const { detector, relabel, rescale, pictures, train } = recipe;
+  const { detector, relabel, rescale, pictures, grounding, train } = recipe;
   const needs = [...(relabel ? ['relabel: true'] : []), ...(rescale < 1 ? [`rescale: ${rescale}`] : [])];
   if (needs.length > 0 && pictures !== 'own') {
     problems.push({
@@ -150,6 +188,18 @@ export function ipRldfProblems(
     problems.push({
       path: ['detector'],
       message: `missing, with ${needs.join(' and ')} — somebody has to look at the pictures. Set detector: detector, or relabel: false and rescale: 1`,
+    });
+  }
+  if (grounding?.learn === 'detected' && pictures === 'own' && detector === undefined) {
+    problems.push({
+      path: ['grounding', 'learn'],
+      message: 'detected, without a detector — nobody finds boxes. Set detector: detector, or learn: none',
+    });
+  }
+  if (grounding && pictures !== 'own') {
+    problems.push({
+      path: ['grounding'],
+      message: `with pictures: ${pictures} — scenes of the world are not sampled by the model. Set pictures: own, or leave grounding out`,
     });
   }
   const { self, base } = pictureCounts(recipe);

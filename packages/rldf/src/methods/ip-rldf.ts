@@ -11,14 +11,15 @@
 import { loadDetector } from '@rldf/common/instruments/instruments';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
-import type { Detector, Pipeline } from '@rldf/models';
+import type { Detector, GroundedObject, Pipeline } from '@rldf/models';
 import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import { absolutePrompts } from '../config/fields.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
-import { loadGrammar } from '../relabel/grammar.js';
+import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
+import { boxesAsked } from '../relabel/layout.js';
 import { askedOf } from '../relabel/relabel.js';
 import {
   type ProgressEvent,
@@ -69,13 +70,15 @@ export function createIpRldf(
   const steps = ipRldfSteps(recipe);
   const { self, base } = pictureCounts(recipe);
   const prompts = promptsOf(recipe, context.prompts);
-  const grammar = detector && loadGrammar(recipe.grammar);
+  const grounded = recipe.grounding ?? undefined;
+  const grammar = detector || grounded ? loadGrammar(recipe.grammar) : undefined;
   const source =
     recipe.pictures === 'own'
       ? ownPictures(recipe, pipeline, prompts, grammar, detector, context)
       : worldPictures({ ...recipe, pictures: recipe.pictures }, pipeline);
   const learner = new Learner(pipeline, recipe, ipRldfArithmetic(recipe).updates);
-  const store = steps.length > 0 ? new PictureStore(pipeline, self + base) : undefined;
+  const store =
+    steps.length > 0 ? new PictureStore(pipeline, self + base, grounded?.learn === 'detected') : undefined;
 
   async function* run(from: number): AsyncGenerator<TrainingEvent> {
     for (const [i, step] of steps.entries()) {
@@ -145,7 +148,7 @@ export function createIpRldf(
     step: IpRldfStep & { kind: 'learn' },
   ): AsyncGenerator<ProgressEvent, Record<string, number>> {
     const { round, epoch, from, to } = step;
-    const { latents, captions, weights } = store as PictureStore;
+    const { latents, captions, weights, objects } = store as PictureStore;
     const order = new Random(noiseKey(seed, 'round order', round, epoch)).shuffle(
       (store as PictureStore).kept(),
     );
@@ -153,7 +156,15 @@ export function createIpRldf(
     for (let update = from; update < to; update++) {
       const examples = partOf(order, update, train.updatesPerEpoch).map(
         (row): Example => ({
-          pictures: [{ latents, row, caption: captions[row] as string, path: [round, epoch, row] }],
+          pictures: [
+            {
+              latents,
+              row,
+              caption: captions[row] as string,
+              path: [round, epoch, row],
+              ...(objects && { objects: objects[row] as GroundedObject[] }),
+            },
+          ],
           weight: weights[row] as number,
         }),
       );
@@ -186,13 +197,29 @@ export function createIpRldf(
       learner.load(state);
       if (saved.pictures !== undefined) noGrad(() => store?.load(saved.pictures as StateTree));
     },
-    draw: (requests) => learner.draw(requests),
+    draw: (requests) =>
+      grounded?.evaluate === 'prompt'
+        ? learner.draw(
+            requests,
+            requests.map(({ prompt }) => boxesTold(grammar as RelabelGrammar, prompt)),
+          )
+        : learner.draw(requests),
     exportTo: (folder) => learner.exportTo(folder),
     free() {
       store?.free();
       learner.free();
     },
   };
+}
+
+/** The plain layout that a prompt asks for; nothing of a prompt that tells none. */
+function boxesTold(grammar: RelabelGrammar, prompt: string): GroundedObject[] {
+  try {
+    return boxesAsked(grammar, askedOf(grammar, prompt));
+  } catch (error) {
+    if (error instanceof UserError) return [];
+    throw error;
+  }
 }
 
 /** One step of the run. Rows count pictures, the self-training ones first; updates count from 0 in each epoch. */
@@ -238,7 +265,8 @@ function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
 /** @throws UserError when there are too few, or the detector could not tell whether a picture shows what one asks for */
 function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
   const prompts = promptsOf(recipe, given);
-  if (recipe.detector === undefined || recipe.pictures !== 'own') return;
+  const read = recipe.detector !== undefined || recipe.grounding?.draw === 'prompt';
+  if (!read || recipe.pictures !== 'own') return;
   const grammar = loadGrammar(recipe.grammar);
   for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text);
 }

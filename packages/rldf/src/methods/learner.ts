@@ -5,6 +5,7 @@ import { crew } from '@rldf/common/workers/crew';
 import {
   type Behaviour,
   type Conditioning,
+  type GroundedObject,
   LORA_PARTS,
   LoraAdapter,
   type LoraPair,
@@ -40,11 +41,18 @@ import type { DrawRequest } from '../run/training.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
 import { networkGradient } from '../sampling/network-gradient.js';
 import { type Rollout, rollout } from '../sampling/rollout.js';
-import { type DrawingFields, type EpochPicture, type PromptText, picturesOfEpoch } from './diffexp.js';
+import {
+  type DrawingFields,
+  type EpochPicture,
+  type PromptText,
+  picturesOfEpoch,
+  textOf,
+} from './diffexp.js';
 import { exportAdapters } from './export.js';
 import { TextFeatures } from './texforce.js';
 
-export type Trained = 'none' | 'lora' | 'full';
+/** `gated`: all weights of the U-Net's gated layers (GLIGEN). */
+export type Trained = 'none' | 'lora' | 'full' | 'gated';
 
 /** What of the networks learns. */
 export interface TrainableOptions {
@@ -236,16 +244,21 @@ export class Learner {
     });
   }
 
-  /** Pictures for evaluation: by the recipe's steps and guidance, deterministically. @returns uint8 [B, H, W, 3] */
-  draw(requests: readonly DrawRequest[]): Promise<Tensor> {
+  /**
+   * Pictures for evaluation: by the recipe's steps and guidance, deterministically.
+   * @param objects of each, for a model of GLIGEN's kind
+   * @returns uint8 [B, H, W, 3]
+   */
+  draw(requests: readonly DrawRequest[], objects?: GroundedObject[][]): Promise<Tensor> {
     const { negativePrompt, sample } = this.recipe;
-    return drawForEvaluation(this.pipeline, requests, negativePrompt, sample);
+    return drawForEvaluation(this.pipeline, requests, negativePrompt, { ...sample, objects });
   }
 
   /** Writes what was learned for other tools. @returns the files */
   exportTo(folder: string): Promise<string[]> {
     const { unet, textEncoder, textEncoder2 } = this.recipe.train;
-    return exportAdapters(this, [unet, textEncoder, textEncoder2].includes('full'), folder);
+    const whole = [unet, textEncoder, textEncoder2].some((what) => what === 'full' || what === 'gated');
+    return exportAdapters(this, whole, folder);
   }
 
   state(): { trainables: StateTree; optimiser: StateTree } {
@@ -291,6 +304,10 @@ export function createTrainables(pipeline: Pipeline, options: TrainableOptions &
     const what = options[network] ?? 'none';
     if (parameters === undefined || what === 'none') return [];
     if (what === 'full') return parameters.trainable();
+    if (what === 'gated') {
+      const gated = [...parameters.entries].filter(([name]) => name.includes('.fuser.'));
+      return gated.map(([, tensor]) => tensor.requiresGrad_());
+    }
     const targets = network === 'unet' ? (options.targets ?? UNET_ATTENTION) : TEXT_ATTENTION;
     const lora = { rank, alpha, targets, init: 'gaussian', seed: seedAfter(seed, salt) } as const;
     adapters[network] = LoraAdapter.attach(parameters, lora);
@@ -345,7 +362,7 @@ export async function* rolloutBatches(
   try {
     for (let start = 0; start < prompts.length; start += batchSize) {
       const drawn = behaviours.slice(start, start + batchSize);
-      const part = drawn.map(({ wordWeights }, i) => ({ prompt: prompts[start + i] as string, wordWeights }));
+      const part = drawn.map((behaviour, i) => textOf(prompts[start + i] as string, behaviour));
       const conditioning = noGrad(() => {
         const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
         const rows = keep(text.guided(negativePrompt, part));

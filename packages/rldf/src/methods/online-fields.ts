@@ -9,6 +9,8 @@ export const exploreFields = { explore: exploreSchema.nullish() };
 
 /** What of a network learns. */
 export const trained = z.enum(['none', 'lora', 'full']);
+/** Of the U-Net, also `gated`: the gated layers of a model of GLIGEN's kind. */
+export const trainedUnet = z.enum(['none', 'lora', 'full', 'gated']);
 
 /** Of `sample`: how pictures are drawn. */
 export const sampleFields = {
@@ -53,9 +55,12 @@ export const policySchedulerField = z
 
 /** Of `train`: what learns. */
 export const networkFields = {
-  unet: trained
+  unet: trainedUnet
     .default('lora')
-    .describe('What is trained in the U-Net: nothing, a LoRA adapter, or all weights.'),
+    .describe(
+      'What is trained in the U-Net: nothing, a LoRA adapter, all weights, or all weights of ' +
+        'the gated layers that GLIGEN adds.',
+    ),
   textEncoder: trained
     .default('none')
     .describe('What is trained in the text encoder: nothing, a LoRA adapter (TexForce), or all weights.'),
@@ -95,7 +100,8 @@ export function learnsWholly(train: {
   textEncoder: string;
   textEncoder2?: string | undefined;
 }): boolean {
-  return [train.unet, train.textEncoder, train.textEncoder2].includes('full');
+  const all = [train.unet, train.textEncoder, train.textEncoder2];
+  return all.some((what) => what === 'full' || what === 'gated');
 }
 
 /** Of `train`: how it learns. */

@@ -131,7 +131,8 @@ const weighted = (pipeline: Pipeline, prompt: PromptText): WeightedPrompt =>
   typeof prompt === 'string' ? { prompt } : (prompt ?? { prompt: toldOf(pipeline, null) });
 
 /** Equal for prompts of equal features. */
-const keyOf = ({ prompt, wordWeights }: WeightedPrompt): string => JSON.stringify([prompt, wordWeights]);
+const keyOf = ({ prompt, wordWeights, objects }: WeightedPrompt): string =>
+  JSON.stringify([prompt, wordWeights, objects]);
 
 /** The same values without what they were computed from; they gather a gradient if the given ones have one. */
 function leafOf(tensor: Tensor): Tensor {

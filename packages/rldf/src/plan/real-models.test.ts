@@ -17,6 +17,8 @@ test('the real configurations have the tensors that diffusers and transformers h
   const { models } = JSON.parse(readFileSync(golden, 'utf8'));
   expect(JSON.parse(stdout)).toEqual(models);
   expect(models['sdxl-base-1.0'].unet.parameters).toBe(2_567_463_684); // as published
+  expect(models['gligen-text-box'].unet).toMatchObject({ tensors: 966, parameters: 1_068_623_204 });
+  expect(findConfigs('masterful/gligen-1-4-generation-text-box')).toEqual(findConfigs('gligen-text-box'));
   // 1.4 has the networks of 1.5
   expect(findConfigs('CompVis/stable-diffusion-v1-4')).toEqual(findConfigs('sd-1.5'));
   expect(findConfigs('stabilityai/stable-diffusion-xl-base-1.0')).toEqual(findConfigs('sdxl-base-1.0'));

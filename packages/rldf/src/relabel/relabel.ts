@@ -113,7 +113,7 @@ export function holds({ measure, order }: RelationRule, a: Detection, b: Detecti
 }
 
 /** "an apple", "two apples", "many apples". */
-function phraseOf({ counts }: RelabelGrammar, name: string, count: number): string {
+export function phraseOf({ counts }: RelabelGrammar, name: string, count: number): string {
   const { article, singular, plural } = nounOf(name);
   if (count === 1) return fill(counts.one, { article, singular });
   const number = counts.numbers[count - 2];

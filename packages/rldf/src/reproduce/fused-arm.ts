@@ -1,3 +1,4 @@
+import { learnsWholly } from '../methods/online-fields.js';
 /**
  * A fused arm, `fused: { fuse: [text, unet] }` in a protocol, trains nothing: it is the sum of the adapters that other arms of
  * the table learned with the same seed (TexForce, Chen et al. 2024, section 3.6 and table 3).
@@ -64,7 +65,7 @@ export function checkSummands(
 ): void {
   for (const [arm, names] of Object.entries(fused)) {
     const where = `${file}  arms.${arm}`;
-    const full = names.find((name) => Object.values(recipes[name]!.train).includes('full'));
+    const full = names.find((name) => learnsWholly(recipes[name]!.train));
     if (full !== undefined)
       throw new UserError(
         `${where}: ${full} trains all weights of a network — a sum is of adapters. Let it train a lora`,

@@ -42,6 +42,8 @@ export interface PictureLine {
   guidance?: number[] | number[][];
   /** Weighted words, by the picture's place. */
   words?: Record<number, { word: number; weight: number }[]>;
+  /** Of GLIGEN's kind of model: the first denoising steps, in which its gated layers were on; no boxes were told. */
+  grounded?: number;
 }
 
 /** Pictures that belong to one line. */
@@ -155,8 +157,8 @@ export const pictureFile = (run: Run, kind: LoggedKind, step: number, index: num
 
 function behavioursOf(
   behaviours: readonly Behaviour[],
-): Pick<PictureLine, 'seed' | 'paths' | 'guidance' | 'words'> {
-  const [{ seed, guidance }] = behaviours as [Behaviour];
+): Pick<PictureLine, 'seed' | 'paths' | 'guidance' | 'words' | 'grounded'> {
+  const [{ seed, guidance, grounding }] = behaviours as [Behaviour];
   const same = behaviours.every((one) => one.guidance.every((scale, step) => scale === guidance[step]));
   const words = behaviours.flatMap(({ wordWeights }, i) =>
     wordWeights === undefined ? [] : [[i, wordWeights]],
@@ -166,6 +168,7 @@ function behavioursOf(
     paths: behaviours.map(({ path }) => path),
     guidance: same ? guidance : behaviours.map((one) => one.guidance),
     ...(words.length === 0 ? {} : { words: Object.fromEntries(words) }),
+    ...(grounding && { grounded: grounding.steps }),
   };
 }
 

@@ -1,4 +1,4 @@
-import { generate, type Pipeline } from '@rldf/models';
+import { type GroundedObject, generate, type Pipeline } from '@rldf/models';
 import type { Seed, Tensor } from '@rldf/torch';
 
 /** A picture to be drawn for evaluation. */
@@ -13,7 +13,11 @@ export async function drawForEvaluation(
   pipeline: Pipeline,
   requests: readonly DrawRequest[],
   negativePrompt: string | null,
-  { steps, guidanceScale }: { steps: number; guidanceScale: number },
+  {
+    steps,
+    guidanceScale,
+    objects,
+  }: { steps: number; guidanceScale: number; objects?: GroundedObject[][] | undefined },
 ): Promise<Tensor> {
   const { images, latents } = await generate(pipeline, {
     prompts: requests.map(({ prompt }) => prompt),
@@ -22,6 +26,7 @@ export async function drawForEvaluation(
     steps,
     guidanceScale,
     eta: 0,
+    ...(objects && { objects }),
   });
   latents.free();
   return images;

@@ -16,6 +16,8 @@ export interface ModelSettings {
   };
   size?: PictureSize | undefined;
   microConditioning?: MicroConditioning | undefined;
+  /** Of IP-RLDF. */
+  grounding?: { beta: number } | null | undefined;
 }
 
 /**
@@ -28,7 +30,7 @@ export function settle(
   settings: ModelSettings,
   judges: readonly Parameters[] = [],
 ): void {
-  const { train, size, microConditioning } = settings;
+  const { train, size, microConditioning, grounding } = settings;
   if (pipeline.textEncoder2 === undefined && (train.textEncoder2 ?? 'none') !== 'none') {
     throw new UserError(
       `train.textEncoder2: ${train.textEncoder2} — this model has one text encoder. Leave it out, or use a model of Stable Diffusion XL’s kind`,
@@ -42,6 +44,12 @@ export function settle(
     }
     pipeline.microConditioning = microConditioning;
   }
+  if (!pipeline.unet.grounded && (train.unet === 'gated' || grounding)) {
+    throw new UserError(
+      `${grounding ? 'grounding' : 'train.unet: gated'}: this model has no gated layers — only those of GLIGEN’s kind have. ${grounding ? 'Leave it out' : 'Set train.unet: lora'}, or use a model of that kind (docs/models.md)`,
+    );
+  }
+  if (grounding) pipeline.groundingBeta = grounding.beta;
   const computeType = computeTypeOf(settings);
   if (computeType !== undefined) pipeline.unet.computeType = computeType;
   if (train.checkpointing === true) pipeline.checkpointing = true;

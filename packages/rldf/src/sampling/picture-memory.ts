@@ -26,11 +26,11 @@ export type Recall = (what: object, draw: () => Promise<DrawnTensors>) => Promis
  * @param pipeline not trained yet
  */
 export function pictureMemory(folder: string, pipeline: Pipeline): Recall {
-  const { schedulerConfig, promptChunks = 1, size, microConditioning } = pipeline;
+  const { schedulerConfig, promptChunks = 1, size, microConditioning, groundingBeta } = pipeline;
   const base = baseFingerprint(pipeline);
   const types = Object.values(pipeline.parameters).map((part) => part.entries.values().next().value?.dtype);
   const precision = types.every((type) => type === 'float32') ? undefined : [pipeline.unet.dtype, ...types];
-  const model = { base, schedulerConfig, promptChunks, size, microConditioning, precision };
+  const model = { base, schedulerConfig, promptChunks, size, microConditioning, groundingBeta, precision };
   return async (what, draw) => {
     const name = createHash('sha256').update(JSON.stringify({ model, what })).digest('hex').slice(0, 32);
     const file = join(folder, `${name}.safetensors`);

@@ -14,9 +14,10 @@ import {
   type Scheduler,
   type SchedulerConfig,
   type Trajectory,
+  withoutGrounding,
 } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, normal, ones, scope, stack, type Tensor, zeros } from '@rldf/torch';
-import { UserError } from '@rldf/torch/errors';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import { learnableSteps } from '../config/batch-arithmetic.js';
 
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
@@ -195,7 +196,17 @@ export function guidedPrediction(
   const same = guidance.every((scale) => scale === guidance[0]) ? (guidance[0] as number) : guidance;
   const timestep = scheduler.timesteps[step] as number;
   const input = scheduler.scaleModelInput(latents, step);
-  return predictGuided(pipeline.unet, input, timestep, conditioning, same); // [B, C, h, w]
+  const told = groundedAt(behaviours, step) ? conditioning : withoutGrounding(conditioning);
+  return predictGuided(pipeline.unet, input, timestep, told, same); // [B, C, h, w]
+}
+
+/** Whether the gated layers of a grounded model (GLIGEN) are on at a step: for all of a batch, or for none. */
+function groundedAt(behaviours: readonly Behaviour[], step: number): boolean {
+  const [first, ...others] = behaviours.map(({ grounding }) => step < (grounding?.steps ?? 0));
+  if (others.every((other) => other === first)) return first === true;
+  throw new InternalError(
+    `rollout: of ${behaviours.length} pictures, some are grounded at step ${step + 1} and some are not — batches are of one recipe.`,
+  );
 }
 
 // Densities of a denoising step, N(μ, σ²) with the same σ for all elements, as means over the latent's elements. Elements

@@ -129,6 +129,7 @@ function wantedOf(run: Run, id: string): Wanted {
     path: noise,
     guidance: own,
     ...(words === undefined ? {} : { wordWeights: words }),
+    ...(line.grounded !== undefined && { grounding: { objects: [], steps: line.grounded } }),
   };
   return { prompt, seed: `${line.seed}:${noise.join('.')}`, behaviour, step: step - 1, kept };
 }

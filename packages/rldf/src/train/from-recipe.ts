@@ -232,13 +232,11 @@ export async function prepare(
 }
 
 /** Draws evaluations of before training through a memory. */
-function drawUntrained(
-  { sample, negativePrompt }: Recipe,
-  training: Training,
-  recall: Recall,
-): Training['draw'] {
+function drawUntrained(recipe: Recipe, training: Training, recall: Recall): Training['draw'] {
+  const { sample, negativePrompt } = recipe;
   const { steps, guidanceScale } = sample;
-  const settings = { steps, guidanceScale, negativePrompt };
+  const boxes = 'grounding' in recipe && recipe.grounding ? { boxes: recipe.grounding.evaluate } : {};
+  const settings = { steps, guidanceScale, negativePrompt, ...boxes };
   return async (requests) => {
     const { images } = await recall({ ...settings, requests }, async () => ({
       images: await training.draw(requests),
