@@ -156,6 +156,10 @@ def pretraining(q, start, data):
         (unet, unet_named, "unet.", train_unet, 1.0),
         (text, text_named, "text.", train_text, q.get("textRate", 1.0)),
     ):
+        if how == "gated":  # GLIGEN's layers
+            own = [(n, p) for n, p in own if ".fuser." in n or n.startswith("unet.position_net.")]
+            for _, parameter in own:
+                parameter.requires_grad_(True)
         if how == "lora":
             own = with_lora(network, start, prefix, **q["lora"])
         if how != "none":
@@ -172,7 +176,13 @@ def pretraining(q, start, data):
         d = {k: data[f"{step}.{k}"] for k in ("latents", "noise", "ids", "timesteps")}
         noisy = scheduler.add_noise(d["latents"], d["noise"], d["timesteps"])
         hidden = text(d["ids"]).last_hidden_state
-        answer = unet(noisy, d["timesteps"], encoder_hidden_states=hidden).sample.float()
+        grounding = None
+        if "phrases" in data:
+            told = {k: data[f"{step}.{k}"] for k in ("boxes", "masks")}
+            with torch.no_grad():
+                phrases = text(data["phrases"]).pooler_output[data[f"{step}.rows"]] * told["masks"][..., None]
+            grounding = {"gligen": {**told, "positive_embeddings": phrases}}
+        answer = unet(noisy, d["timesteps"], encoder_hidden_states=hidden, cross_attention_kwargs=grounding).sample.float()
         snr = bar[d["timesteps"]] / (1 - bar[d["timesteps"]])
         clamped = snr.clamp(low, high)
         # min-SNR: the clean sample's error counts that much, whatever is predicted

@@ -18,17 +18,22 @@ import {
   clipConfig,
   denoisingBatch,
   denoisingErrors,
+  gatedParameters,
+  groundedBatch,
   LayoutHead,
   loadPatchBasis,
+  pretrainGligen,
   pretrainUNet,
   pretrainVae,
   project,
   roughened,
   sceneBatch,
   schedulerConfig,
+  shownObjects,
   tokenizerFolder,
   unetConfig,
   vaeConfig,
+  withGatedLayers,
 } from 'rldf/training';
 import type { Case, CaseOf } from './comparison.js';
 import {
@@ -115,6 +120,36 @@ const theirs = (pipeline: Pipeline, scheduler: SchedulerConfig) => ({
   scheduler,
 });
 
+/** GLIGEN's layers as `rldf pretrain gligen` trains them; gates and null features are not zero, as they begin. */
+const grounded =
+  (name: string, given: Partial<Fitting> = {}): CaseOf =>
+  async (context) => {
+    const scheduler: SchedulerConfig = { ...schedulerConfig, prediction_type: 'sample' };
+    const pipeline = withGatedLayers(smallPipeline(scheduler), SEED);
+    const { unet, textEncoder } = pipeline.parameters;
+    const named = gatedParameters(unet).map(([path, one]) => [`unet.${path}`, one] as const);
+    for (const [i, [path, one]] of named.entries())
+      if (/alpha_|null_/.test(path)) noGrad(() => one.copy_(normal([noiseKey(SEED, 'gates', i)], [...one.shape, 1]).reshape(one.shape).mul(0.5)));
+    const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, boxDropout: 0.3 };
+    const options = { ...ourOptions(context, name, given), ...settings, scheduler };
+    const cache = await cacheLatents(loadPatchBasis(basisOf(context.model)), pipeline.tokenizer, options);
+    const shown = await shownObjects(pipeline, options);
+    const empty = integers(pipeline.tokenizer.encode(['']).ids[0] as number[]).unsqueeze(0);
+    const data: StateDict = new Map([['phrases', integers(pipeline.tokenizer.encode(shown.phrases).ids.flat()).reshape([shown.phrases.length, -1])]]);
+    eachUpdate(data, (step) => {
+      const { latents, noise, ids, timesteps, rows, grounding } = groundedBatch(cache, shown, empty, 1000, step, options);
+      const { boxes, masks } = grounding;
+      return { latents, noise, ids, timesteps: integers(timesteps), rows, boxes, masks };
+    });
+    return {
+      name,
+      question: { ask: 'pretraining', ...theirs(pipeline, scheduler), trained: ['gated', 'none'], plain: true, options: theirOptions(given) },
+      start: new Map([...copies(unet.entries, 'unet.'), ...copies(textEncoder.entries, 'text.')]),
+      data,
+      train: () => followed(options, named, pretrainGligen(pipeline, cache, shown, options)),
+    };
+  }; // biome-ignore format: its parameters are a table
+
 /** Low-rank updates of one network; the other stays as it is. */
 const lowRank =
   (name: string, network: 'unet' | 'textEncoder', targets: readonly string[], given: Partial<Fitting> = {}): CaseOf =>
@@ -195,6 +230,7 @@ export const diffusionCases: Record<string, CaseOf> = {
   'unet-epsilon': pretraining('the same, predicting noise', {}, 'epsilon'),
   'unet-layout': pretraining('U-Net, text encoder and layout head, pre-training', {}, 'sample', {}, 0.7),
   'unet-velocity': pretraining('the same, predicting velocity', {}, 'v_prediction'),
+  'unet-gated': grounded('U-Net, gated layers and position net'),
   'unet-lora': lowRank('U-Net, LoRA on linear layers', 'unet', ['to_q', 'to_k', 'to_v', 'to_out.0', 'ff.net.0.proj', 'time_emb_proj']),
   'unet-lora-conv': lowRank('U-Net, LoRA on convolutions', 'unet', ['conv1', 'conv2', 'conv_in', 'conv_shortcut']),
   'text-lora': lowRank('text encoder, LoRA', 'textEncoder', ['q_proj', 'k_proj', 'v_proj', 'out_proj', 'fc1']),

@@ -29,17 +29,17 @@ export function pretrainCommand(): Command {
     )
     .argument(
       '<stage>',
-      'clip, decoder, encoder, unet; instruments: detector, judge-detector, judge, style, clip-2, preference, judge-preference, image-reward, aesthetic; vae for decoder and encoder; pack to write the model folder',
+      'clip, decoder, encoder, unet; gligen for a variant that is told boxes; instruments: detector, judge-detector, judge, style, clip-2, preference, judge-preference, image-reward, aesthetic; vae for decoder and encoder; pack to write the model folder',
     )
     .option('--folder <folder>', 'holds one folder a stage', 'runs/pretrain')
     .option('--steps <n>', 'updates in all; the learning rate falls to zero there')
     .option('--minutes <n>', 'stop this leg after so long, with a checkpoint')
     .option('--batch-size <n>', 'pictures an update')
     .option('--learning-rate <x>', 'highest learning rate')
-    .option('--scenes <n>', 'scenes encoded before the U-Net trains')
+    .option('--scenes <n>', 'unet, gligen: scenes encoded before it trains')
     .option(
       '--from <folder>',
-      'unet, decoder, encoder: go on from this model folder’s weights; pack: change what the folder’s stages trained',
+      'unet, decoder, encoder: go on from this model folder’s weights; gligen: add to this model (default emoji); pack: change what the folder’s stages trained',
     )
     .option(
       '--text-rate <x>',
@@ -55,7 +55,10 @@ export function pretrainCommand(): Command {
     )
     .option('--threads <n>', 'CPU threads')
     .option('--seed <n>', 'seed of everything random; default: the stage’s own')
-    .option('--output <folder>', 'where the model folder (pack) or the instrument’s weights and card go')
+    .option(
+      '--output <folder>',
+      'where the model folder (pack, gligen) or the instrument’s weights and card go',
+    )
     .addHelpText(
       'after',
       `
@@ -64,6 +67,7 @@ Examples:
   $ rldf pretrain vae --minutes 30
   $ rldf pretrain unet --minutes 120 --precision bfloat16
   $ rldf pretrain unet --from packages/emoji-world/model --folder runs/leg-3 --text-rate 0.5 --decay 0.3
+  $ rldf pretrain gligen --precision bfloat16
   $ rldf pretrain pack --output my-model
   $ rldf pretrain detector --output my-instruments`,
     )

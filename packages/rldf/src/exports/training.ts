@@ -17,6 +17,13 @@ export { pretrainClip, siblingBatch, tokenTensor } from '../pretrain/clip.js';
 export { detectionBatch } from '../pretrain/detection-scenes.js';
 export { cellsAtCentre, cellTargets, detectionLoss } from '../pretrain/detector.js';
 export { type FitEvent, type FitOptions, fitTrainee, type Trainee } from '../pretrain/fit.js';
+export {
+  gatedParameters,
+  groundedBatch,
+  pretrainGligen,
+  shownObjects,
+  withGatedLayers,
+} from '../pretrain/gligen.js';
 export { LayoutHead } from '../pretrain/layout.js';
 export { basisOf } from '../pretrain/parts.js';
 export { loadPatchBasis, project } from '../pretrain/patch-basis.js';

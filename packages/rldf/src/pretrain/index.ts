@@ -16,6 +16,7 @@ const table: Record<string, () => Promise<Stage>> = {
   decoder: async () => (await import('./vae.js')).decoderStage,
   encoder: async () => (await import('./vae.js')).encoderStage,
   unet: async () => (await import('./unet-stage.js')).unetStage,
+  gligen: async () => (await import('./gligen.js')).gligenStage,
   judge: async () => (await import('./classifier.js')).judgeStage,
   detector: async () => (await import('./detector.js')).detectorStage,
   'judge-detector': async () => (await import('./detector.js')).judgeDetectorStage,
@@ -54,7 +55,7 @@ export interface PretrainOptions {
   captionNoise?: CaptionNoise | undefined;
   /** Share of the updates, the last ones, over which the learning rate falls. Default 1. */
   decay?: number | undefined;
-  /** pack: the model folder; an instrument: where weights and card go. */
+  /** pack, gligen: the model folder; an instrument: where weights and card go. */
   output?: string | undefined;
   precision?: 'float32' | 'bfloat16' | undefined;
   threads?: number | undefined;
@@ -126,7 +127,7 @@ function contextOf(stage: string, defaults: Stage['defaults'], options: Pretrain
     seed,
     sceneSeed,
     training,
-    cachedScenes: options.cachedScenes ?? 60_000,
+    cachedScenes: options.cachedScenes ?? defaults.scenes ?? 60_000,
     from: options.from,
     textRate: options.textRate ?? (options.from === undefined ? 0 : LEG_TEXT_RATE),
     layoutWeight: options.layoutWeight ?? 0,

@@ -22,6 +22,8 @@ export interface StageDefaults {
   seed: number;
   /** Of the training scenes. Default: the seed. */
   sceneSeed?: number;
+  /** Scenes encoded before a network on latents trains. Default 60,000. */
+  scenes?: number;
 }
 
 export interface StageContext {
@@ -31,9 +33,9 @@ export interface StageContext {
   sceneSeed: number;
   /** To be handed to `fitTrainee`; its folder is the stage's own. `seed` is the scenes'. */
   training: FitOptions & { batchSize: number; seed: number };
-  /** unet: scenes encoded before it trains. */
+  /** unet, gligen: scenes encoded before it trains. */
   cachedScenes: number;
-  /** unet: a model folder that the training starts from, with its text encoder, autoencoder and latent basis. */
+  /** unet, gligen: a model folder that the training starts from, with its text encoder, autoencoder and latent basis. */
   from?: string | undefined;
   /** unet: the text encoder's learning rate as a share of the U-Net's; 0 keeps it as it is. */
   textRate: number;
