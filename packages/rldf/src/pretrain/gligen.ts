@@ -26,7 +26,7 @@ import type { Stage, StageContext } from './stage.js';
 import { cacheLatents, type DenoisingBatch, denoisingBatch, type LatentCache } from './unet.js';
 
 export const gligenStage: Stage = {
-  defaults: { steps: 3000, batchSize: 32, learningRate: 2e-3, seed: 0, scenes: 16_000 },
+  defaults: { steps: 2400, batchSize: 32, learningRate: 2e-3, seed: 0, scenes: 16_000 },
   run: trainGligen,
 };
 
