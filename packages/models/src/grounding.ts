@@ -1,6 +1,15 @@
 /** Grounding (GLIGEN, Li et al. 2023, arXiv 2301.07093): objects that a picture is to show, each with its place. */
 
-import { cat, Linear, type ParameterPath, scope, type Tensor, tensor, UserError } from '@rldf/torch';
+import {
+  cat,
+  Linear,
+  type ParameterPath,
+  type Parameters,
+  scope,
+  type Tensor,
+  tensor,
+  UserError,
+} from '@rldf/torch';
 
 /** An object of a picture. */
 export interface GroundedObject {
@@ -45,6 +54,12 @@ export function checkObjects(where: string, objects: readonly GroundedObject[]):
         'from 0 to 1, left before right and top before bottom. Divide pixels by the width or the height of the picture.',
     );
   }
+}
+
+/** Turns gradients on for the gated layers of a U-Net; returns their weights. */
+export function trainGated({ entries }: Parameters): Tensor[] {
+  const gated = [...entries].filter(([name]) => name.includes('.fuser.'));
+  return gated.map(([, tensor]) => tensor.requiresGrad_());
 }
 
 const FREQUENCIES = 8;

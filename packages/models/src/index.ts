@@ -58,6 +58,7 @@ export {
   type Grounding,
   groundedSteps,
   MOST_OBJECTS,
+  trainGated,
 } from './grounding.js';
 export { predictGuided } from './guidance.js';
 export { type ImageRewardConfig, ImageRewardModel } from './image-reward.js';

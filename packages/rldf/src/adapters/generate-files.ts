@@ -8,7 +8,10 @@ import { contactSheet, type GridCell } from '@rldf/common/drawing/grid';
 import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
 import { checkBase } from '@rldf/common/instruments/adapter-base';
 import {
+  GROUNDING_BETA,
+  type GroundedObject,
   generate,
+  groundedSteps,
   initialNoiseKeys,
   type LoraAdapter,
   latentShape,
@@ -34,6 +37,10 @@ export interface GenerateFilesOptions {
   model: string;
   /** What is drawn. Never a list of all, so that a million need no more memory than one. */
   pictures: { readonly length: number; at(index: number): { prompt: string; seed: Seed } };
+  /** What a picture of a prompt is to show, and where, for a model of GLIGEN's kind. */
+  objectsOf?: (prompt: string) => GroundedObject[];
+  /** Share of the denoising steps in which boxes are heard; GLIGEN's 0.3 by default. */
+  groundingBeta?: number;
   /** Not the empty one everywhere; none by default. */
   negativePrompt?: string;
   /** Prompts beyond the text encoder's length: cut, or read in pieces of it. */
@@ -86,6 +93,17 @@ export function parseAdapter(text: string): AdapterFile {
   return { path: match[1]!, strength };
 }
 
+/** `PHRASE@left,top,right,bottom`. @throws UserError when it is not of this form */
+export function parseBox(text: string): GroundedObject {
+  const match = /^(.+)@([^@]+)$/.exec(text);
+  const box = (match?.[2] ?? '').split(',').map((edge) => (edge.trim() === '' ? Number.NaN : Number(edge)));
+  if (match && box.length === 4 && box.every(Number.isFinite))
+    return { phrase: (match[1] as string).trim(), box: box as unknown as GroundedObject['box'] };
+  throw new UserError(
+    `--box ${text}: expected PHRASE@left,top,right,bottom as shares of width and height — such as "a cat@0.05,0.3,0.45,0.8"`,
+  );
+}
+
 /**
  * Draws one picture a prompt and writes the files.
  * @throws UserError for options that contradict each other or the model
@@ -119,7 +137,8 @@ async function drawAll(
   options: GenerateFilesOptions,
   noise: Tensor | undefined,
 ): Promise<GeneratedFiles> {
-  const { pictures: wanted, batchSize, output, negativePrompt, scheduler } = options;
+  const { pictures: wanted, batchSize, output, negativePrompt, scheduler, objectsOf } = options;
+  const groundingBeta = options.groundingBeta ?? GROUNDING_BETA;
   const steps = options.steps ?? pipeline.defaults.steps ?? 30;
   const guidanceScale = options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5;
   const eta = options.eta ?? 0;
@@ -149,6 +168,8 @@ async function drawAll(
       steps,
       guidanceScale,
       eta,
+      ...(objectsOf && { objects: batch.map(({ prompt }) => objectsOf(prompt)) }),
+      groundingBeta,
       ...(latents === undefined ? {} : { latents }),
       ...(scheduler === undefined ? {} : { scheduler }),
       ...(options.width === undefined ? {} : { width: options.width }),
@@ -173,6 +194,9 @@ async function drawAll(
         scheduler: scheduler ?? String(pipeline.schedulerConfig._class_name ?? 'DDIMScheduler'),
         width: picture.width,
         height: picture.height,
+        ...(pipeline.unet.grounded
+          ? { boxes: objectsOf?.(prompt) ?? [], groundedSteps: groundedSteps(steps, groundingBeta) }
+          : {}),
         ...(chunks > 1 ? { promptChunks: chunks } : {}),
         ...(options.adapters?.length
           ? { adapters: options.adapters.map(({ path, strength }) => `${basename(path)}:${strength}`) }

@@ -17,6 +17,9 @@ interface Options {
   adapter?: string[];
   latents?: string;
   saveLatents?: string;
+  box?: string[];
+  boxesOfPrompt?: boolean;
+  groundingBeta?: string;
   steps?: string;
   guidance?: string;
   eta?: string;
@@ -70,6 +73,13 @@ export function generateCommand(): Command {
     )
     .option('--latents <file>', 'initial noise: safetensors, float32 `latents` [n, c, h, w] of unit variance')
     .option('--save-latents <file>', 'write the initial noise in that form')
+    .option(
+      '--box <phrase@edges>',
+      'what a model of GLIGEN’s kind shows where: left, top, right, bottom from 0 to 1; repeatable',
+      collect,
+    )
+    .option('--boxes-of-prompt', 'boxes in which the relation or the number that a prompt asks for holds')
+    .option('--grounding-beta <x>', 'share of the steps in which boxes are heard (default 0.3)')
     .option(...stepsOption)
     .option(...guidanceOption)
     .option('--eta <x>', 'noise of DDIM, 0 to 1', '0')
@@ -89,14 +99,15 @@ Examples:
   $ rldf generate "a cat" --seed 0-15 --adapter runs/quickstart/adapters/pytorch_lora_weights.safetensors:0.8
   $ rldf generate --prompt-file prompts.txt --guidance 3 --steps 20 --output out
   $ rldf generate "a cat" --save-latents noise.safetensors
-  $ rldf generate "a dog" --latents noise.safetensors`,
+  $ rldf generate "a dog" --latents noise.safetensors
+  $ rldf generate "a cat and a dog" --model my-gligen --box "a cat@0,0.3,0.4,0.9" --box "a dog@0.6,0.3,1,0.9"`,
     )
     .action(async (prompts: string[], options: Options) => {
       const { checkBase } = await import('@rldf/common/instruments/adapter-base');
       const { UserError } = await import('@rldf/torch/errors');
       const { namedSet, readPromptFile } = await import('../prompts/prompts.js');
       const { findModel } = await import('@rldf/common/instruments/models');
-      const { generateFiles, parseAdapter } = await import('../adapters/generate-files.js');
+      const { generateFiles, parseAdapter, parseBox } = await import('../adapters/generate-files.js');
       const { refuseOverwriting } = await import('../base/outputs.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');
@@ -143,11 +154,22 @@ Examples:
             ? undefined
             : schedulers[options.scheduler as keyof typeof schedulers],
         negativePrompt: options.negative,
+        groundingBeta: numberOption('grounding-beta', options.groundingBeta, { whole: false }),
         latentsFile: options.latents,
         saveLatentsFile: options.saveLatents,
       });
       if (settings.eta !== undefined && settings.eta > 1)
         throw new UserError(`--eta ${options.eta}: expected 0 to 1`);
+      const boxes = (options.box ?? []).map(parseBox);
+      if (boxes.length > 0 && options.boxesOfPrompt)
+        throw new UserError('--box and --boxes-of-prompt: both say where things are — give one of them');
+      const { askedOf, boxesAsked } = await import('../relabel/relabel.js');
+      const { loadGrammar } = await import('../relabel/grammar.js');
+      const grammar = loadGrammar('spatial');
+      const objectsOf = options.boxesOfPrompt
+        ? (prompt: string) => boxesAsked(grammar, askedOf(grammar, prompt))
+        : () => boxes;
+      if (options.boxesOfPrompt) texts.forEach(objectsOf);
       const device = options.device as Parameters<typeof deviceName>[0];
       deviceName(device);
       const progress = new Progress();
@@ -180,6 +202,7 @@ Examples:
       try {
         const written = await generateFiles(pipeline, {
           ...settings,
+          ...((boxes.length > 0 || options.boxesOfPrompt) && { objectsOf }),
           model: model.name,
           pictures,
           longPrompts: options.longPrompts,

@@ -143,6 +143,22 @@ test.each(['ddpo', 'alignprop', 'rwr'])('%s trains the gated layers alone', asyn
   expect(moved.some((name) => name.endsWith('alpha_attn'))).toBe(true);
 });
 
+test('block by block, gated layers learn the same', async () => {
+  const weights = async (checkpointing: boolean) => {
+    const pipeline = tinyGligenPipeline(2);
+    const small = minimalRecipe('rwr');
+    const train = { ...small.train, unet: 'gated', checkpointing };
+    const recipe = checkRecipe({ ...small, epochs: 1, explore: null, train });
+    settle(pipeline, { ...recipe, grounding: { beta: 1 } });
+    const training = methodOf(recipe).create(recipe, pipeline, context);
+    for await (const _ of training.run(0)); // to the end
+    const { trainables } = training.state() as { trainables: { unet: Tensor[] } };
+    return trainables.unet.flatMap((tensor) => tensor.toNumbers());
+  };
+  const [whole, parts] = [await weights(false), await weights(true)];
+  expect(Math.max(...whole.map((value, i) => Math.abs(value - parts[i]!)))).toBeLessThan(1e-5);
+});
+
 test('a picture is replayed with its grounded steps: the probability is that of drawing, and of no other number of steps', async () => {
   const pipeline = { ...tinyGligenPipeline(3), groundingBeta: 0.5 };
   const recipe = checkRecipe({ ...minimalRecipe('ddpo'), explore: null });

@@ -28,8 +28,7 @@ import {
 import { UserError } from '@rldf/torch/errors';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
-import { boxesAsked, boxesFound } from '../relabel/layout.js';
-import { type Asked, askedOf, judge } from '../relabel/relabel.js';
+import { type Asked, askedOf, boxesAsked, boxesFound, judge } from '../relabel/relabel.js';
 import type { TrainingContext } from '../run/training.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 

@@ -19,8 +19,7 @@ import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import { absolutePrompts } from '../config/fields.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
-import { boxesAsked } from '../relabel/layout.js';
-import { askedOf } from '../relabel/relabel.js';
+import { askedOf, boxesAsked } from '../relabel/relabel.js';
 import {
   type ProgressEvent,
   progress,

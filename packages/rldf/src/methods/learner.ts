@@ -13,6 +13,7 @@ import {
   type Pipeline,
   type PolicyName,
   TEXT_ATTENTION,
+  trainGated,
   UNET_ATTENTION,
 } from '@rldf/models';
 import {
@@ -256,8 +257,7 @@ export class Learner {
 
   /** Writes what was learned for other tools. @returns the files */
   exportTo(folder: string): Promise<string[]> {
-    const { unet, textEncoder, textEncoder2 } = this.recipe.train;
-    const whole = [unet, textEncoder, textEncoder2].some((what) => what === 'full' || what === 'gated');
+    const whole = Object.values(this.recipe.train).some((what) => what === 'full' || what === 'gated');
     return exportAdapters(this, whole, folder);
   }
 
@@ -304,10 +304,7 @@ export function createTrainables(pipeline: Pipeline, options: TrainableOptions &
     const what = options[network] ?? 'none';
     if (parameters === undefined || what === 'none') return [];
     if (what === 'full') return parameters.trainable();
-    if (what === 'gated') {
-      const gated = [...parameters.entries].filter(([name]) => name.includes('.fuser.'));
-      return gated.map(([, tensor]) => tensor.requiresGrad_());
-    }
+    if (what === 'gated') return trainGated(parameters);
     const targets = network === 'unet' ? (options.targets ?? UNET_ATTENTION) : TEXT_ATTENTION;
     const lora = { rank, alpha, targets, init: 'gaussian', seed: seedAfter(seed, salt) } as const;
     adapters[network] = LoraAdapter.attach(parameters, lora);

@@ -1,8 +1,7 @@
 import { noiseKey, Random } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { loadGrammar, parseGrammar } from './grammar.js';
-import { boxesAsked, boxesFound } from './layout.js';
-import { askedOf, judge } from './relabel.js';
+import { askedOf, boxesAsked, boxesFound, judge } from './relabel.js';
 
 const spatial = loadGrammar('spatial-plain');
 const sizes = parseGrammar(
