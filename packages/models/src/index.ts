@@ -110,9 +110,10 @@ export {
   type LoadOptions,
   loadNetwork,
   loadPipeline,
+  type PerPart,
   saveNetwork,
   savePipeline,
-  storedDtype,
+  storedDtypes,
   storedWeights,
 } from './pipeline-files.js';
 export { PreferenceModel, pairLoss, TunedPreferenceModel } from './preference.js';

@@ -38,7 +38,13 @@ export interface LoadOptions {
   device?: Device | PerPart<Device>;
 }
 
-type PerPart<T> = { [part in keyof Pipeline['parameters']]?: T };
+export type PerPart<T> = { [part in keyof Pipeline['parameters']]?: T };
+
+/** Of one part, where something is said of it. */
+export const dtypeOf = (
+  part: keyof Pipeline['parameters'],
+  dtype: DType | PerPart<DType> | undefined,
+): DType | undefined => (typeof dtype === 'object' ? dtype[part] : dtype);
 
 /** As diffusers names the parts in files, and as a pipeline does. */
 const partNames = {
@@ -55,7 +61,7 @@ function optionsOf(
   config: { [key: string]: unknown },
 ): { dtype: DType; device?: Device } {
   const name = partNames[part];
-  const wanted = (typeof dtype === 'object' ? dtype[name] : dtype) ?? 'float32';
+  const wanted = dtypeOf(name, dtype) ?? 'float32';
   const place = typeof device === 'object' ? device[name] : device;
   const upcast = part === 'vae' && wanted === 'float16' && config.force_upcast === true;
   return { dtype: upcast ? 'float32' : wanted, ...(place !== undefined && { device: place }) };
@@ -275,31 +281,49 @@ export function storedWeights(location: string): {
   };
 }
 
-/** Of the U-Net's weights as they are stored. */
-export function storedDtype(location: string): DType {
+/** Of each part's weights as they are stored. */
+export function storedDtypes(location: string): PerPart<DType> & { unet: DType } {
   return scope(() => {
-    const weights = [...openModel(location).weights('unet').state.values()];
-    return weights.find(({ dtype }) => isFloating(dtype))?.dtype ?? 'float32';
+    const files = openModel(location);
+    const parts = (Object.keys(partNames) as WeightsPart[]).filter(
+      (part) => part !== 'text_encoder_2' || files.index().text_encoder_2 !== undefined,
+    );
+    const dtypes = parts.map((part) => {
+      const weights = [...files.weights(part).state.values()];
+      return [partNames[part], weights.find(({ dtype }) => isFloating(dtype))?.dtype ?? 'float32'] as const;
+    });
+    return Object.fromEntries(dtypes) as ReturnType<typeof storedDtypes>;
   });
 }
 
 /**
  * Writes a model folder that diffusers loads too.
  *
- * @param options `dtype` of the weight files; float16 halves them
+ * @param options `dtype` of the weight files, of all parts or of each; float16 halves them
  */
-export function savePipeline(pipeline: Pipeline, folder: string, options: { dtype?: DType } = {}): void {
+export function savePipeline(
+  pipeline: Pipeline,
+  folder: string,
+  options: { dtype?: DType | PerPart<DType> } = {},
+): void {
   const { unet, vae, textEncoder, tokenizer, schedulerConfig, parameters, defaults } = pipeline;
   const { textEncoder2, tokenizer2, forceZerosForEmptyPrompt = false } = pipeline;
   const vaeClass = vae instanceof AutoencoderTiny ? 'AutoencoderTiny' : 'AutoencoderKL';
   const scheduler = createScheduler(schedulerConfig);
   const schedulerClass = scheduler.constructor.name;
-  const save = (name: string, file: string, config: object, weights: Parameters) =>
-    saveNetwork(join(folder, name), file, config, weights, options);
+  const save = (name: keyof typeof partNames, file: string, config: object, weights: Parameters) => {
+    const dtype = dtypeOf(partNames[name], options.dtype);
+    saveNetwork(join(folder, name), file, config, weights, dtype && { dtype });
+  };
 
   save('unet', NETWORK_FILE, { ...unet.config, _class_name: 'UNet2DConditionModel' }, parameters.unet);
   save('vae', NETWORK_FILE, { ...vae.config, _class_name: vaeClass }, parameters.vae);
-  const saveText = (name: string, className: string, config: object, weights: Parameters) => {
+  const saveText = (
+    name: 'text_encoder' | 'text_encoder_2',
+    className: string,
+    config: object,
+    weights: Parameters,
+  ) => {
     // initializer_factor steers random weights only; transformers wants it as 1.0, which JavaScript writes as 1
     const { initializer_factor: _, ...textFields } = config as { initializer_factor?: unknown };
     const textConfig = {

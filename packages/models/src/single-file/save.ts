@@ -16,6 +16,7 @@ import { AutoencoderKL } from '../autoencoder-kl.js';
 import type { CLIPTokenizer } from '../clip-tokenizer.js';
 import { clipTokenizer } from '../clip-vocabulary.js';
 import type { Pipeline } from '../pipeline.js';
+import { dtypeOf, type PerPart } from '../pipeline-files.js';
 import { createScheduler } from '../schedulers/scheduler.js';
 import { toSingleFile } from './write.js';
 
@@ -24,10 +25,14 @@ import { toSingleFile } from './write.js';
  * `from_single_file` read, and rldf too. Adapters that are merged into the weights are part of it.
  *
  * @param file ends in .safetensors
- * @param options `dtype` of the weights in it; default: as they are
+ * @param options `dtype` of the weights in it, of all parts or of each; default: as they are
  * @throws UserError when the model has parts that such files cannot hold, or numbers that are not finite
  */
-export function saveSingleFile(pipeline: Pipeline, file: string, options: { dtype?: DType } = {}): void {
+export function saveSingleFile(
+  pipeline: Pipeline,
+  file: string,
+  options: { dtype?: DType | PerPart<DType> } = {},
+): void {
   const { unet, vae, textEncoder, textEncoder2, schedulerConfig, parameters, defaults } = pipeline;
   if (!(vae instanceof AutoencoderKL))
     throw new UserError(
@@ -37,17 +42,17 @@ export function saveSingleFile(pipeline: Pipeline, file: string, options: { dtyp
   const scheduler = createScheduler(schedulerConfig);
   noGrad(() =>
     scope(() => {
-      const part = <Config>({ config }: { config: Config }, weights: Parameters) => ({
+      const part = <Config>({ config }: { config: Config }, name: keyof Pipeline['parameters']) => ({
         config,
-        state: stored(weights, options.dtype),
+        state: stored(parameters[name]!, dtypeOf(name, options.dtype)),
       });
       const { tensors, metadata } = toSingleFile(file, {
-        unet: part(unet, parameters.unet),
-        vae: part(vae, parameters.vae),
-        textEncoder: part(textEncoder, parameters.textEncoder),
+        unet: part(unet, 'unet'),
+        vae: part(vae, 'vae'),
+        textEncoder: part(textEncoder, 'textEncoder'),
         ...(textEncoder2 &&
           parameters.textEncoder2 && {
-            textEncoder2: part(textEncoder2, parameters.textEncoder2),
+            textEncoder2: part(textEncoder2, 'textEncoder2'),
             forceZerosForEmptyPrompt: pipeline.forceZerosForEmptyPrompt ?? false,
           }),
         scheduler: { ...scheduler.config, _class_name: scheduler.constructor.name },

@@ -8,10 +8,11 @@ import {
   type LoraAdapter,
   loadLora,
   loadPipeline,
+  type PerPart,
   parseModelPath,
   savePipeline,
   saveSingleFile,
-  storedDtype,
+  storedDtypes,
 } from '@rldf/models';
 import { type DType, noGrad } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
@@ -25,7 +26,7 @@ export interface MergeOptions {
   adapters: readonly AdapterFile[];
   output: string;
   format: ModelFormat;
-  /** Of the weights in the files. Default: as the model's U-Net is stored. */
+  /** Of the weights in the files. Default: each part as it is stored. */
   dtype?: DType;
 }
 
@@ -33,13 +34,14 @@ export interface MergedModel {
   output: string;
   format: ModelFormat;
   model: string;
-  dtype: DType;
+  /** Of each part. */
+  dtypes: PerPart<DType>;
   /** Layers that adapters changed. */
   layers: number;
 }
 
 /**
- * Adds adapters to a model's weights, in float32, and writes all of it.
+ * Adds adapters to a model's weights, in float32, and writes all of it. Parts that no adapter changes stay as they are stored.
  * @throws UserError when an adapter is of another model, the format cannot hold it, or something is at the output already
  */
 export function writeMergedModel({ model, adapters, output, format, dtype }: MergeOptions): MergedModel {
@@ -47,8 +49,9 @@ export function writeMergedModel({ model, adapters, output, format, dtype }: Mer
   const { name, path } = findModel(model);
   refuseOverwriting('--output', output, [parseModelPath(path).path, ...adapters.map((one) => one.path)]);
   for (const adapter of adapters) checkBase(adapter.path, path, name);
-  const stored = dtype ?? storedDtype(path);
-  const pipeline = loadPipeline(path);
+  const stored = storedDtypes(path);
+  const dtypes = Object.fromEntries(Object.entries(stored).map(([part, own]) => [part, dtype ?? own]));
+  const pipeline = loadPipeline(path, { dtype: adapters.length === 0 ? stored : { vae: stored.vae! } });
   const attached: LoraAdapter[] = [];
   try {
     for (const { path, strength, textEncoder = strength } of adapters) {
@@ -61,10 +64,10 @@ export function writeMergedModel({ model, adapters, output, format, dtype }: Mer
     });
     const layers = new Set(attached.flatMap(({ layers }) => layers)).size;
     fileOperation('write', output, () => {
-      if (format === 'single-file') saveSingleFile(pipeline, output, { dtype: stored });
-      else saveFolder(output, (folder) => savePipeline(pipeline, folder, { dtype: stored }));
+      if (format === 'single-file') saveSingleFile(pipeline, output, { dtype: dtypes });
+      else saveFolder(output, (folder) => savePipeline(pipeline, folder, { dtype: dtypes }));
     });
-    return { output, format, model: name, dtype: stored, layers };
+    return { output, format, model: name, dtypes, layers };
   } finally {
     for (const adapter of attached) adapter.remove();
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();

@@ -90,5 +90,6 @@ async function merge(
   });
   if (json) return printJson(written);
   const what = adapters.length === 0 ? '' : ` with ${written.layers} layers adapted`;
-  print(`${output}: ${written.model}${what}, ${written.dtype}\n`);
+  const dtypes = [...new Set(Object.values(written.dtypes))].join(' and ');
+  print(`${output}: ${written.model}${what}, ${dtypes}\n`);
 }

@@ -198,7 +198,11 @@ test('export --merge: adapters end up in the weights, as one file and as a folde
   expect([one.code, one.err]).toEqual([0, '']);
   expect(one.out).toMatch(/one.safetensors: base with \d+ layers adapted, float16\n/);
   const two = await rldf(...words('diffusers', asFolder), '--precision', 'float32', '--json');
-  expect(JSON.parse(two.out)).toMatchObject({ format: 'diffusers', dtype: 'float32', model: 'base' });
+  expect(JSON.parse(two.out)).toMatchObject({
+    format: 'diffusers',
+    dtypes: { unet: 'float32', vae: 'float32' },
+    model: 'base',
+  });
 
   const expected = loadPipeline(base);
   const pair = loadLora(lora, expected.parameters, 0.5);
@@ -223,20 +227,22 @@ test('export --merge: adapters end up in the weights, as one file and as a folde
 });
 
 test('export --merge without adapters turns one layout into the other, bit for bit', async () => {
-  const pipeline = tinyCheckpoint('sd2', 6);
+  const pipeline = tinyCheckpoint('xl', 6);
   const [model, file, back] = ['whole', 'whole.safetensors', 'whole-again'].map((name) => join(folder, name));
-  savePipeline(pipeline, model!);
+  savePipeline(pipeline, model!, {
+    dtype: { unet: 'float16', textEncoder: 'bfloat16', textEncoder2: 'float16' },
+  });
   release(pipeline);
   const words = ['export', '--merge', '--model'];
   expect((await rldf(...words, model!, '--format', 'single-file', '--output', file!)).code).toBe(0);
   expect((await rldf(...words, file!, '--format', 'diffusers', '--output', back!)).code).toBe(0);
-  for (const part of ['unet', 'vae', 'text_encoder'])
+  for (const part of ['unet', 'vae', 'text_encoder', 'text_encoder_2'])
     for (const name of readdirSync(join(model!, part)))
       expect(
         readFileSync(join(back!, part, name)).equals(readFileSync(join(model!, part, name))),
         `${part} ${name}`,
       ).toBe(true);
-  expect(readHeader(file!).metadata['modelspec.architecture']).toBe('stable-diffusion-v2-512');
+  expect(readHeader(file!).metadata['modelspec.architecture']).toBe('stable-diffusion-xl-v1-base');
 });
 
 test.each([

@@ -1,7 +1,7 @@
 /** Whether a training fits into this machine's memory, asked before any of it is loaded. Small ones just begin. */
 
 import { findModel } from '@rldf/common/instruments/models';
-import { openModel, storedDtype, type UNet2DConditionConfig } from '@rldf/models';
+import { openModel, storedDtypes, type UNet2DConditionConfig } from '@rldf/models';
 import { UserError } from '@rldf/torch/errors';
 import { byteWords, machineMemory } from '../base/machine.js';
 import { methodOf } from '../methods/index.js';
@@ -52,7 +52,7 @@ function fixOf({ asked, chosen, fits, memory, wayOut }: Plan): string {
 export function roughly(recipe: Recipe): number {
   const { sample, train } = recipe;
   const { path, bytes: stored } = findModel(recipe.model);
-  const bytes = stored * (storedDtype(path) === 'float32' ? 1 : 2); // in half precision on the disk, float32 in memory
+  const bytes = stored * (storedDtypes(path).unet === 'float32' ? 1 : 2); // in half precision on the disk, float32 in memory
   const { sample_size: size, in_channels: channels = 4 } = openModel(path).config('unet')
     .config as UNet2DConditionConfig;
   const places = typeof size === 'object' && size !== null ? size[0] * size[1] : (size ?? 64) ** 2;
