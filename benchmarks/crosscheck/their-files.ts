@@ -43,7 +43,7 @@ export async function theirFileChecks(context: Context): Promise<Check[]> {
     const adapterFolder = join(folder, `${name}-adapter`);
     const output = join(folder, `${name}-adapter-pictures.safetensors`);
     await ask(context, {
-      ask: 'write_adapter', ...drawing, ...configs, latents, seed: 2, spread: theirs === again ? 0.02 : 0.2, folder: adapterFolder, output,
+      ask: 'write_adapter', ...drawing, ...configs, latents, seed: 2, spread: theirs === again ? 0.03 : 0.2, folder: adapterFolder, output,
     }); // biome-ignore format: a question on one line
     const adapters = [{ file: join(adapterFolder, 'pytorch_lora_weights.safetensors'), strength: 1 }];
     const ours = (await drawHere(context, { ...drawing, name: `${name}-adapted`, adapters })).pixels;
@@ -52,7 +52,7 @@ export async function theirFileChecks(context: Context): Promise<Check[]> {
       same(`${label}, with PEFT’s adapter`, largestDifference(ours, expected), 2, '/255'),
       changes(`${label}, with PEFT’s adapter: from none`, largestDifference(expected, plain), 20, '/255'),
     );
-    checks.push(...(await peftFolders(context, label, drawing, latents, theirs === again ? 0.02 : 0.2)));
+    checks.push(...(await peftFolders(context, label, drawing, latents, theirs === again ? 0.03 : 0.2)));
   }
   for (const [scheduler, options] of settings) {
     const label = [scheduler, ...Object.keys(options)].join(', ');

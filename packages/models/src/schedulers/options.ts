@@ -93,7 +93,7 @@ export function refuseUnknownOptions(config: SchedulerConfig, name: string, wher
 export function passedOver(config: SchedulerConfig): string[] {
   const name = config._class_name ?? 'DDIMScheduler';
   const own = OWN[name] ?? [];
-  const switches = [...PLACING, 'use_lu_lambdas', 'thresholding', ...Object.keys(OFF)];
+  const switches = [...PLACING, 'use_lu_lambdas', 'thresholding', 'clip_sample', ...Object.keys(OFF)];
   return switches.filter((key) => {
     const value = config[key];
     if (own.includes(key) || value === undefined || value === null || value === false) return false;
