@@ -29,6 +29,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   clone: () => import('./clone/index.js'),
   search: () => import('./search/index.js'),
   device: () => import('./device/index.js'),
+  'full-size': () => import('./full-size/index.js'),
   'stable-diffusion': () => import('./stable-diffusion/index.js'),
 };
 
@@ -44,6 +45,7 @@ try {
     throw new UserError(`bench: there is no "${name}" — one of ${Object.keys(benchmarks).join(', ')}.`);
   }
   const benchmark = await load();
+  if (name === 'full-size' && args[0] !== undefined && !args[0].startsWith('-')) args.unshift('--model'); // its one word
   const { json, help, ...given } = parseOptions(args, { ...benchmark.options, ...always });
   if (help) {
     process.stdout.write(`npm run bench -- ${name}\n${helpText({ ...benchmark.options, ...always })}`);

@@ -1,6 +1,6 @@
 // What a recipe trains, without the run around it: no validation, checkpoint or report.
-import { loadPipeline } from '@rldf/models';
-import type { Device } from '@rldf/torch';
+import { loadPipeline, residentMeanwhile } from '@rldf/models';
+import { type Device, Parameters } from '@rldf/torch';
 import {
   findModel,
   loadPrompts,
@@ -10,17 +10,22 @@ import {
   scorePictures,
   type Training,
 } from 'rldf';
+import { loadOptionsOf, settle } from 'rldf/learning';
 
 export async function openTraining(recipe: Recipe): Promise<Training> {
   const device = recipe.device as Device;
-  const reward = await loadReward(recipe.reward, device);
-  return methodOf(recipe).create(recipe, loadPipeline(findModel(recipe.model).path, { device }), {
+  const { result: reward, made } = await Parameters.madeBy(() => loadReward(recipe.reward, device));
+  const pipeline = loadPipeline(findModel(recipe.model).path, loadOptionsOf(recipe));
+  settle(pipeline, recipe, made);
+  return methodOf(recipe).create(recipe, pipeline, {
     prompts: loadPrompts(recipe.prompts),
     score: (images, drawn) =>
-      scorePictures(
-        reward,
-        { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
-        'training',
+      residentMeanwhile(pipeline, made, () =>
+        scorePictures(
+          reward,
+          { images, prompts: drawn.map(({ text }) => text), meta: drawn.map(({ meta }) => meta) },
+          'training',
+        ),
       ),
     ...(reward.differentiable === undefined ? {} : { differentiable: reward.differentiable.bind(reward) }),
   });

@@ -1,5 +1,6 @@
 /** `rldf/learning`: drawing step by step, log-probabilities, losses and what is trained: the parts of the methods. For benchmarks and tests; it may change with any version. */
 
+export { loadOptionsOf } from '../config/precision.js';
 export { type DdpoRecipe, importanceSamplingLoss } from '../methods/ddpo.js';
 export { behavioursOf } from '../methods/diffexp.js';
 export { type Explore, exploreSchema } from '../methods/diffexp-schema.js';
@@ -15,6 +16,7 @@ export {
   type GradientPasses,
   lastSteps,
 } from '../sampling/differentiable-sampling.js';
+export { settle } from '../sampling/model-settings.js';
 export { networkGradient } from '../sampling/network-gradient.js';
 export {
   elementsOf,

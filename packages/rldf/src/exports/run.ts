@@ -4,6 +4,7 @@ export { readTextIfThere, replaceFile, setFileHook } from '@rldf/common/base/fil
 export { tensorOfPictures } from '@rldf/common/base/picture';
 export { curveSvg } from '@rldf/common/drawing/curve';
 export { encodePng } from '@rldf/common/drawing/png';
+export { drawingMemory } from '../plan/drawing.js';
 export { findConfigs, type ModelConfigs } from '../plan/model-configs.js';
 export { plan } from '../plan/plan.js';
 export { changeOf, observationOf, type Watched } from '../train/hack-watch.js';

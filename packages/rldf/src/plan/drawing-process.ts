@@ -6,11 +6,11 @@ import { free, noGrad, peakBytes, resetPeakBytes, shapes } from '@rldf/torch';
 import type { DrawingAnswer, DrawingQuestion } from './drawing.js';
 
 try {
-  const { folder, batchSizes, width, height, guided } = JSON.parse(
+  const { folder, dtype, batchSizes, width, height, guided } = JSON.parse(
     readFileSync(0, 'utf8'),
   ) as DrawingQuestion;
   shapes.setKernels('cpu');
-  const pipeline = loadPipeline(folder);
+  const pipeline = loadPipeline(folder, dtype === undefined ? {} : { dtype });
   const size = { ...(width === undefined ? {} : { width }), ...(height === undefined ? {} : { height }) };
   const answers: DrawingAnswer[] = [];
   for (const batchSize of batchSizes) {

@@ -1,7 +1,7 @@
 /** What drawing will need, before it begins: the memory is checked, and the time is told. Small drawings just begin. */
 
 import { latentShape, type Pipeline } from '@rldf/models';
-import type { Device, shapes } from '@rldf/torch';
+import type { Device, DType, shapes } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { duration } from '../base/duration.js';
 import { byteWords, machineMemory } from '../base/machine.js';
@@ -11,6 +11,8 @@ import { processBytes } from './plan.js';
 
 export interface DrawingQuestion {
   folder: string;
+  /** float32 by default. */
+  dtype?: DType;
   /** Each is answered. */
   batchSizes: number[];
   width?: number;
@@ -44,6 +46,16 @@ const mostTried = 64;
 const budget = 1;
 /** Seconds from which the estimate is told before the work. */
 const longWait = 30;
+
+/** The most bytes of tensors that a batch of pictures takes. */
+export async function drawingMemory({
+  batchSize,
+  ...asked
+}: Omit<DrawingQuestion, 'batchSizes'> & { batchSize: number }): Promise<number> {
+  const question = { ...asked, batchSizes: [batchSize] };
+  const [{ peak }] = await askShapes<DrawingQuestion, [DrawingAnswer]>('drawing-process', question);
+  return peak;
+}
 
 /**
  * Looks at a large drawing before it begins; not at a small one, nor on a GPU.

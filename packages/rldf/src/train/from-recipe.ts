@@ -135,7 +135,9 @@ export async function prepare(
   begun?: Run,
 ): Promise<Prepared> {
   const device = crew().deviceHere(given.device as Device);
-  const recipe = { ...given, device } as Recipe;
+  // sizes of its own: they are halved when memory runs out
+  const { sample, train } = given;
+  const recipe = { ...given, device, sample: { ...sample }, train: { ...train } } as Recipe;
   crew().stopBy(options.signal);
   deviceName(device);
   if (recipe.threads !== undefined) setThreads(recipe.threads);
@@ -211,6 +213,7 @@ export async function prepare(
       ...(begun !== undefined && inputsOf(begun) === undefined && { baseUnknown: true }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
+      ...(crew().size === 1 && { sizes: recipe }), // several workers would have to agree
       notices: [
         ...changed,
         ...samplerNotices(recipe, pipeline.schedulerConfig),

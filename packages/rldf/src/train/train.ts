@@ -1,6 +1,5 @@
 /** Drives a training through a run folder: metrics, validation, checkpoints, and the final comparison. */
 
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { reachedStep, replaceFile } from '@rldf/common/base/files';
 import type { LicenceEntry } from '@rldf/common/base/licences';
@@ -11,7 +10,7 @@ import { contactSheet } from '@rldf/common/drawing/grid';
 import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '@rldf/common/storage/checkpoint';
 import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
-import { InternalError, UserError } from '@rldf/torch/errors';
+import { InternalError } from '@rldf/torch/errors';
 import { firstSeed } from '../base/seeds.js';
 import { type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { labelExports } from '../report/model-card.js';
@@ -32,6 +31,7 @@ import type { ProgressEvent, Training } from '../run/training.js';
 import { checkDrawsAsBefore } from './base-model.js';
 import { type Alarm, HackWatch, observationOf, observe } from './hack-watch.js';
 import { keepPictures, keptPictures } from './kept-pictures.js';
+import { type BatchSizes, halveAfter } from './out-of-memory.js';
 import type { SharedTraining } from './shared-training.js';
 
 export interface TrainRunOptions {
@@ -58,6 +58,8 @@ export interface TrainRunOptions {
   drawn?: PictureLog;
   /** Pictures drawn at once in evaluations. */
   batchSize: number;
+  /** What the training reads of pictures at once: halved when memory runs out. None: that ends the run. */
+  sizes?: BatchSizes;
   /** Continue from the newest checkpoint, if there is one. */
   resume?: boolean;
   /** With `resume`: the run does not name the base model that it began on; the pictures that it kept tell. */
@@ -68,6 +70,8 @@ export interface TrainRunOptions {
   notices?: readonly string[];
   /** What the run is made from: told first, kept in its folder, and written into what it exports. */
   ledger?: { method: string; model: string; licences: readonly LicenceEntry[] };
+  /** Whether these were told already. */
+  told?: boolean;
   /** Told where a resumed run goes on. */
   seam?: (step: number) => string | undefined;
   /** Draws for the evaluations before training, instead of the training; see `pictureMemory`. */
@@ -100,10 +104,36 @@ export async function* trainRun(options: TrainRunOptions): AsyncGenerator<RunEve
   run.take();
   beginRun(run);
   try {
-    yield* trainTaken(options);
+    yield* withinMemory(options);
   } finally {
     endRun();
     run.release();
+  }
+}
+
+/** Goes on from the newest checkpoint, as a resumed run does, whenever memory runs out and fewer pictures at once may help. */
+async function* withinMemory(options: TrainRunOptions): AsyncGenerator<RunEvent> {
+  const { sizes, baseUnknown: _, ...again } = options;
+  let attempt: TrainRunOptions = options;
+  for (let done = false; !done; ) {
+    let phase = 'evaluating';
+    let smaller: string | undefined;
+    try {
+      for await (const event of trainTaken(attempt)) {
+        if (event.kind === 'progress') phase = event.phase;
+        if (event.kind === 'evaluating') phase = 'evaluating';
+        yield event;
+      }
+      done = true;
+    } catch (error) {
+      smaller = halveAfter(error, sizes, phase);
+      if (smaller === undefined) throw error;
+    }
+    if (smaller === undefined || sizes === undefined) continue;
+    yield { kind: 'notice', text: smaller };
+    const batchSize = Math.min(options.batchSize, sizes.sample.batchSize);
+    const notices = [...(attempt.notices ?? []), smaller];
+    attempt = { ...again, sizes, batchSize, resume: true, notices, told: true };
   }
 }
 
@@ -123,7 +153,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
     replaceFile(run.licencesPath, `${JSON.stringify(licences, null, 2)}\n`);
     if (options.resume !== true) yield { kind: 'licences', licences };
   }
-  for (const text of options.notices ?? []) yield { kind: 'notice', text };
+  for (const text of options.told ? [] : (options.notices ?? [])) yield { kind: 'notice', text };
   let step = 0;
   const resumed = options.resume === true && run.checkpoints().length > 0;
   if (resumed) {
