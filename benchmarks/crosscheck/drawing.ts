@@ -12,6 +12,9 @@ export interface Drawing {
   steps: number;
   guidance: number;
   negative?: string;
+  /** Of GLIGEN's kind: what is where in every picture, and the share of steps in which it is heard. */
+  boxes?: readonly { phrase: string; box: readonly number[] }[];
+  beta?: number;
   /** Pixels in each direction; default: the model's. */
   size?: number;
   /** `ldm`: in LDM's names, which diffusers must be told. */
@@ -25,7 +28,18 @@ export async function drawHere(
   { folder }: Context,
   drawing: Drawing,
 ): Promise<{ pixels: Uint8Array; latents: string }> {
-  const { name, model, scheduler, steps, guidance, negative, size, adapters = [] } = drawing;
+  const {
+    name,
+    model,
+    scheduler,
+    steps,
+    guidance,
+    negative,
+    size,
+    adapters = [],
+    boxes = [],
+    beta,
+  } = drawing;
   const output = join(folder, name);
   const latents = join(folder, `${name}-noise.safetensors`);
   await rldf(
@@ -34,6 +48,8 @@ export async function drawHere(
     ...['--model', model, '--seed', '7', '--scheduler', scheduler, '--steps', String(steps)],
     ...['--guidance', String(guidance), '--save-latents', latents, '--output', output],
     ...(negative === undefined ? [] : ['--negative', negative]),
+    ...boxes.flatMap(({ phrase, box }) => ['--box', `${phrase}@${box}`]),
+    ...(beta === undefined ? [] : ['--grounding-beta', String(beta)]),
     ...(size === undefined ? [] : ['--width', String(size), '--height', String(size)]),
     ...adapters.flatMap(({ file, strength }) => ['--adapter', `${file}:${strength}`]),
   );

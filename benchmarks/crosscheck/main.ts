@@ -12,6 +12,7 @@ import { pythonEnvironment } from '../shared/environments.js';
 import { Peer } from '../shared/peer.js';
 import { adapterChecks } from './adapters.js';
 import { ask, type Check, type Context, checkTable, type Plant, plants, same } from './checks.js';
+import { gligenChecks } from './gligen.js';
 import { hubChecks } from './hub.js';
 import { pictureChecks } from './pictures.js';
 import { singleFileChecks } from './single-files.js';
@@ -30,6 +31,7 @@ const groups: Record<string, (context: Context) => Promise<Check[]>> = {
     ...(await xlAdapterChecks(context)),
     ...(await tensorBoardChecks(context)),
   ],
+  gligen: gligenChecks,
   'their-files': theirFileChecks,
   'single-files': singleFileChecks,
   hub: hubChecks,

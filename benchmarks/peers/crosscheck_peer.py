@@ -63,6 +63,13 @@ def images(pipe, question):
     xl = isinstance(pipe, StableDiffusionXLPipeline)
     # XL takes no negative prompt for zeros, which is not the empty prompt
     negative = question.get("negative", None if xl else "")
+    grounding = {}
+    if "boxes" in question:
+        grounding = {
+            "gligen_phrases": [one["phrase"] for one in question["boxes"]],
+            "gligen_boxes": [one["box"] for one in question["boxes"]],
+            "gligen_scheduled_sampling_beta": question["beta"],
+        }
     with torch.no_grad():
         pictures = pipe(
             prompt=question["prompts"],
@@ -71,6 +78,7 @@ def images(pipe, question):
             num_inference_steps=question["steps"],
             guidance_scale=question["guidance"],
             **({"eta": 0.0} if question["scheduler"] == "ddim" else {}),
+            **grounding,
             output_type="np",
         ).images
     return torch.from_numpy((pictures * 255).round().astype("uint8")).contiguous()
