@@ -58,6 +58,22 @@ test.each(networks)('reward %s: its network lies on the device, and scores pictu
   expect(fetchedPictures()).toEqual([]);
 });
 
+test.each(['imagereward', 'hpsv2.1', 'hpsv2', 'pickscore', 'clip-score', 'laion-aesthetic'] as const)(
+  'reward %s, as published: its network lies on the device, and scores and follows pictures of any',
+  async (name) => {
+    const reward = await loadReward({ name, weights: 'tiny' }, 'cuda');
+    expect(seen.made).toBeGreaterThan(10); // weights
+    const prompts = ['a cat'];
+    const [of, again] = await Promise.all(
+      [picture(), picture().to('cuda')].map((images) => reward.score({ images, prompts, meta: [null] })),
+    );
+    expect(of).toEqual(again);
+    const there = picture().permute([0, 3, 1, 2]).to('float32').div(255).to('cuda');
+    expect(reward.differentiable!(there, prompts).device).toBe('cuda:0');
+    expect(fetchedPictures()).toEqual([]);
+  },
+);
+
 test('a detector takes pictures of any device', () => {
   const detector = loadDetector('judge-detector', undefined, 'cuda');
   expect(seen.made).toBeGreaterThan(10);

@@ -24,6 +24,7 @@ export const plants = {
   layer: 'the U-Net adapter loses one layer before diffusers reads it',
   negative: 'diffusers draws with another negative prompt',
   token: 'one token of one prompt is another one',
+  score: 'a score of ImageReward is off by a thousandth',
   event: 'the end of the TensorBoard file is cut off',
 } as const;
 export type Plant = keyof typeof plants;
@@ -32,6 +33,8 @@ export interface Context {
   peer: Peer;
   /** Of the environment with diffusers, transformers and peft. */
   python: string;
+  /** Of the environment with open_clip, where `--python` gives one. */
+  scorersPython: string | undefined;
   /** Scratch folder; gone afterwards. */
   folder: string;
   /** Folder of the shipped model. */

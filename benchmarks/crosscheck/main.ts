@@ -15,6 +15,7 @@ import { ask, type Check, type Context, checkTable, type Plant, plants, same } f
 import { gligenChecks } from './gligen.js';
 import { hubChecks } from './hub.js';
 import { pictureChecks } from './pictures.js';
+import { rewardChecks } from './rewards.js';
 import { singleFileChecks } from './single-files.js';
 import { tensorBoardChecks } from './tensorboard.js';
 import { theirFileChecks } from './their-files.js';
@@ -36,6 +37,7 @@ const groups: Record<string, (context: Context) => Promise<Check[]>> = {
   'single-files': singleFileChecks,
   hub: hubChecks,
   towers: towerChecks,
+  rewards: rewardChecks,
   training: trainingChecks('training'),
   trl: trainingChecks('trl'),
 };
@@ -82,7 +84,7 @@ try {
   let peer: Peer | undefined;
   try {
     const context: Context = {
-      ...{ folder, model: findModel('emoji').path, planted, say, cases },
+      ...{ folder, model: findModel('emoji').path, planted, say, cases, scorersPython: values.python },
       get python() {
         python ??= pythonEnvironment('diffusers', { python: values.python });
         return python;
@@ -92,7 +94,9 @@ try {
         return peer;
       },
     };
-    const clients = wanted.every((name) => name === 'trl') ? {} : await ask(context, { ask: 'hello' });
+    const clients = wanted.every((name) => ['trl', 'rewards'].includes(name))
+      ? {}
+      : await ask(context, { ask: 'hello' });
     const versions = Object.entries(clients).map(([name, version]) => `${name} ${version}`);
     if (versions.length > 0) say(versions.join(', '));
     for (const fault of planted) say(`planted: ${plants[fault]}`);

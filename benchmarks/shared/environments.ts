@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '@rldf/torch';
 
-export type EnvironmentName = 'diffusers' | 'trl';
+export type EnvironmentName = 'diffusers' | 'scorers' | 'trl';
 
 export interface EnvironmentOptions {
   /** A Python that has the packages already; nothing is made or installed then. */
@@ -19,7 +19,7 @@ export interface EnvironmentOptions {
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
 /**
- * The Python of an environment: the one given, else of the variable `RLDF_PEER_PYTHON_DIFFUSERS` or `_TRL`, else of
+ * The Python of an environment: the one given, else of the variable `RLDF_PEER_PYTHON_DIFFUSERS`, `_SCORERS` or `_TRL`, else of
  * `RLDF_PEER_PYTHON`, else `.environments/NAME`, which the first use makes from `peers/requirements-NAME.txt`.
  *
  * To choose the build of PyTorch (pip's default on Linux x64 is the CUDA build of several GB), make the environment

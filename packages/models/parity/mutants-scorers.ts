@@ -139,15 +139,31 @@ export const scorerMutants: readonly Mutant[] = [
   {
     name: 'not-rounded-to-bytes',
     file: PIXELS,
-    find: 'exact ? x.mul(255)',
-    replace: 'x.numel === 0 ? x.mul(255)',
+    find: 'if (!exact) return apply',
+    replace: 'if (x.numel > 0) return apply',
     cases: ['preprocessing-exact'],
+  },
+  {
+    name: 'vertically-first',
+    file: PIXELS,
+    find: `resampled(images01, -1, target[1], exact); // [B, 3, H, w]
+  return resampled(wide, -2, target[0], exact);`,
+    replace: `resampled(images01, -2, target[0], exact);
+  return resampled(wide, -1, target[1], exact);`,
+    cases: ['preprocessing-exact'],
+  },
+  {
+    name: 'cubic-of-torch',
+    file: PIXELS,
+    find: '(1.5 * distance - 2.5) * distance * distance + 1',
+    replace: '(1.25 * distance - 2.25) * distance * distance + 1',
+    cases: ['preprocessing'],
   },
   {
     name: 'resized-without-antialiasing',
     file: PIXELS,
-    find: 'bytes(F.interpolateBicubic(wide, target, { antialias: true }))',
-    replace: 'bytes(F.interpolateBicubic(wide, target))',
+    find: 'Math.max(scale, 1)',
+    replace: '1',
     cases: ['preprocessing'],
   },
   {

@@ -105,7 +105,7 @@ function checkCommand(): Command {
       const { deviceName } = await import('@rldf/torch');
       const device = deviceName(options.device as 'cpu') as 'cpu';
       const field = await fieldOf(await rewardName(name), options);
-      if (field.weights !== 'tiny') await provideRewards(field);
+      await provideRewards(field);
       const checked = await checkReward(field, {
         device,
         examples: options.examples,

@@ -94,8 +94,8 @@ export const publishedRewardSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'Its weights: a file, a folder, or a repository in Hugging Face’s cache. By default, the ' +
-        'repository it was published in.',
+      'Its weights: a file, a folder, or a repository of a hub. By default, the repository it ' +
+        'was published in. `tiny` stands for random ones that ship with rldf, to try a recipe.',
     ),
   clip: z
     .string()

@@ -58,9 +58,10 @@ ${rows.join('\n')}
 /** Writes the licences into the files of a run's adapters, and the card beside them. */
 export function labelExports(folder: string, files: readonly string[], card: Omit<CardOf, 'full'>): void {
   const adapters = files.filter((file) => file.endsWith('.safetensors'));
+  const inside = card.licences.filter(({ part }) => part !== 'judge'); // which looked on, and taught nothing
   for (const file of adapters) {
     const { tensors, metadata } = readSafetensors(file);
-    writeSafetensors(file, tensors, { ...metadata, ...licenceMetadata(card.licences) });
+    writeSafetensors(file, tensors, { ...metadata, ...licenceMetadata(inside) });
     for (const tensor of tensors.values()) tensor.free();
   }
   const models = files.filter((file) => !adapters.includes(file));

@@ -2,7 +2,6 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { type Picture, tensorOfPictures } from '@rldf/common/base/picture';
 import { readJson } from '@rldf/models';
 import { type Device, grad, noGrad, readSafetensors, scope, type Tensor } from '@rldf/torch';
@@ -10,9 +9,10 @@ import { UserError } from '@rldf/torch/errors';
 import sharp from 'sharp';
 import type { PublishedReward } from '../config/fields.js';
 import { loadPublished } from './published.js';
+import { rewardAssets, tinyWeights } from './published-names.js';
 import type { Reward } from './reward.js';
 
-const folder = fileURLToPath(new URL('../../assets/rewards/', import.meta.url));
+const folder = rewardAssets;
 
 /** One thing that was checked. */
 export interface RewardCheck {
@@ -33,14 +33,6 @@ export interface CheckedReward {
 const TOLERANCE = 1e-4;
 /** Of slopes, in single precision. */
 const SLOPE = 0.03;
-
-/** Weights that ship with rldf: tiny and random, in the layout of the published ones. */
-export function tinyWeights(name: PublishedReward['name']): PublishedReward {
-  const weights = join(folder, 'tiny', name);
-  return name === 'laion-aesthetic'
-    ? { name, weights, clip: join(folder, 'tiny', 'clip-score') }
-    : { name, weights };
-}
 
 /**
  * Scores the stored pictures by the tiny weights and compares with what each project's own preprocessing, tokenizer and

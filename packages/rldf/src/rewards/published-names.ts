@@ -2,6 +2,7 @@
 
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { WantedFiles } from '@rldf/common/hub/index';
 import type { PublishedReward } from '../config/fields.js';
 
@@ -66,6 +67,17 @@ export const wantedOfImageReward: WantedFiles = {
 };
 export const wantedOfBert: WantedFiles = { anyOf: ['vocab.txt', 'tokenizer.json'], beside: [] };
 
+/** Tiny random weights in the published layouts, and what they score. */
+export const rewardAssets = fileURLToPath(new URL('../../assets/rewards/', import.meta.url));
+
+/** Weights that ship with rldf, to try what needs a reward without its own: tiny and random. `weights: tiny` means these. */
+export function tinyWeights(name: PublishedName): PublishedReward {
+  const weights = join(rewardAssets, 'tiny', name);
+  return name === 'laion-aesthetic'
+    ? { name, weights, clip: join(rewardAssets, 'tiny', 'clip-score') }
+    : { name, weights };
+}
+
 /** The folder of weights that lie here, if BERT's vocabulary lies there too. */
 function vocabularyBeside(weights: string): string | undefined {
   if (!existsSync(weights)) return undefined;
@@ -74,7 +86,8 @@ function vocabularyBeside(weights: string): string | undefined {
 }
 
 /** All that a reward would read, as its recipe names it or by default: each with the files that are needed of it. */
-export function sourcesOf({ name, weights, clip, tokenizer }: PublishedReward): [string, WantedFiles][] {
+export function sourcesOf(spec: PublishedReward): [string, WantedFiles][] {
+  const { name, weights, clip, tokenizer } = spec.weights === 'tiny' ? tinyWeights(spec.name) : spec;
   const own = weights ?? publishedWeights[name];
   if (name === 'imagereward') {
     const words = tokenizer ?? vocabularyBeside(own) ?? bertOfBlip;

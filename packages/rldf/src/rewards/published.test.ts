@@ -9,9 +9,10 @@ import { UserError } from '@rldf/torch/errors';
 import { afterAll, afterEach, expect, test } from 'vitest';
 import { publishedRewardNames } from '../config/fields.js';
 import { loadRecipe } from '../recipe/load.js';
-import { checkReward, tinyWeights } from './check.js';
+import { checkReward } from './check.js';
 import { loadReward } from './index.js';
 import { loadPublished } from './published.js';
+import { tinyWeights } from './published-names.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-published-'));

@@ -28,6 +28,7 @@ import {
   publishedFiles,
   publishedWeights,
   sourcesOf,
+  tinyWeights,
   wantedOfClip,
 } from './published-names.js';
 import type { Reward } from './reward.js';
@@ -37,7 +38,8 @@ import { fileIn, findPublished, readWeights } from './weights.js';
  * Loads one from its weights.
  * @throws UserError that says what to download, or what is wrong with a file
  */
-export function loadPublished(spec: PublishedReward, device: Device = 'cpu'): Reward {
+export function loadPublished(asked: PublishedReward, device: Device = 'cpu'): Reward {
+  const spec = asked.weights === 'tiny' ? tinyWeights(asked.name) : asked;
   const where = `reward ${spec.name}:`;
   const [[given, wanted]] = sourcesOf(spec) as [[string, WantedFiles]];
   const source = publishedFiles[spec.name] ?? publishedWeights[spec.name];

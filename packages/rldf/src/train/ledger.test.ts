@@ -9,7 +9,7 @@ import { exportAdapterFiles } from '../adapters/export-files.js';
 import { fuseAdapters } from '../adapters/fuse.js';
 import { rldf } from '../cli/command-line.fixture.js';
 import { checkRecipe } from '../recipe/load.js';
-import { tinyWeights } from '../rewards/check.js';
+import { tinyWeights } from '../rewards/published-names.js';
 import { type RunEvent, train } from './from-recipe.js';
 import { licencesOf, refuseUncommercial } from './ledger.js';
 

@@ -1,0 +1,41 @@
+"""The projects' side of `npm run crosscheck -- rewards`: weights in their published layouts, and what their preprocessing,
+tokenizers and networks score. One JSON question a line, one JSON answer a line."""
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.simplefilter("ignore")
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "packages" / "models" / "parity"))
+
+import open_clip
+import torch
+import torchvision
+import transformers
+from reference import scorer_vectors
+from safetensors.torch import load_file
+
+
+def hello(_question):
+    return {"open_clip": open_clip.__version__, "transformers": transformers.__version__, "torchvision": torchvision.__version__}
+
+
+def score(question):
+    pictures = load_file(question["pictures"])
+    shown = [pictures[f"{i}"] for i in range(len(pictures))]
+    with torch.no_grad():
+        scores = scorer_vectors.all_scores(Path(question["folder"]), shown, question["prompts"], vectors=False)
+    return {name: values.tolist() for name, values in scores.items()}
+
+
+for line in sys.stdin:
+    question = json.loads(line)
+    try:
+        answer = {"hello": hello, "score": score}[question["ask"]](question)
+    except Exception as error:  # the other side reports it
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
