@@ -104,8 +104,8 @@ test('names are those of LDM and open_clip, with fused projections and convoluti
     'cond_stage_model.model.text_projection': [32, 32],
   });
   expect(shapes(xl.file)).toMatchObject({
-    'model.diffusion_model.label_emb.0.0.weight': [256, 72],
-    'model.diffusion_model.output_blocks.2.2.conv.weight': [128, 128, 3, 3], // behind the attention
+    'model.diffusion_model.label_emb.0.0.weight': [128, 72],
+    'model.diffusion_model.output_blocks.2.2.conv.weight': [64, 64, 3, 3], // behind the attention
     'conditioner.embedders.0.transformer.text_model.encoder.layers.1.mlp.fc1.weight': [64, 32],
     'conditioner.embedders.1.model.transformer.resblocks.2.attn.in_proj_bias': [144],
     'conditioner.embedders.1.model.text_projection': [48, 24], // turned

@@ -15,14 +15,14 @@ export function tinyCheckpoint(kind: Kind, seed = 0, dtype: DType = 'float32'): 
   const random = (which: number) => Parameters.random(seed + which, { dtype });
   const parameters: Pipeline['parameters'] = { unet: random(0), vae: random(1), textEncoder: random(2) };
   const xl = kind === 'xl';
-  const heads = kind === 'sd1' ? 8 : [1, 2];
+  const heads = kind === 'sd1' ? 8 : [1, 1];
   const unet: UNet2DConditionConfig = {
     sample_size: xl ? 128 : 64,
     in_channels: 4,
     out_channels: 4,
     down_block_types: xl ? ['DownBlock2D', 'CrossAttnDownBlock2D'] : ['CrossAttnDownBlock2D', 'DownBlock2D'],
     up_block_types: xl ? ['CrossAttnUpBlock2D', 'UpBlock2D'] : ['UpBlock2D', 'CrossAttnUpBlock2D'],
-    block_out_channels: kind === 'sd1' ? [32, 64] : [64, 128],
+    block_out_channels: [32, 64],
     layers_per_block: 2,
     cross_attention_dim: xl ? 80 : 32,
     transformer_layers_per_block: xl ? [1, 2] : 1,
