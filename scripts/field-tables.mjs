@@ -9,7 +9,10 @@ import { join, resolve } from 'node:path';
 const root = resolve(import.meta.dirname, '..');
 const write = process.argv.includes('--write');
 const main = join(root, 'packages/rldf/dist/cli/main.js');
-const { stdout } = spawnSync(process.execPath, [main, 'validate', '--schema'], { encoding: 'utf8' });
+const { stdout } = spawnSync(process.execPath, [main, 'validate', '--schema'], {
+  encoding: 'utf8',
+  maxBuffer: 2 ** 30,
+});
 const schemas = new Map(JSON.parse(stdout).anyOf.map((schema) => [schema.properties.method.const, schema]));
 
 /** Fields at or below a dotted path: [path, schema, whether it must be given]. */

@@ -17,11 +17,20 @@ export type LabelledBox = Pick<Detection, 'label' | 'box'>;
 export interface Detector {
   /** Every label it can give. */
   readonly labels: readonly string[];
+  /** Licence of its weights, where it is known. */
+  readonly licence?: string;
+  /** Of one whose weights are not here yet: loads what it needs. @throws UserError that says what to install */
+  ready?(): Promise<void>;
   /**
    * What each picture shows, best score first.
    * @param images uint8 [B, H, W, 3]
    * @param options.threshold least score; the detector's own, calibrated one by default
    */
+  detect(images: Tensor, options?: { threshold?: number }): Detection[][] | Promise<Detection[][]>;
+}
+
+/** One that computes with tensors of ours, and answers at once. */
+export interface LocalDetector extends Detector {
   detect(images: Tensor, options?: { threshold?: number }): Detection[][];
 }
 

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { nouns } from '@rldf/emoji-world';
-import { type Detector, OneStageDetector, PatchVotingDetector, readJson, writeJson } from '@rldf/models';
+import { type LocalDetector, OneStageDetector, PatchVotingDetector, readJson, writeJson } from '@rldf/models';
 import {
   type Device,
   Parameters,
@@ -113,7 +113,7 @@ export function loadDetector(
   name: 'detector' | 'judge-detector' | (string & {}),
   folder = instrumentsFolder,
   device: Device = 'cpu',
-): Detector {
+): LocalDetector {
   const card = instrumentCard(name, folder);
   const DetectorClass = detectorClasses[card.class as keyof typeof detectorClasses];
   if (DetectorClass === undefined) {

@@ -12,6 +12,9 @@ interface Options {
   against?: string;
   againstAdapter?: string[];
   features?: string;
+  detector?: string;
+  reward?: string;
+  prompts?: string;
   adapterSeeds?: string;
   againstSeeds?: string;
   pictures?: string;
@@ -45,7 +48,10 @@ export function evalCommand(): Command {
     )
     .argument('[model]', modelOption[1], 'emoji')
     .addOption(
-      new Option('--suite <names>', `${suiteNames.join(', ')}, or several with commas`).default('all'),
+      new Option(
+        '--suite <names>',
+        `${suiteNames.join(', ')}, geneval, reward, or several with commas`,
+      ).default('all'),
     )
     .option('--adapter <file[:strength]>', 'LoRA file of the model; repeatable, effects add up', collect)
     .option(
@@ -66,6 +72,12 @@ export function evalCommand(): Command {
     .option(...guidanceOption)
     .option(...batchSizeOption, '64')
     .option('--features <name>', 'network behind diversity, fid and kid: style (default) or clip-2')
+    .option(
+      '--detector <name>',
+      'who detects instead of the shipped judge: human, a .onnx file, or a .yaml file',
+    )
+    .option('--reward <name>', 'what the suite reward scores with: a reward, or a .yaml file with one')
+    .option('--prompts <file>', 'for the suites geneval and reward: prompts, one a line or as JSON lines')
     .option('--output <folder>', 'where page, numbers and contact sheets go', 'evaluation')
     .option(...deviceOption)
     .option('--json', 'print eval.json: { metrics: { name: { value, ci95, n, prompts } }, ... }')
@@ -78,6 +90,8 @@ Examples:
   $ rldf eval emoji --adapter runs/my-run/adapters/pytorch_lora_weights.safetensors --against emoji
   $ rldf eval emoji --adapter-seeds a-1.safetensors,a-2.safetensors --against-seeds b-1.safetensors,b-2.safetensors
   $ rldf eval emoji --suite single --max-prompts 16 --pictures 2
+  $ rldf eval MODEL --suite geneval --prompts evaluation_metadata.jsonl --detector human
+  $ rldf eval MODEL --suite reward --reward judge.yaml --against OTHER
 
 What each suite measures, and how intervals are made: docs/evaluation.md`,
     )
@@ -105,6 +119,9 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
                 .guidance,
             }),
         ...(options.features === undefined ? {} : { features: options.features }),
+        ...(options.detector === undefined ? {} : { detector: options.detector }),
+        ...(options.reward === undefined ? {} : { reward: await rewardIn(options.reward) }),
+        ...(options.prompts === undefined ? {} : { prompts: options.prompts }),
         ...(options.seeds === undefined ? {} : { seeds: pictureNumbers(UserError, options.seeds) }),
       };
       const { deviceName } = await import('@rldf/torch');
@@ -182,6 +199,13 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
         release();
       }
     });
+}
+
+/** A reward by its name, or by a .yaml file that holds what a recipe would have under `reward`. */
+async function rewardIn(text: string) {
+  if (!/\.ya?ml$/i.test(text)) return text;
+  const { readRewardFile } = await import('../recipe/reward-paths.js');
+  return readRewardFile(text);
 }
 
 /** Numbers of the pictures of each prompt. */

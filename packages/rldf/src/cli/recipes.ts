@@ -103,6 +103,10 @@ rldf recipes NAME shows one, --copy mine.yaml makes it yours; rldf plan NAME say
 `;
 }
 
+/** The file that a detector is given as, if it is small: weights are not copied. */
+const filesOfDetector = (detector: unknown): string[] =>
+  typeof detector === 'string' && /\.ya?ml$/.test(detector) ? [detector] : [];
+
 /** Prompt files and reward modules that a recipe names by relative paths, and where they belong beside a copy of it. */
 async function filesOf(path: string, copy: string): Promise<{ from: string; to: string }[]> {
   const { loadRecipe } = await import('../recipe/load.js');
@@ -113,6 +117,7 @@ async function filesOf(path: string, copy: string): Promise<{ from: string; to: 
     ...rewards.flatMap((one) => {
       if (typeof one !== 'object') return [];
       if ('vision' in one) return isAbsolute(one.vision) ? [one.vision] : [];
+      if ('score' in one) return filesOfDetector(one.detector);
       return 'module' in one ? [one.module] : 'ratings' in one ? [one.ratings] : [];
     }),
   ];

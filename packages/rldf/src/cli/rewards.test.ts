@@ -26,6 +26,11 @@ test('every reward has a whole card', async () => {
     'hpsv2',
     'pickscore',
     'laion-aesthetic',
+    'geneval',
+    'composition',
+    'face',
+    'hand',
+    'text',
   ]);
   for (const { description, range, hacks, licence, differentiable } of cards) {
     for (const text of [description, range, hacks, licence]) expect(text.length).toBeGreaterThan(3);

@@ -4,6 +4,7 @@ import { nearest } from '@rldf/common/base/suggest';
 import { nouns, promptSetNames, sceneKinds, splits } from '@rldf/emoji-world';
 import { largestSeed, type Seed } from '@rldf/torch/seeds';
 import { z } from 'zod';
+import { detectedRewardSchema, textRewardSchema } from './detector-fields.js';
 import { precisions } from './precision.js';
 import { httpRewardSchema, visionRewardSchema } from './remote-fields.js';
 
@@ -132,10 +133,12 @@ export const singleRewardSchema = z.union(
     z.strictObject({ ratings: z.string().min(1) }),
     httpRewardSchema,
     visionRewardSchema,
+    detectedRewardSchema,
+    textRewardSchema,
   ],
   {
     error:
-      'expected the name of a built-in reward, { name: imagereward, weights: ./ImageReward.pt }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, { http: ADDRESS }, or { vision: alignment, endpoint: ADDRESS, model: NAME }',
+      'expected the name of a built-in reward, { name: imagereward, weights: ./ImageReward.pt }, { module: ./my-reward.ts }, { ratings: ./ratings.csv }, { http: ADDRESS }, { vision: alignment, endpoint: ADDRESS, model: NAME }, { score: count, detector: human }, or { text: tesseract }',
   },
 );
 

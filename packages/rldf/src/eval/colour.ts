@@ -87,8 +87,8 @@ export const colour = suite<ColourVerdict>({
   description: 'a noun in one of ten colours',
   judges: ['detector'],
   sets: [{ set: 'eval-colour', pictures: 4 }],
-  look: ({ images, pictures, prompts }, judges) =>
-    judges.detect(images).map((detections, i) => {
+  look: async ({ images, pictures, prompts }, judges) =>
+    (await judges.detect(images)).map((detections, i) => {
       const object = detections.find(({ label }) => label === prompts[i]!.scene.objects[0]?.noun);
       return { colour: object === undefined ? null : colourOf(pictures[i]!, object.box), detections };
     }),

@@ -43,8 +43,8 @@ export const count = suite<CountVerdict>({
   description: 'exactly two, three or four of a noun',
   judges: ['detector'],
   sets: [{ set: 'eval-count', pictures: 4 }],
-  look: ({ images, prompts }, judges) =>
-    judges.detect(images).map((detections, i) => {
+  look: async ({ images, prompts }, judges) =>
+    (await judges.detect(images)).map((detections, i) => {
       const noun = prompts[i]!.scene.objects[0]?.noun;
       return { found: detections.filter(({ label }) => label === noun).length, detections };
     }),

@@ -1,5 +1,7 @@
 /** Draws every prompt of the suites with each arm, on the same noise, and has the judges look. */
 
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
 import { checkBase } from '@rldf/common/instruments/adapter-base';
@@ -17,12 +19,17 @@ import { type Device, free, noiseKey, Random } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import type { AdapterFile } from '../adapters/generate-files.js';
 import { mostPictures } from '../base/counts.js';
+import type { DetectorField } from '../config/detector-fields.js';
+import type { SingleReward } from '../config/fields.js';
 import { checkDrawing } from '../plan/drawing.js';
+import { readPromptFile } from '../prompts/prompt-files.js';
+import { ownLabels } from '../rewards/detectors/index.js';
+import { canTell, genevalTask } from '../rewards/geneval.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';
 import { pictureSeed } from './seeds.js';
-import type { Suite } from './suite.js';
+import type { EvalPrompt, Suite } from './suite.js';
 
 /** A model as it is used: with its adapters, or without. */
 export interface Arm {
@@ -52,6 +59,12 @@ export interface EvaluateOptions {
   skipMissing?: boolean;
   /** The network behind diversity, FID and KID, one of `featureNetworks`. */
   features?: string;
+  /** Instead of the shipped judge that detects; prompts that name what it does not know are left out. */
+  detector?: DetectorField;
+  /** What the suite `reward` scores with. */
+  reward?: SingleReward;
+  /** A prompt file, for the suites `geneval` and `reward`. */
+  prompts?: string;
   /** Instead of the shipped ones. */
   judges?: LoadedJudges;
   /** Told of prompts that the model does not see whole. */
@@ -137,7 +150,8 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   if (firstSkipped !== undefined && (options.skipMissing !== true || chosen.length === 0)) {
     throw new UserError(`suite ${firstSkipped[0]}: ${firstSkipped[1]}`);
   }
-  const plans = plansOf(chosen, options);
+  const labels = options.detector === undefined ? undefined : ownLabels(options.detector);
+  const plans = plansOf(chosen, options, labels);
   const progress = new Counter(plans, options);
   const verdicts: Verdicts[] = [];
   let settings: Evaluation['settings'] | undefined;
@@ -170,19 +184,37 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
 interface SetPlan {
   set: string;
   hash: string;
-  prompts: readonly SetPrompt[];
+  prompts: readonly EvalPrompt[];
   numbers: readonly number[];
   suites: string[];
 }
 
 function plansOf(
   names: readonly string[],
-  { pictures, seeds, maxPrompts, arms }: EvaluateOptions,
+  { pictures, seeds, maxPrompts, arms, prompts: file, onNotice }: EvaluateOptions,
+  labels: readonly string[] | undefined,
 ): SetPlan[] {
   const plans = new Map<string, SetPlan>();
   for (const name of names) {
-    for (const { set, pictures: own } of suites[name]!.sets) {
-      const { prompts, hash } = promptSet(set);
+    for (const one of suites[name]!.sets) {
+      const { pictures: own } = one;
+      const from = suites[name]!.file;
+      if (from === 'must' && file === undefined)
+        throw new UserError(
+          `suite ${name}: no prompt file is given — it asks what a file such as GenEval’s evaluation_metadata.jsonl says. Name it by --prompts`,
+        );
+      const told = from !== undefined && file !== undefined ? promptsIn(file) : promptSet(one.set);
+      const known = suites[name]!.judges.includes('detector')
+        ? tellable(name, told.prompts, labels)
+        : told.prompts;
+      if (known.length < told.prompts.length)
+        onNotice?.(
+          `${name}: ${known.length} of ${told.prompts.length} prompts name only what the detector knows; the others are left out`,
+        );
+      const prompts = known;
+      const { hash } = told;
+      const set =
+        known.length < told.prompts.length ? `${told.name}, as far as the detector knows` : told.name;
       const each = seeds?.length ?? pictures ?? own;
       const asked = prompts.slice(0, maxPrompts).length * each * arms.length;
       if (asked > mostPictures)
@@ -190,7 +222,7 @@ function plansOf(
           `suite ${name}: ${each} pictures of each prompt are ${asked} in all — at most ${mostPictures} in one evaluation. Give fewer with --pictures or --max-prompts`,
         );
       const numbers = seeds ?? Array.from({ length: each }, (_, number) => number);
-      const plan = plans.get(set) ?? {
+      const plan: SetPlan = plans.get(set) ?? {
         set,
         hash,
         prompts: prompts.slice(0, maxPrompts),
@@ -202,6 +234,37 @@ function plansOf(
     }
   }
   return [...plans.values()];
+}
+
+/** The prompts of a file, with what it says besides. */
+function promptsIn(file: string): { name: string; prompts: EvalPrompt[]; hash: string } {
+  const prompts = readPromptFile(file).map(
+    ({ text, meta }): EvalPrompt => ({ prompt: text, meta, group: '', scene: nothing }),
+  );
+  const hash = createHash('sha256').update(JSON.stringify(prompts.map(({ prompt, meta }) => [prompt, meta]))).digest('hex'); // biome-ignore format: one thought
+  return { name: basename(file), prompts, hash };
+}
+
+/** What stands for a scene where there is none: a prompt file says in `meta` what is asked. */
+const nothing = { objects: [] } as unknown as SetPrompt['scene'];
+
+/** The prompts that name only what a detector knows. @throws UserError if there is none */
+function tellable(
+  suite: string,
+  prompts: readonly EvalPrompt[],
+  labels: readonly string[] | undefined,
+): readonly EvalPrompt[] {
+  if (labels === undefined) return prompts;
+  const known = new Set<string>(labels);
+  const told = prompts.filter(({ scene, meta, prompt }) =>
+    meta === undefined
+      ? scene.objects.every(({ noun }) => known.has(noun)) && scene.activity === undefined
+      : canTell(genevalTask(meta, prompt), { labels }),
+  );
+  if (told.length > 0) return told;
+  throw new UserError(
+    `suite ${suite}: none of its ${prompts.length} prompts names only what the detector knows (${labels.slice(0, 6).join(', ')}, ...) — nothing could be judged. Leave the suite out, or give another --detector`,
+  );
 }
 
 class Counter {

@@ -5,7 +5,9 @@ import { colour } from './colour.js';
 import { count } from './count.js';
 import { diversity } from './diversity.js';
 import { fidAndKid } from './fid.js';
+import { genevalSuite } from './geneval.js';
 import { preference } from './preference.js';
+import { rewardSuite } from './reward.js';
 import { single } from './single.js';
 import { spatial } from './spatial.js';
 import type { Suite } from './suite.js';
@@ -22,4 +24,6 @@ export const suites: Readonly<Record<string, Suite>> = {
   unseen,
   diversity,
   fid: fidAndKid,
+  geneval: genevalSuite,
+  reward: rewardSuite,
 };

@@ -5,22 +5,31 @@ import { loadWorldClip } from '@rldf/common/instruments/frozen-clip';
 import { instrumentFile, judgeOnly, loadDetector } from '@rldf/common/instruments/instruments';
 import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
 import type { SetPrompt } from '@rldf/emoji-world';
-import type { Detection } from '@rldf/models';
+import type { Detection, Detector } from '@rldf/models';
 import type { Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import type { DetectorField } from '../config/detector-fields.js';
+import type { SingleReward } from '../config/fields.js';
 import { clipScore } from '../rewards/clip-score.js';
-import type { Reward } from '../rewards/reward.js';
+import { describeDetector, openDetector } from '../rewards/detectors/index.js';
+import { loadReward } from '../rewards/index.js';
+import { checkScores, type Reward } from '../rewards/reward.js';
 import { loadPreference } from '../rewards/scorers.js';
+import type { EvalPrompt } from './suite.js';
 
 export interface Judges {
   /** The noun of each picture, among all nouns of the world. @param images uint8 [B, H, W, 3] */
   classify(images: Tensor): string[];
+  /** That of `--detector`, or the shipped judge. */
+  detector: Detector;
   /** What each picture shows, best score first. */
-  detect(images: Tensor): Detection[][];
+  detect(images: Tensor): Detection[][] | Promise<Detection[][]>;
   /** 100 x cosine of each picture and its prompt. */
   clipScores(images: Tensor, prompts: readonly SetPrompt[]): Promise<number[]>;
   /** How much each picture would be preferred, in the judge's own unit. */
   preferences(images: Tensor, prompts: readonly SetPrompt[]): Promise<number[]>;
+  /** By the reward of `--reward`. */
+  rewards(images: Tensor, prompts: readonly EvalPrompt[]): Promise<number[]>;
   /** An embedding of each picture. */
   features(images: Tensor): number[][];
 }
@@ -34,9 +43,17 @@ const loaders = {
       judges: { classify: (images: Tensor) => classifier.nounsOf(images) },
     };
   },
-  detector: async () => {
-    const detector = loadDetector(judgeOnly('judge-detector'));
-    return { by: 'judge-detector', judges: { detect: (images: Tensor) => detector.detect(images) } };
+  detector: async ({ detector: field }) => {
+    const detector = field === undefined ? loadDetector(judgeOnly('judge-detector')) : openDetector(field);
+    await detector.ready?.();
+    const by = field === undefined ? 'judge-detector' : describeDetector(field).name;
+    return { by, judges: { detector, detect: (images: Tensor) => detector.detect(images) } };
+  },
+  reward: async ({ reward: field }) => {
+    if (field === undefined) throw new UserError('no reward is given — name one, or a .yaml file with one, by --reward'); // biome-ignore format: one thought
+    const reward = await loadReward(field);
+    await reward.ready?.();
+    return { by: reward.name, judges: { rewards: scoring(reward) } };
   },
   clip: async () => {
     const reward = clipScore(loadWorldClip(judgeOnly('clip-2')));
@@ -49,12 +66,16 @@ const loaders = {
   features: async ({ features: by }) => ({ by, judges: { features: featureNetworks[by]!() } }),
 } satisfies Record<
   string,
-  (options: Required<JudgeOptions>) => Promise<{ by: string; judges: Partial<Judges> }>
+  (options: JudgeOptions & { features: string }) => Promise<{ by: string; judges: Partial<Judges> }>
 >;
 
 export interface JudgeOptions {
   /** One of `featureNetworks`. */
   features?: string;
+  /** Instead of the shipped judge: it must not have given feedback to what is evaluated. */
+  detector?: DetectorField;
+  /** What the suite `reward` scores with. */
+  reward?: SingleReward;
 }
 
 export type JudgeName = keyof typeof loaders;
@@ -73,7 +94,7 @@ export interface LoadedJudges {
  */
 export async function loadJudges(
   names: Iterable<JudgeName>,
-  { features = 'style' }: JudgeOptions = {},
+  { features = 'style', detector, reward }: JudgeOptions = {},
 ): Promise<LoadedJudges> {
   if (!Object.hasOwn(featureNetworks, features)) {
     throw new UserError(
@@ -83,7 +104,11 @@ export async function loadJudges(
   const loaded: LoadedJudges = { judges: {} as Judges, by: {}, missing: {} };
   for (const name of new Set(names)) {
     try {
-      const { by, judges } = await loaders[name]({ features });
+      const { by, judges } = await loaders[name]({
+        features,
+        ...(detector !== undefined && { detector }),
+        ...(reward !== undefined && { reward }),
+      });
       Object.assign(loaded.judges, judges);
       loaded.by[name] = by;
     } catch (error) {
@@ -94,9 +119,8 @@ export async function loadJudges(
   return loaded;
 }
 
-const scoring = (reward: Reward) => async (images: Tensor, prompts: readonly SetPrompt[]) =>
-  reward.score({
-    images,
-    prompts: prompts.map(({ prompt }) => prompt),
-    meta: prompts.map(({ scene }) => scene),
-  });
+const scoring = (reward: Reward) => async (images: Tensor, prompts: readonly EvalPrompt[]) => {
+  const texts = prompts.map(({ prompt }) => prompt);
+  const meta = prompts.map((one) => (one.meta === undefined ? one.scene : one.meta));
+  return checkScores(reward.name, await reward.score({ images, prompts: texts, meta }), { prompts: texts });
+};

@@ -89,10 +89,11 @@ export const spatial = suite<Seen>({
   description: 'two nouns in a relation, pairs that no training prompt holds',
   judges: ['detector'],
   sets: [{ set: 'ip-rldf-test', pictures: 4 }],
-  look: ({ images, prompts }, judges) =>
-    judges
-      .detect(images)
-      .map((detections, i) => ({ ...spatialVerdict(prompts[i]!, detections), detections })),
+  look: async ({ images, prompts }, judges) =>
+    (await judges.detect(images)).map((detections, i) => ({
+      ...spatialVerdict(prompts[i]!, detections),
+      detections,
+    })),
   measure: spatialMeasures,
   words: (_, { bothPresent, oneEach, relation }) =>
     !bothPresent

@@ -7,12 +7,17 @@ import type { Tensor } from '@rldf/torch';
 import type { JudgeName, Judges } from './judges.js';
 import type { Measure } from './measures.js';
 
+/** A prompt of a frozen set, or of a file, with what that says besides. */
+export interface EvalPrompt extends SetPrompt {
+  meta?: unknown;
+}
+
 /** Pictures to be judged, each of its own prompt. */
 export interface Looked {
   /** uint8 [B, H, W, 3] */
   images: Tensor;
   pictures: readonly Picture[];
-  prompts: readonly SetPrompt[];
+  prompts: readonly EvalPrompt[];
   /** Number of each picture within its prompt. */
   numbers: readonly number[];
 }
@@ -28,6 +33,8 @@ export interface SuiteDefinition<Verdict> {
   description: string;
   /** Whose answer it is. */
   judges: readonly JudgeName[];
+  /** Whether `--prompts FILE` is instead of its sets: it must be, or may be. */
+  file?: 'must' | 'may';
   /** Its prompts, and how many pictures of each are drawn by default. */
   sets: readonly { set: string; pictures: number }[];
   look(batch: Looked, judges: Judges): Promise<readonly Verdict[]> | readonly Verdict[];

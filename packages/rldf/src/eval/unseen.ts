@@ -41,9 +41,9 @@ export const unseen = suite<UnseenVerdict>({
     { set: 'diffexp-unseen-animals', pictures: 24 },
     { set: 'diffexp-unseen-activities', pictures: 2 },
   ],
-  look: ({ images }, judges) => {
+  look: async ({ images }, judges) => {
     const nouns = judges.classify(images);
-    return judges.detect(images).map((detections, i) => ({ noun: nouns[i]!, detections }));
+    return (await judges.detect(images)).map((detections, i) => ({ noun: nouns[i]!, detections }));
   },
   measure: unseenMeasures,
   words: (prompt, verdict) =>

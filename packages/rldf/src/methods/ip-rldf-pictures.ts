@@ -29,6 +29,7 @@ import { UserError } from '@rldf/torch/errors';
 import type { Prompt } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, boxesAsked, boxesFound, judge } from '../relabel/relabel.js';
+import { ownLabels } from '../rewards/detectors/index.js';
 import type { TrainingContext } from '../run/training.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
@@ -142,7 +143,10 @@ export function ownPictures(
   { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt, grounding } = recipe;
-  const asked = new Map(grammar && prompts.map(({ text }) => [text, askedOf(grammar, text)] as const));
+  const labels = recipe.detector === undefined ? undefined : ownLabels(recipe.detector);
+  const asked = new Map(
+    grammar && prompts.map(({ text }) => [text, askedOf(grammar, text, labels)] as const),
+  );
   return async (round, rows) => {
     const texts = rows.map((row) => (prompts[row] as Prompt).text);
     const askedIn = (text: string) => asked.get(text) as Asked;
@@ -167,7 +171,7 @@ export function ownPictures(
     const drawn = round === 0 ? await recall(settings, draw) : await draw();
     const { latents, images } = drawn as { latents: Tensor; images: Tensor };
     try {
-      const found = grammar && detector?.detect(images);
+      const found = grammar && (await detector?.detect(images));
       const labels = texts.map((text, i): Labelled => {
         if (found === undefined) return { caption: text, weight: 1 };
         const seen = found[i] as Detection[];

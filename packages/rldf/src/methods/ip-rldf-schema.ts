@@ -1,10 +1,10 @@
 /** IP-RLDF's part of the recipe. */
 
-import { instrumentCard, isDetector } from '@rldf/common/instruments/instruments';
-import { UserError } from '@rldf/torch/errors';
 import { z } from 'zod';
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
+import { type DetectorField, detectorSchema } from '../config/detector-fields.js';
 import { commonFields, count, fraction, promptsSchema } from '../config/fields.js';
+import { detectorProblem } from '../rewards/detectors/index.js';
 import { denoisingFields } from './denoising-schema.js';
 import { sampleFields } from './online-fields.js';
 
@@ -25,15 +25,15 @@ export const ipRldfSchema = z.strictObject({
         'trains nothing (the paper’s arm Direct). The paper uses 1 or 2.',
     ),
   epochs: count.default(3).describe('Number of passes over all images in each round. The paper uses 3.'),
-  detector: z
-    .string()
-    .refine((name) => detectorProblem(name) === undefined, {
-      error: ({ input }) => detectorProblem(String(input)) as string,
+  detector: detectorSchema
+    .refine((field) => detectorProblem(field) === undefined, {
+      error: ({ input }) => detectorProblem(input as DetectorField) as string,
     })
     .optional()
     .describe(
-      'The detector that examines the images. It is needed to relabel and to rescale. Images ' +
-        'in which it finds nothing are dropped.',
+      'The detector that examines the images: a shipped one, `human`, a .onnx or .yaml file, or ' +
+        'the fields of one (docs/guide-rewards.md). It is needed to relabel and to rescale. ' +
+        'Images in which it finds nothing are dropped.',
     ),
   grammar: z
     .string()
@@ -148,19 +148,6 @@ export const ipRldfSchema = z.strictObject({
 });
 
 export type IpRldfRecipe = z.output<typeof ipRldfSchema>;
-
-/** Why an instrument cannot give feedback; undefined if it can. */
-function detectorProblem(name: string): string | undefined {
-  try {
-    const card = instrumentCard(name);
-    if (!isDetector(card)) return `is no detector but a ${card.class}. Set detector: detector`;
-    if (card.role === 'feedback') return undefined;
-    return 'is a judge: what is evaluated by it must not have trained on its boxes, or the evaluation would measure how well they were copied. Set detector: detector';
-  } catch (error) {
-    if (error instanceof UserError) return error.message;
-    throw error;
-  }
-}
 
 export type Sizes = Pick<IpRldfRecipe, 'epochs' | 'rounds' | 'base' | 'sample' | 'train'>;
 

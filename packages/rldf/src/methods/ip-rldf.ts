@@ -8,7 +8,6 @@
  * learned from; which of them an update sees is a function of seed, round and epoch.
  */
 
-import { loadDetector } from '@rldf/common/instruments/instruments';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
 import type { Detector, GroundedObject, Pipeline } from '@rldf/models';
@@ -20,6 +19,7 @@ import { absolutePrompts } from '../config/fields.js';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
 import { askedOf, boxesAsked } from '../relabel/relabel.js';
+import { absoluteDetector, openDetector, ownLabels } from '../rewards/detectors/index.js';
 import {
   type ProgressEvent,
   progress,
@@ -249,7 +249,7 @@ const chunks = (length: number, size: number) =>
   }));
 
 function detectorOf({ detector, device }: IpRldfRecipe): Detector | undefined {
-  return detector === undefined ? undefined : loadDetector(detector, undefined, device as Device);
+  return detector === undefined ? undefined : openDetector(detector, { device: device as Device });
 }
 
 /** One a picture of the first round: the self-training prompts, then those of the base pictures. */
@@ -267,7 +267,8 @@ function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
   const read = recipe.detector !== undefined || recipe.grounding?.draw === 'prompt';
   if (!read || recipe.pictures !== 'own') return;
   const grammar = loadGrammar(recipe.grammar);
-  for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text);
+  const labels = recipe.detector === undefined ? undefined : ownLabels(recipe.detector);
+  for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text, labels);
 }
 
 /** The first `count` of them, each as often as pictures are drawn of it. */
@@ -367,6 +368,7 @@ export const ipRldf = {
   withAbsolutePaths: (recipe, absolute) => ({
     ...recipe,
     grammar: recipe.grammar.endsWith('.yaml') ? absolute(recipe.grammar) : recipe.grammar,
+    ...(recipe.detector !== undefined && { detector: absoluteDetector(recipe.detector, absolute) }),
     ...(recipe.base && { base: { ...recipe.base, prompts: absolutePrompts(recipe.base.prompts, absolute) } }),
   }),
   plan: {

@@ -4,8 +4,8 @@ import { quantile } from '@rldf/common/base/stats';
 import { type ArtSet, HashRandom, loadArt, type SampleOptions, type Scene } from '@rldf/emoji-world';
 import {
   type Detection,
-  type Detector,
   type LabelledBox,
+  type LocalDetector,
   matchDetections,
   meanAveragePrecision,
   type PictureMatches,
@@ -34,7 +34,7 @@ export interface DetectorMeasureOptions {
 
 /** What a detector finds in held-out scenes. */
 export async function findAll(
-  detector: Detector,
+  detector: LocalDetector,
   {
     split,
     seed,
@@ -99,7 +99,7 @@ export function relationRight({ scene, detections }: Found, threshold: number): 
 }
 
 /** The threshold in [0.1, 0.9] with which most validation pictures have exactly their objects found. */
-export async function calibrate(detector: Detector, seed: number, pictures = 1024): Promise<number> {
+export async function calibrate(detector: LocalDetector, seed: number, pictures = 1024): Promise<number> {
   const found = await findAll(detector, { split: 'validation', seed, pictures });
   const candidates = Array.from({ length: 33 }, (_, i) => 0.1 + i / 40);
   const right = candidates.map((threshold) => found.filter((one) => objectsRight(one, threshold)).length);
@@ -113,7 +113,7 @@ export const relationWorld: SampleOptions = { kinds: { relation: 1 }, plainShare
 
 /** Mean average precision at IoU 0.5, and at the threshold: exact objects of all kinds of scenes, relations of pairs. */
 export async function measureDetector(
-  detector: Detector,
+  detector: LocalDetector,
   { split = 'test', seed, pictures = 1024, threshold }: DetectorMeasureOptions,
 ): Promise<{ mAP50: number; objects: number; relation: number }> {
   const found = await findAll(detector, { split, seed, pictures });

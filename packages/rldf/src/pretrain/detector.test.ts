@@ -3,7 +3,7 @@ import { HashRandom, loadArt, renderScene } from '@rldf/emoji-world';
 import {
   type BoxEdges,
   cellsCovered,
-  type Detector,
+  type LocalDetector,
   OneStageDetector,
   PatchVotingDetector,
 } from '@rldf/models';
@@ -136,7 +136,7 @@ test('a detector that knows the scenes measures 1, one that names all cats does 
   };
   remember(4);
   remember(5, relationWorld);
-  const oracle = (name?: string): Detector => ({
+  const oracle = (name?: string): LocalDetector => ({
     labels: [],
     detect: (images) => {
       const [count = 0] = images.shape;

@@ -10,9 +10,9 @@ import {
   type CellPredictions,
   cellCentre,
   cellsCovered,
-  type Detector,
   type DetectorOptions,
   type LabelledBox,
+  type LocalDetector,
   OneStageDetector,
   PatchVotingDetector,
 } from '@rldf/models';
@@ -24,7 +24,7 @@ import { FLATTEN } from './parts.js';
 import { fitPatchBasis, type PatchBasis } from './patch-basis.js';
 import { type Stage, type StageContext, type StageDefaults, writeWithCard } from './stage.js';
 
-type DetectorNetwork = Detector & { forward(images: Tensor): CellPredictions };
+type DetectorNetwork = LocalDetector & { forward(images: Tensor): CellPredictions };
 type DetectorClass = new (
   path: ParameterPath,
   labels: readonly string[],

@@ -7,9 +7,10 @@ import { didYouMean } from '@rldf/common/base/suggest';
 import { shown, UserError } from '@rldf/torch/errors';
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
-import { absolutePrompts, type PromptsField } from '../config/fields.js';
+import { absolutePrompts, type PromptsField, type SingleReward } from '../config/fields.js';
 import { methodOf } from '../methods/index.js';
 import { crossFieldProblems, methodNames, methodSchemas, type Recipe, rewardProblems } from './recipe.js';
+import { absoluteReward } from './reward-paths.js';
 
 type Path = (string | number)[];
 
@@ -56,15 +57,7 @@ export function loadRecipe(file: string, overrides: readonly string[] = []): Rec
 function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   const absolute = (path: string) => (isAbsolute(path) ? path : resolve(folder, path));
   const prompts = (field: PromptsField) => absolutePrompts(field, absolute);
-  const single = <Field>(field: Field) =>
-    (typeof field !== 'object' || field === null
-      ? field
-      : Object.fromEntries(
-          Object.entries(field).map(([kind, value]) => [
-            kind,
-            isPathIn(kind, value) ? absolute(value) : value,
-          ]),
-        )) as Field;
+  const single = (field: SingleReward) => absoluteReward(field, absolute);
   const { evaluate, report, reward, watch } = recipe;
   const common = {
     ...recipe,
@@ -79,18 +72,6 @@ function withAbsolutePaths(recipe: Recipe, folder: string): Recipe {
   };
   return methodOf(recipe).withAbsolutePaths?.(common, absolute) ?? common;
 }
-
-const weightKinds: ReadonlySet<string> = new Set(['weights', 'clip', 'tokenizer']);
-
-/** Whether weights are named by a path, and not by a repository or a folder where rldf is started. */
-const isPath = (text: string) =>
-  isAbsolute(text) || /^\.{1,2}([/\\]|$)/.test(text) || /\.(pt|pth|safetensors|json|txt)$/.test(text);
-/** Whether a field of a reward names a file: weights may also be a repository's name, and a judge's question that of a shipped one. */
-const isPathIn = (kind: string, value: unknown): value is string =>
-  typeof value === 'string' &&
-  (['module', 'ratings', 'cache'].includes(kind) ||
-    (weightKinds.has(kind) && isPath(value)) ||
-    (kind === 'vision' && /[/\\]|\.ya?ml$/.test(value)));
 
 /** Parsed, each value takes a thousand times its text. */
 const longestText = 200_000;

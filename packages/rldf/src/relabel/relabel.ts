@@ -1,8 +1,9 @@
 // docs: docs/methods/ip-rldf.md · paper: Ge et al. 2023, "Iterative Prompt Relabeling for diffusion model with RLDF", section 4.3, equations 4 and 6
-import { nounOf, nouns, parseCaption } from '@rldf/emoji-world';
+import { nouns, parseCaption } from '@rldf/emoji-world';
 import { type Detection, type GroundedObject, MOST_OBJECTS } from '@rldf/models';
 import type { Random } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import { askedInLabels, formsOf, wordsOf } from '../prompts/label-nouns.js';
 import { extents, measures, type RelabelGrammar, type RelationRule } from './grammar.js';
 
 /** What a prompt asks for. */
@@ -21,10 +22,23 @@ export interface Verdict {
 }
 
 /**
- * What a prompt asks for, in the grammar's own words or in those of the built-in world.
- * @throws UserError for a prompt that says neither how many of what, nor where, or where in words that the grammar lacks
+ * What a prompt asks for, in the grammar's own words, in those of the built-in world, or in those of a detector's labels.
+ * @param labels of the detector that will look, if it knows other things than the built-in world has
+ * @throws UserError for a prompt that names what the detector does not know, or for a prompt that says neither how many of what, nor where, or where in words that the grammar lacks
  */
-export function askedOf(grammar: RelabelGrammar, prompt: string): Asked {
+export function askedOf(grammar: RelabelGrammar, prompt: string, labels?: readonly string[]): Asked {
+  if (labels === undefined) return askedOfWorld(grammar, prompt);
+  const told = askedInLabels(prompt, wordsOf(labels));
+  if (told === undefined)
+    throw new UserError(
+      `relabel: the prompt "${prompt}" names something else than the detector's ${labels.length} labels (${labels.slice(0, 8).join(', ')}, ...), or says it otherwise — it works on prompts such as "a cat to the left of a dog", "two cats" or "a photo of a cat and a dog". Choose other prompts, or another detector`,
+    );
+  return told.relation === undefined
+    ? told
+    : { ...told, relation: inGrammar(grammar, prompt, told.relation) };
+}
+
+function askedOfWorld(grammar: RelabelGrammar, prompt: string): Asked {
   for (const [relation, { say }] of Object.entries(grammar.relations)) {
     const pair = nounsAround(say, prompt.trim().toLowerCase());
     if (pair !== undefined) return { counts: new Map(pair.map((noun) => [noun, 1])), relation };
@@ -38,8 +52,12 @@ export function askedOf(grammar: RelabelGrammar, prompt: string): Asked {
   }
   const counts = new Map(plan.subjects.map(({ noun }) => [noun, plan.count]));
   const { relation } = plan;
-  if (relation === undefined) return { counts };
-  if (Object.hasOwn(grammar.relations, relation)) return { counts, relation };
+  return relation === undefined ? { counts } : { counts, relation: inGrammar(grammar, prompt, relation) };
+}
+
+/** @throws UserError for a relation that the grammar does not tell */
+function inGrammar(grammar: RelabelGrammar, prompt: string, relation: string): string {
+  if (Object.hasOwn(grammar.relations, relation)) return relation;
   const known = Object.keys(grammar.relations);
   throw new UserError(
     `relabel: the prompt "${prompt}" asks for a relation (${relation}) that the grammar does not tell — it tells ${known.join(', ') || 'none'}, so a picture with the objects elsewhere would count as right. Set grammar: spatial, or choose prompts without a relation (\`rldf world --prompts count\`)`,
@@ -115,7 +133,7 @@ export function holds({ measure, order }: RelationRule, a: Detection, b: Detecti
 
 /** "an apple", "two apples", "many apples". */
 function phraseOf({ counts }: RelabelGrammar, name: string, count: number): string {
-  const { article, singular, plural } = nounOf(name);
+  const { article, singular, plural } = formsOf(name);
   if (count === 1) return fill(counts.one, { article, singular });
   const number = counts.numbers[count - 2];
   return number === undefined ? fill(counts.more, { plural }) : fill(counts.several, { number, plural });
@@ -237,7 +255,7 @@ export function boxesFound(
   return detections
     .map(
       ({ label, box: [left, top, right, bottom] }): GroundedObject => ({
-        phrase: phraseOf(grammar, nounOf(label).name, 1),
+        phrase: phraseOf(grammar, label, 1),
         box: [share(left / width), share(top / height), share(right / width), share(bottom / height)],
       }),
     )

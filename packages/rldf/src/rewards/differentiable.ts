@@ -28,6 +28,8 @@ export function gradientProblems(method: string, field: RewardField): Arithmetic
 function nameWithoutGradient(single: SingleReward): string | undefined {
   if (typeof single === 'string') return single;
   if ('name' in single) return single.name;
+  if ('score' in single) return single.score;
+  if ('text' in single) return 'text';
   if ('ratings' in single) return 'people’s ratings';
   if ('http' in single) return `what ${single.http} answers`;
   return 'vision' in single ? `what ${single.model} says` : undefined;

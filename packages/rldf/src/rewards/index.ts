@@ -3,8 +3,10 @@
 import { didYouMean } from '@rldf/common/base/suggest';
 import type { Device } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
+import type { TextRewardField } from '../config/detector-fields.js';
 import type { RewardField, SingleReward } from '../config/fields.js';
 import { cards, type RewardCard } from './cards.js';
+import { lookingCards } from './looking-cards.js';
 import { loadRewardModule } from './module.js';
 import { publishedCards } from './published-cards.js';
 import { loadRatings } from './ratings.js';
@@ -25,6 +27,18 @@ const boxes = () => import('./detection.js');
 const detector = async (device?: Device) =>
   (await import('@rldf/common/instruments/instruments')).loadDetector('detector', undefined, device);
 
+const reader = async (field: TextRewardField) => (await import('./text.js')).tesseractReader(field);
+
+/** One of detectors or readers whose packages are installed by users. */
+const looking = (name: keyof typeof lookingCards): BuiltInReward => ({
+  ...lookingCards[name],
+  published: true,
+  load: async (device) =>
+    name === 'text'
+      ? (await import('./text.js')).textReward(await reader({ text: 'tesseract', language: 'eng' }))
+      : (await import('./detected.js')).detectedReward({ score: name }, device),
+});
+
 /** One with weights of its own. */
 const published = (name: keyof typeof publishedCards): BuiltInReward => ({
   ...publishedCards[name],
@@ -32,7 +46,10 @@ const published = (name: keyof typeof publishedCards): BuiltInReward => ({
   load: async (device) => (await import('./published.js')).loadPublished({ name }, device),
 });
 
-export const rewards: Record<keyof typeof cards | keyof typeof publishedCards, BuiltInReward> &
+export const rewards: Record<
+  keyof typeof cards | keyof typeof publishedCards | keyof typeof lookingCards,
+  BuiltInReward
+> &
   Record<string, BuiltInReward> = {
   'jpeg-compressibility': {
     ...cards['jpeg-compressibility'],
@@ -73,6 +90,11 @@ export const rewards: Record<keyof typeof cards | keyof typeof publishedCards, B
   hpsv2: published('hpsv2'),
   pickscore: published('pickscore'),
   'laion-aesthetic': published('laion-aesthetic'),
+  geneval: looking('geneval'),
+  composition: looking('composition'),
+  face: looking('face'),
+  hand: looking('hand'),
+  text: looking('text'),
 };
 
 /**
@@ -97,6 +119,8 @@ async function loadSingle(field: SingleReward, device?: Device, signal?: AbortSi
   if (typeof field === 'object') {
     if ('http' in field) return (await import('./remote/http.js')).httpReward(field, { signal });
     if ('vision' in field) return (await import('./remote/vision.js')).visionReward(field, { signal });
+    if ('score' in field) return (await import('./detected.js')).detectedReward(field, device);
+    if ('text' in field) return (await import('./text.js')).textReward(await reader(field));
     if ('name' in field) return (await import('./published.js')).loadPublished(field, device);
     return 'module' in field ? loadRewardModule(field.module) : loadRatings(field.ratings);
   }

@@ -172,7 +172,7 @@ export async function drawGoodPictures(
       steps: pipeline.defaults.steps ?? 30,
       guidanceScale: pipeline.defaults.guidanceScale ?? 7.5,
     });
-    const points = detector === undefined ? some.map(() => 0) : rightness(detector, images, some);
+    const points = detector === undefined ? some.map(() => 0) : await rightness(detector, images, some);
     const pictures = picturesOf(images);
     free([images, latents]);
     for (let first = 0; first < some.length; first += CANDIDATES) {
@@ -185,8 +185,8 @@ export async function drawGoodPictures(
 }
 
 /** How many of the nouns are found, and half a point for the relation. */
-function rightness(detector: Detector, images: Tensor, prompts: readonly string[]): number[] {
-  return detector.detect(images).map((found, i) => {
+async function rightness(detector: Detector, images: Tensor, prompts: readonly string[]): Promise<number[]> {
+  return (await detector.detect(images)).map((found, i) => {
     const { subjects = [], relation } = parseCaption(prompts[i]!) ?? {};
     const boxes = subjects.map(({ noun }) => found.find(({ label }) => label === noun)?.box);
     const present = boxes.filter((box) => box !== undefined).length;

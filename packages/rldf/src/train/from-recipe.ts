@@ -9,6 +9,7 @@ import { type CLIPTokenizer, loadPipeline, residentMeanwhile } from '@rldf/model
 import { type Device, deviceName, Parameters, setThreads, type Tensor } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { stringify } from 'yaml';
+import type { DetectorField } from '../config/detector-fields.js';
 import { loadOptionsOf } from '../config/precision.js';
 import { methodOf } from '../methods/index.js';
 import { costsOf } from '../plan/pictures.js';
@@ -17,6 +18,7 @@ import { checkTraining } from '../plan/training.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { checkRecipe, loadRecipe } from '../recipe/load.js';
 import type { Recipe } from '../recipe/recipe.js';
+import { openDetector } from '../rewards/detectors/index.js';
 import { gradientMissing } from '../rewards/differentiable.js';
 import { loadReward } from '../rewards/index.js';
 import { type RewardFunction, rewardFromFunction } from '../rewards/module.js';
@@ -158,7 +160,12 @@ export async function prepare(
     recipe.watch.judge === undefined
       ? undefined
       : await loadReward(recipe.watch.judge, device, options.signal);
-  await Promise.all([reward.ready?.(), judge?.ready?.()]);
+  const { detector } = recipe as { detector?: DetectorField };
+  await Promise.all([
+    reward.ready?.(),
+    judge?.ready?.(),
+    detector === undefined ? undefined : openDetector(detector).ready?.(),
+  ]);
   const pipeline = loadPipeline(model.path, loadOptionsOf(recipe));
   if (recipe.longPrompts === 'chunks') {
     // the same for all pictures of a run, so that none depends on its batch

@@ -7,12 +7,15 @@ import {
   type LicenceEntry,
   licenceLines,
   strictestFirst,
+  strictness,
 } from '@rldf/common/base/licences';
-import { instrumentCard, listInstruments } from '@rldf/common/instruments/instruments';
 import { licenceOfModel } from '@rldf/common/instruments/models';
 import { UserError } from '@rldf/torch/errors';
+import type { DetectedRewardField, DetectorField } from '../config/detector-fields.js';
 import type { PromptsField, RewardField } from '../config/fields.js';
 import type { Recipe } from '../recipe/recipe.js';
+import { detectorOfScore } from '../rewards/detected.js';
+import { describeDetector } from '../rewards/detectors/index.js';
 import { rewards } from '../rewards/index.js';
 import { statedLicence } from '../rewards/published-licence.js';
 import { remoteName } from '../rewards/remote/names.js';
@@ -23,7 +26,7 @@ const own = 'your own';
 /** What a training is made from, the strictest licence first. What the recipe says under `licences` goes before what is known here. */
 export function licencesOf(recipe: Recipe): LicenceEntry[] {
   const { model, reward, watch, prompts, evaluate, licences = {} } = recipe;
-  const detector = (recipe as { detector?: unknown }).detector;
+  const detector = (recipe as { detector?: DetectorField }).detector;
   const told = (keys: readonly string[]) => keys.map((key) => licences[key]).find((one) => one !== undefined);
   const entry = (
     part: LicenceEntry['part'],
@@ -35,6 +38,10 @@ export function licencesOf(recipe: Recipe): LicenceEntry[] {
     const stated = told([...keys, name]);
     const commercial = stated === undefined ? (known ?? commercialUse(licence)) : commercialUse(stated);
     return { part, name, licence: stated ?? licence, commercial };
+  };
+  const detectorEntry = (field: DetectorField) => {
+    const { name, licence } = describeDetector(field);
+    return entry('detector', modelName(name), licence, ['detector']);
   };
   const judged = watch.judge === undefined ? [] : [{ part: 'judge' as const, field: watch.judge }];
   const rewarded = Array.isArray(reward) ? reward.map((part) => part.reward) : [reward];
@@ -51,9 +58,7 @@ export function licencesOf(recipe: Recipe): LicenceEntry[] {
   const entries = [
     entry('base model', modelName(model), licenceOfModel(model), ['base']),
     ...scored,
-    ...(typeof detector === 'string'
-      ? [entry('detector', modelName(detector), licenceOfDetector(detector), ['detector'])]
-      : []),
+    ...(detector === undefined ? [] : [detectorEntry(detector)]),
     ...texts,
   ];
   checkTold(licences, entries);
@@ -87,6 +92,8 @@ function licenceOfReward(field: Single): { name: string; licence: string; commer
   }
   if ('module' in field) return { name: modelName(field.module), licence: own };
   if ('ratings' in field) return { name: modelName(field.ratings), licence: own };
+  if ('score' in field) return licenceOfDetected(field);
+  if ('text' in field) return { name: 'text', licence: 'Apache-2.0' };
   if ('http' in field || 'vision' in field)
     return { name: remoteName(field), licence: field.licence ?? 'unknown' };
   return { name: field.name, ...statedLicence(field) };
@@ -98,8 +105,18 @@ function licenceOfPrompts(field: PromptsField): { name: string; licence: string 
   return { name: 'set' in field ? field.set : 'of the built-in world', licence: ours };
 }
 
-function licenceOfDetector(name: string): string {
-  return listInstruments().includes(name) ? (instrumentCard(name).licence ?? ours) : 'unknown';
+/** Of the detector and, with one, of the network that scores crops. */
+function licenceOfDetected(field: DetectedRewardField): {
+  name: string;
+  licence: string;
+  commercial: Commercial;
+} {
+  const { licence } = describeDetector(field.detector ?? detectorOfScore[field.score]);
+  const own = field.quality === undefined ? [] : [field.quality.licence ?? 'unknown'];
+  const parts = [licence, ...own];
+  const uses = parts.map(commercialUse);
+  const commercial = strictness.find((use) => uses.includes(use)) ?? 'unknown';
+  return { name: field.as ?? field.score, licence: parts.join('; '), commercial };
 }
 
 /** A licence that belongs to nothing would be passed over in silence. */

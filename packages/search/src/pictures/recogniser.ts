@@ -89,7 +89,7 @@ export function zeroShotRecogniser(grammar: Grammar, options: ZeroShotOptions): 
     const fitting = await Promise.all(pictures.map((one) => resizePicture(one, detectorSize, detectorSize)));
     const images = tensorOfPictures(fitting);
     try {
-      return detector.detect(images);
+      return await detector.detect(images);
     } finally {
       images.free();
     }

@@ -1,0 +1,60 @@
+/** Paths in what a recipe says of a reward, and rewards in files of their own. */
+
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { UserError } from '@rldf/torch/errors';
+import { parseDocument } from 'yaml';
+import type { DetectedRewardField } from '../config/detector-fields.js';
+import { type SingleReward, singleRewardSchema } from '../config/fields.js';
+import { checkedFields } from '../config/remote-fields.js';
+import { absoluteDetector } from '../rewards/detectors/index.js';
+
+/** A reward with the paths in it made absolute. */
+export function absoluteReward(field: SingleReward, absolute: (path: string) => string): SingleReward {
+  if (typeof field !== 'object') return field;
+  if ('score' in field) return absoluteDetected(field, absolute);
+  const placed = Object.entries(field).map(([kind, value]) => [
+    kind,
+    isPathIn(kind, value) ? absolute(value) : value,
+  ]);
+  return Object.fromEntries(placed) as SingleReward;
+}
+
+/**
+ * One reward in a file of its own: what a recipe has under `reward`.
+ * @throws UserError when there is no such file, or it holds no reward
+ */
+export function readRewardFile(file: string): SingleReward {
+  if (!existsSync(file))
+    throw new UserError(`reward ${file}: there is no such file — give the path of a .yaml file`);
+  const document = parseDocument(readFileSync(file, 'utf8'));
+  const [broken] = document.errors;
+  if (broken) throw new UserError(`reward ${file}: ${broken.message.split('\n')[0]} — must be YAML`);
+  const field = checkedFields(singleRewardSchema, document.toJS(), `reward ${file}`);
+  return absoluteReward(field, (path) => (isAbsolute(path) ? path : resolve(dirname(file), path)));
+}
+
+const weightKinds: ReadonlySet<string> = new Set(['weights', 'clip', 'tokenizer']);
+
+/** Whether weights are named by a path, and not by a repository or a folder where rldf is started. */
+const isPath = (text: string) =>
+  isAbsolute(text) || /^\.{1,2}([/\\]|$)/.test(text) || /\.(pt|pth|safetensors|json|txt)$/.test(text);
+/** A reward of a detector with the paths of what it loads made absolute. */
+function absoluteDetected(
+  field: DetectedRewardField,
+  absolute: (path: string) => string,
+): DetectedRewardField {
+  const { detector, quality } = field;
+  return {
+    ...field,
+    ...(detector !== undefined && { detector: absoluteDetector(detector, absolute) }),
+    ...(quality !== undefined && { quality: { ...quality, onnx: absolute(quality.onnx) } }),
+  };
+}
+
+/** Whether a field of a reward names a file: weights may also be a repository's name, and a judge's question that of a shipped one. */
+const isPathIn = (kind: string, value: unknown): value is string =>
+  typeof value === 'string' &&
+  (['module', 'ratings', 'cache', 'data'].includes(kind) ||
+    (weightKinds.has(kind) && isPath(value)) ||
+    (kind === 'vision' && /[/\\]|\.ya?ml$/.test(value)));
