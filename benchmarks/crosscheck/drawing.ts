@@ -15,8 +15,8 @@ export interface Drawing {
   /** Of GLIGEN's kind: what is where in every picture, and the share of steps in which it is heard. */
   boxes?: readonly { phrase: string; box: readonly number[] }[];
   beta?: number;
-  /** Pixels in each direction; default: the model's. */
-  size?: number;
+  /** In pixels; default: the model's. */
+  size?: readonly [height: number, width: number];
   /** `ldm`: in LDM's names, which diffusers must be told. */
   adapters?: readonly { file: string; strength: number; ldm?: boolean }[];
 }
@@ -50,7 +50,7 @@ export async function drawHere(
     ...(negative === undefined ? [] : ['--negative', negative]),
     ...boxes.flatMap(({ phrase, box }) => ['--box', `${phrase}@${box}`]),
     ...(beta === undefined ? [] : ['--grounding-beta', String(beta)]),
-    ...(size === undefined ? [] : ['--width', String(size), '--height', String(size)]),
+    ...(size === undefined ? [] : ['--height', String(size[0]), '--width', String(size[1])]),
     ...adapters.flatMap(({ file, strength }) => ['--adapter', `${file}:${strength}`]),
   );
   return { pixels: await readPictures(output), latents };

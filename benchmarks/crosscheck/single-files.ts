@@ -61,7 +61,7 @@ async function compared(
 ): Promise<Check[]> {
   const drawing: Drawing = {
     ...{ name, model: file, prompts: ['a cat', 'two dogs on grass'], negative: 'a house' },
-    ...{ scheduler: 'ddim', steps: 3, guidance: 4, size: 32 },
+    ...{ scheduler: 'ddim', steps: 3, guidance: 4, size: [32, 32] },
   };
   const { pixels, latents } = await drawHere(context, drawing);
   const [output, pictures] = [

@@ -1,4 +1,4 @@
-// Adapters of an XL model's three networks: diffusers' here, and ours in both layouts there.
+// XL: a model of diffusers' here, and written by us there; adapters of its three networks, diffusers' here, and ours in both layouts there.
 import { join } from 'node:path';
 import { InternalError, readSafetensors } from '@rldf/torch';
 import { type RewardFunction, train } from 'rldf';
@@ -37,6 +37,7 @@ export async function xlAdapterChecks(context: Context): Promise<Check[]> {
   const { pixels: plain, latents } = await drawHere(context, drawing);
   const checks = [
     same('XL: no adapter', largestDifference(plain, await drawThere(context, drawing, latents)), 2, '/255'),
+    ...(await modelChecks(context, drawing, plain)),
   ];
 
   const folder = join(context.folder, 'xl-adapter');
@@ -93,6 +94,27 @@ export async function xlAdapterChecks(context: Context): Promise<Check[]> {
       else
         checks.push(changes(`XL, ${label} ${layout}: from none`, largestDifference(ours, plain), 5, '/255'));
     }
+  }
+  return checks;
+}
+
+/** What XL is told besides the prompts; and the folder written by us, drawn there. */
+async function modelChecks(context: Context, drawing: Drawing, plain: Uint8Array): Promise<Check[]> {
+  const again = join(context.folder, 'xl-again');
+  await rldf('export', '--merge', '--model', drawing.model, '--format', 'diffusers', '--output', again);
+  const checks: Check[] = [];
+  for (const [label, changed] of [
+    ['the empty negative prompt, which is not none', { negative: '' }],
+    ['a negative prompt', { negative: 'a red bicycle' }],
+    ['not square', { size: [16, 24] as const }],
+    ['our folder', {}],
+  ] as const) {
+    const own = { ...drawing, ...changed, name: `xl-${label.replaceAll(/\W+/g, '-')}` };
+    const { pixels, latents } = await drawHere(context, own);
+    const there = await drawThere(context, own, latents, label === 'our folder' ? { model: again } : {});
+    checks.push(same(`XL: ${label}`, largestDifference(pixels, there), 2, '/255'));
+    if ('negative' in changed)
+      checks.push(changes(`XL: ${label}: from none`, largestDifference(pixels, plain), 2, '/255'));
   }
   return checks;
 }

@@ -79,6 +79,7 @@ def images(pipe, question):
             guidance_scale=question["guidance"],
             **({"eta": 0.0} if question["scheduler"] == "ddim" else {}),
             **grounding,
+            **dict(zip(("height", "width"), question.get("size", ()))),
             output_type="np",
         ).images
     return torch.from_numpy((pictures * 255).round().astype("uint8")).contiguous()

@@ -63,7 +63,7 @@ def weights(question):
         pictures = pipe(
             prompt=question["prompts"], negative_prompt=[question["negative"]] * len(question["prompts"]),
             latents=load_file(question["latents"])["latents"], num_inference_steps=question["steps"],
-            guidance_scale=question["guidance"], eta=0.0, output_type="np", height=question["size"], width=question["size"],
+            guidance_scale=question["guidance"], eta=0.0, output_type="np", height=question["size"][0], width=question["size"][1],
         ).images  # fmt: skip
     pictures = torch.from_numpy((pictures * 255).round().astype("uint8")).contiguous()
     save_file({"images": pictures}, question["pictures"])
