@@ -82,7 +82,7 @@ export async function run({ pictures = PICTURES, say }: OptionsOf<typeof options
   const texts = chosen.map(({ prompt }) => prompt.text);
 
   const look = async (images: Tensor): Promise<Looked[]> => {
-    const detections = judges.detect(images);
+    const detections = await judges.detect(images);
     const features = judges.features(images);
     const meta = chosen.map(({ prompt }) => prompt.meta);
     const { total } = await scorePictures(reward, { images, prompts: texts, meta });

@@ -1,7 +1,13 @@
 // How far the shipped instruments can be trusted: on held-out real scenes with seeds that trained nothing, as they are
 // and roughened like generated pictures; then how far the two detectors agree on generated ones.
 import { HashRandom, loadArt, promptScenes } from '@rldf/emoji-world';
-import { type Detection, type Detector, generate, loadPipeline, meanAveragePrecision } from '@rldf/models';
+import {
+  type Detection,
+  generate,
+  type LocalDetector,
+  loadPipeline,
+  meanAveragePrecision,
+} from '@rldf/models';
 import { free, scope, setThreads, tensor } from '@rldf/torch';
 import { findModel, instrumentCard, instrumentFile, listInstruments, loadDetector } from 'rldf';
 import { featureStatistics, frechetDistance, kernelDistance, SceneClassifier, styleLabels } from 'rldf/eval';
@@ -118,7 +124,7 @@ async function detectorRows(name: 'detector' | 'judge-detector', pictures: numbe
   ];
 }
 
-function speedRow(instrument: string, detector: Detector, batch: number): InstrumentRow {
+function speedRow(instrument: string, detector: LocalDetector, batch: number): InstrumentRow {
   const random = new HashRandom(1);
   const images = tensor(
     Uint8Array.from({ length: batch * 64 * 64 * 3 }, () => random.integer(256)),

@@ -16,13 +16,13 @@ export interface Reading {
 
 const BATCH = 32;
 
-export async function openReader(): Promise<(pictures: readonly Picture[]) => Reading[]> {
+export async function openReader(): Promise<(pictures: readonly Picture[]) => Promise<Reading[]>> {
   const { judges } = await loadJudges(['detector']);
   const network = SceneClassifier.load(instrumentFile('style'));
-  const some = (pictures: readonly Picture[]): Reading[] => {
+  const some = async (pictures: readonly Picture[]): Promise<Reading[]> => {
     const images = tensorOfPictures(pictures); // [B, 64, 64, 3]
     try {
-      const detected = judges.detect(images);
+      const detected = await judges.detect(images);
       const [scenes, looks, arts] = noGrad(() =>
         scope(() => {
           const input = images.permute([0, 3, 1, 2]).to('float32').div(127.5).sub(1).contiguous(); // [B, 3, 64, 64]
@@ -40,10 +40,12 @@ export async function openReader(): Promise<(pictures: readonly Picture[]) => Re
       images.free();
     }
   };
-  return (pictures) =>
-    Array.from({ length: Math.ceil(pictures.length / BATCH) }, (_, i) =>
-      some(pictures.slice(BATCH * i, BATCH * (i + 1))),
-    ).flat();
+  return async (pictures) => {
+    const readings: Reading[] = [];
+    for (let start = 0; start < pictures.length; start += BATCH)
+      readings.push(...(await some(pictures.slice(start, start + BATCH))));
+    return readings;
+  };
 }
 
 export function counted(labels: readonly string[]): Record<string, number> {

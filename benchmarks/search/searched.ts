@@ -96,7 +96,7 @@ export async function searched(
   for (const { name } of encoding.choices) {
     if (name === 'P' || (name === 'Noun' && !wholeNoun)) continue; // openings change no picture's meaning
     const { values, pictures } = await slide(encoding, state, name, seed, memory);
-    slides.push({ axis: name, values, readings: read(pictures) });
+    slides.push({ axis: name, values, readings: await read(pictures) });
   }
   const nouns = new Encoding(objects);
   const noun = { Noun: meanings.Noun! };
@@ -105,7 +105,7 @@ export async function searched(
     seed,
     report,
     seconds,
-    input: read([input.picture])[0]!,
+    input: (await read([input.picture]))[0]!,
     controlled: await readings(diverseRequests(encoding, state, PICTURES, seed).requests),
     reseeded: await readings(plainRequests(sentence, PICTURES, seed)),
     slides,
