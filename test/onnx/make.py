@@ -3,6 +3,7 @@
 Each looks for red, green and blue pixels: the picture, 8 x 8, is pooled to 2 x 2 cells, and each cell is one box whose class
 scores are the means of its channels. So what they must find in a picture is known by hand.
 """
+import json
 import os
 
 import numpy as np
@@ -112,3 +113,88 @@ model(
     [constant("from", [0], np.int64), constant("to", [1], np.int64), constant("axis", [1], np.int64)],
     [("score", [1])],
 )
+
+
+# OWL-ViT in the folder that @huggingface/transformers reads: a phrase's logit for a cell is 10 x the channel it names - 5
+def zero_shot():
+    folder = os.path.join(HERE, "owl")
+    os.makedirs(os.path.join(folder, "onnx"), exist_ok=True)
+    words = ["!", "<|startoftext|>", "<|endoftext|>", "a", "photo", "of", "red", "green", "blue"]
+    table = np.zeros((len(words), 3), np.float32)
+    table[6:] = np.eye(3)
+    nodes = [
+        helper.make_node("AveragePool", ["pixel_values"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Reshape", ["cells", "flat_shape"], ["scores"]),
+        helper.make_node("Transpose", ["scores"], ["rows"], perm=[0, 2, 1]),
+        helper.make_node("Gather", ["table", "input_ids"], ["tokens"], axis=0),
+        helper.make_node("ReduceSum", ["tokens", "words"], ["phrases"], keepdims=0),
+        helper.make_node("Transpose", ["phrases"], ["columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["rows", "columns"], ["matched"]),
+        helper.make_node("Mul", ["matched", "gain"], ["grown"]),
+        helper.make_node("Add", ["grown", "bias"], ["logits"]),
+        helper.make_node("Identity", ["shares"], ["pred_boxes"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["q", "l"]),
+        helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, [1, 3, SIZE, SIZE]),
+        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["q", "l"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CELLS, "q"]),
+        helper.make_tensor_value_info("pred_boxes", TensorProto.FLOAT, [1, CELLS, 4]),
+    ]
+    constants = [
+        flat_shape,
+        numpy_helper.from_array(table, "table"),
+        constant("words", [1], np.int64),
+        constant("gain", [10]),
+        constant("bias", [-5]),
+        numpy_helper.from_array(shares, "shares"),
+    ]
+    graph = helper.make_graph(nodes, "owl", inputs, outputs, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(made)
+    onnx.save(made, os.path.join(folder, "onnx", "model.onnx"))
+    special = [
+        dict(id=i, content=words[i], single_word=False, lstrip=False, rstrip=False, normalized=False, special=True)
+        for i in range(3)
+    ]
+    files = {
+        "config": dict(model_type="owlvit", architectures=["OwlViTForObjectDetection"]),
+        "preprocessor_config": dict(
+            image_processor_type="OwlViTImageProcessor",
+            feature_extractor_type="OwlViTFeatureExtractor",
+            do_resize=True,
+            size=dict(height=SIZE, width=SIZE),
+            do_center_crop=False,
+            do_normalize=False,
+            do_rescale=True,
+            rescale_factor=1 / 255,
+            resample=2,
+        ),
+        "tokenizer_config": dict(
+            tokenizer_class="CLIPTokenizer",
+            model_max_length=8,
+            pad_token="!",
+            bos_token="<|startoftext|>",
+            eos_token="<|endoftext|>",
+        ),
+        "tokenizer": dict(
+            version="1.0",
+            truncation=None,
+            padding=None,
+            added_tokens=special,
+            normalizer=dict(type="Lowercase"),
+            pre_tokenizer=dict(type="Whitespace"),
+            post_processor=None,
+            decoder=None,
+            model=dict(type="WordLevel", vocab={word: i for i, word in enumerate(words)}, unk_token="!"),
+        ),
+    }
+    for name, value in files.items():
+        with open(os.path.join(folder, name + ".json"), "w") as file:
+            json.dump(value, file, indent=2)
+            file.write("\n")
+
+
+zero_shot()
