@@ -13,6 +13,7 @@ interface Benchmark {
 const benchmarks: Record<string, () => Promise<Benchmark>> = {
   torch: () => import('./torch/index.js'),
   attention: () => import('./attention/index.js'),
+  scaling: () => import('./scaling/index.js'),
   sample: () => import('./sample/index.js'),
   growth: () => import('./growth/index.js'),
   ddpo: () => import('./ddpo/index.js'),

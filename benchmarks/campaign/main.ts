@@ -1,4 +1,4 @@
-// npm run campaign -- kill [N] | endurance [N] | fuzz [N] [--seed S] [--kind KIND]
+// npm run campaign -- kill [N] | endurance [N] | fuzz [N] | workers [N] [--seed S] [--kind KIND]
 import { parseArgs } from 'node:util';
 import { UserError } from '@rldf/torch';
 
@@ -16,6 +16,7 @@ const campaigns: Record<string, () => Promise<{ run(options: CampaignOptions): P
   kill: () => import('./kill.js'),
   endurance: () => import('./endurance.js'),
   fuzz: () => import('./fuzz.js'),
+  workers: () => import('./workers.js'),
 };
 
 try {

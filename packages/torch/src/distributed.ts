@@ -1,5 +1,6 @@
 /** Processes that compute together, over PyTorch's own c10d: a store where they meet, and collectives of tensors. */
 
+import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { itemSize } from './dtype.js';
 import { UserError } from './errors.js';
@@ -79,16 +80,16 @@ export class Group {
     const { rank, size, host, port, serves = rank === 0, attempt = '0', timeoutSeconds = 600 } = options;
     const end = performance.now() + 1000 * timeoutSeconds;
     const where = `rank ${rank} of ${size}, ${host}:${port}`;
+    const givenUp = () => {
+      const reason = options.giveUp?.();
+      if (reason !== undefined) throw reason;
+    };
+    // libtorch waits for the address without looking up: it is asked only when somebody listens there
+    while (!serves && performance.now() < end && !(await listens(host, port))) givenUp();
     let found: number;
     try {
-      found = call(
-        'rldf::open_store',
-        host,
-        port,
-        serves,
-        `rldf/${attempt}`,
-        1000 * timeoutSeconds,
-      ) as number;
+      const left = serves ? 1000 * timeoutSeconds : Math.max(1, end - performance.now());
+      found = call('rldf::open_store', host, port, serves, `rldf/${attempt}`, Math.ceil(left)) as number;
     } catch (error) {
       const fix = serves
         ? 'the port must be free. Choose another with MASTER_PORT'
@@ -100,11 +101,11 @@ export class Group {
     call('rldf::store_set', `rank/${rank}`, `${hostname()}, process ${process.pid}`);
     const members = Array<string | undefined>(size).fill(undefined);
     for (;;) {
-      for (const [other, known] of members.entries()) members[other] = known ?? tryGet(`rank/${other}`);
+      for (const [other, known] of members.entries())
+        members[other] = known ?? entryOf(where, `rank/${other}`);
       const missing = members.flatMap((member, other) => (member === undefined ? [other] : []));
       if (missing.length === 0) break;
-      const reason = options.giveUp?.();
-      if (reason !== undefined) throw reason;
+      givenUp();
       if (performance.now() >= end)
         throw new UserError(
           `${where}: rank${missing.length > 1 ? 's' : ''} ${missing.join(', ')} did not come within ${timeoutSeconds} s — all ${size} must be started. Look at what the launcher says of ${missing.length > 1 ? 'them' : 'it'}`,
@@ -257,12 +258,26 @@ function bucketsOf(tensors: readonly Tensor[], bytes: number): Tensor[][] {
   return buckets;
 }
 
-function tryGet(key: string): string | undefined {
+function entryOf(where: string, key: string): string | undefined {
   try {
     return call('rldf::store_get', key) as string | undefined;
-  } catch {
-    return undefined; // the store is gone, which the time limit tells
+  } catch (error) {
+    throw new UserError(
+      `${where}: the store is gone (${firstLine(error)}) — it ends with rank 0. Look at rank 0's message`,
+    );
   }
+}
+
+/** Whether somebody listens at an address; tells no after a second at most, and not at once. */
+async function listens(host: string, port: number): Promise<boolean> {
+  const socket = connect({ host, port, timeout: 1000 });
+  const found = await new Promise<boolean>((resolve) => {
+    socket.once('connect', () => resolve(true));
+    socket.once('timeout', () => resolve(false));
+    socket.once('error', () => setTimeout(() => resolve(false), 20 * pollMs));
+  });
+  socket.destroy();
+  return found;
 }
 
 /** Without where libtorch was compiled, and what it advises. */

@@ -87,13 +87,24 @@ export class Crew {
         crew.#lost(rank),
       );
       group.set('line', JSON.stringify({ host: local ? '127.0.0.1' : hostname(), port, token }));
-      while (lines.size < crew.size - 1) await new Promise((resolve) => setTimeout(resolve, 5));
+      for (const end = performance.now() + 1000 * timeoutSeconds; lines.size < crew.size - 1; ) {
+        const late =
+          performance.now() > end &&
+          new UserError(
+            `workers: ${crew.size - 1 - lines.size} of ${crew.size} met rank 0 at ${group.address} and were not heard of again — all must stay alive. Look at their messages`,
+          );
+        const reason = giveUp() ?? crew.#fault ?? (late || undefined);
+        if (reason !== undefined) throw reason;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
       server.close();
       for (const [rank, line] of lines) crew.#lines.set(rank, line);
     } else {
       const { host, port, token } = JSON.parse(await group.get('line', timeoutSeconds));
       const heard = (message: Message) => crew.#heardByFollower(message);
-      const line = await dial(host, port, { rank: crew.rank, token }, heard, () => crew.#lost(0));
+      const lost = () => crew.#lost(0);
+      const line = await dial(host, port, { rank: crew.rank, token }, heard, lost).catch(lost);
+      if (line === undefined) throw crew.#fault;
       crew.#lines.set(0, line);
     }
     return crew;
@@ -113,9 +124,13 @@ export class Crew {
     return this.#fault !== undefined;
   }
 
-  /** Bytes, time and number of c10d's collectives so far. */
-  get traffic(): Group['traffic'] | undefined {
-    return this.#group?.traffic;
+  /** As metrics: bytes that c10d's collectives were given, and the time they took, since the last call; nothing of one worker. */
+  communicated(): Record<string, number> {
+    const traffic = this.#group?.traffic;
+    if (traffic === undefined) return {};
+    const { bytes, seconds } = traffic;
+    Object.assign(traffic, { bytes: 0, seconds: 0 });
+    return { 'time/collectives': seconds, 'memory/communicated': bytes };
   }
 
   /**

@@ -51,7 +51,7 @@ export async function generateShared(pipeline: Pipeline, options: GenerateOption
 }
 
 async function drawShare(pipeline: Pipeline, options: GenerateOptions): Promise<Generated> {
-  const { prompts, seeds, negativePrompts: against } = options;
+  const { prompts, seeds, objects, negativePrompts: against } = options;
   const own = crew().own([...prompts.keys()]);
   const drawn =
     own.length === 0
@@ -60,6 +60,7 @@ async function drawShare(pipeline: Pipeline, options: GenerateOptions): Promise<
           ...options,
           prompts: own.map((i) => prompts[i] as string),
           seeds: own.map((i) => seeds[i] as (typeof seeds)[number]),
+          ...(objects !== undefined && { objects: own.map((i) => objects[i] as (typeof objects)[number]) }),
           ...(Array.isArray(against) && { negativePrompts: own.map((i) => against[i] as string) }),
         });
   const images = await crew().gatherRows('pictures', drawn?.images);

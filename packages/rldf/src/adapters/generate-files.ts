@@ -7,10 +7,10 @@ import { version } from '@rldf/common/base/version';
 import { contactSheet, type GridCell } from '@rldf/common/drawing/grid';
 import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
 import { checkBase } from '@rldf/common/instruments/adapter-base';
+import { batchOfAll, generateShared } from '@rldf/common/workers/draw';
 import {
   GROUNDING_BETA,
   type GroundedObject,
-  generate,
   groundedSteps,
   initialNoiseKeys,
   type LoraAdapter,
@@ -151,17 +151,18 @@ async function drawAll(
       : Math.max(
           ...[wanted.at(index).prompt, negativePrompt ?? ''].map((text) => pipeline.tokenizer.chunks(text)),
         );
+  const most = batchOfAll(pipeline, batchSize);
   let count = 0;
   for (let start = 0; start < wanted.length; start += count) {
     // pictures of one batch have as many pieces, so that none depends on the others
     const chunks = chunksOf(start);
     count = 1;
-    while (count < batchSize && start + count < wanted.length && chunksOf(start + count) === chunks) count++;
+    while (count < most && start + count < wanted.length && chunksOf(start + count) === chunks) count++;
     pipeline.promptChunks = chunks;
     const batch = Array.from({ length: count }, (_, offset) => wanted.at(start + offset));
     const latents = noise?.narrow(0, start, count); // [B, C, h, w]
     options.onProgress?.(start / wanted.length);
-    const { images, latents: denoised } = await generate(pipeline, {
+    const { images, latents: denoised } = await generateShared(pipeline, {
       prompts: batch.map(({ prompt }) => prompt),
       seeds: batch.map(({ seed }) => seed),
       negativePrompts: negativePrompt ?? null,

@@ -1,13 +1,14 @@
 import { Command } from 'commander';
 import type { Plan } from '../plan/plan.js';
 import { print } from './output.js';
-import { byteWords, collect, printJson, recipePath, setOption, table } from './shared.js';
+import { byteWords, collect, numberOption, printJson, recipePath, setOption, table } from './shared.js';
 
 interface Options {
   memory?: string;
   model?: string;
   set?: string[];
   calibration: boolean;
+  workers?: string;
   json?: boolean;
 }
 
@@ -17,6 +18,7 @@ export function planCommand(): Command {
     .argument('<recipe>', 'recipe file, or the name of a shipped one (`rldf recipes`)')
     .option('--memory <size>', 'make it fit, such as 12GB: chooses how many pictures are worked on at once')
     .option('--model <model>', 'instead of the recipe’s: name, folder, or sd-1.5, sd-2.1-base, sd-2.1')
+    .option('--workers <n>', 'what each of several workers has, see docs/scale.md')
     .option('--no-calibration', 'no estimate of the time, which tries this machine for up to 5 s')
     .option(...setOption, collect)
     .option('--json', 'print the plan as JSON')
@@ -38,8 +40,12 @@ Examples:
         ...(options.model === undefined ? {} : { model: options.model }),
         ...(options.calibration ? {} : { calibration: 0 }),
       });
-      if (options.json) printJson(planned);
-      else print(`${await describe(planned, checked)}\n`);
+      const workers = numberOption('workers', options.workers, { least: 1, most: 65536 });
+      const { shareOfWorkers, describeShare } = await import('../plan/workers.js');
+      const share = workers === undefined ? undefined : shareOfWorkers(planned, workers);
+      if (options.json) printJson(share === undefined ? planned : { ...planned, workers: share });
+      else
+        print(`${[await describe(planned, checked), ...(share ? describeShare(share) : [])].join('\n')}\n`);
       if (!planned.fits) process.exitCode = 2;
     });
 }

@@ -46,10 +46,14 @@ async function launch(given: string | undefined): Promise<void> {
 export async function joinWorkers([name]: readonly string[]): Promise<number | undefined> {
   const place: Place | undefined = sharing.has(name ?? '') ? placeOf() : undefined;
   if (place === undefined) return undefined;
-  const { Crew, setCrew } = await import('@rldf/common/workers/crew');
+  const { Crew, Dismissed, setCrew } = await import('@rldf/common/workers/crew');
   const { availableDevices } = await import('@rldf/torch');
   if (place.rank > 0) leaveSignalsToTheFirst();
-  const crew = await Crew.join(place, { nccl: availableDevices().length > 1 });
+  const parent = process.ppid; // that of followers which we have started ends them with itself
+  const crew = await Crew.join(place, {
+    nccl: availableDevices().length > 1,
+    giveUp: () => (place.launcher === 'rldf' && process.ppid !== parent ? new Dismissed(2) : undefined),
+  });
   setCrew(crew);
   if (crew.leads) return undefined;
   const { follow } = await import('../train/follow.js');

@@ -6,15 +6,9 @@ import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
 import { checkBase } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
+import { batchOfAll, generateShared, shareModel } from '@rldf/common/workers/draw';
 import { promptSet, type SetPrompt } from '@rldf/emoji-world';
-import {
-  type Detection,
-  generate,
-  type LoraAdapter,
-  loadLora,
-  loadPipeline,
-  type Pipeline,
-} from '@rldf/models';
+import { type Detection, type LoraAdapter, loadLora, loadPipeline, type Pipeline } from '@rldf/models';
 import { type Device, free, noiseKey, Random } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import type { AdapterFile } from '../adapters/generate-files.js';
@@ -306,6 +300,7 @@ async function withPipeline<T>(
       const networks = Object.values(loadLora(path, pipeline.parameters, strength));
       attached.push(...networks.filter((adapter): adapter is LoraAdapter => adapter !== undefined));
     }
+    shareModel(pipeline, { folder: findModel(model).path, device, adapters });
     return await use(pipeline);
   } finally {
     for (const adapter of attached) adapter.remove();
@@ -335,7 +330,8 @@ async function drawArm(
   options: DrawnOptions,
   progress: Counter,
 ): Promise<Verdicts> {
-  const { batchSize = defaultBatch, steps, guidanceScale, eta, signal } = options;
+  const { steps, guidanceScale, eta, signal } = options;
+  const batchSize = batchOfAll(pipeline, options.batchSize ?? defaultBatch);
   const asked = plans.flatMap(({ prompts }) => prompts.map(({ prompt }) => prompt));
   const notices = promptNotices(pipeline.tokenizer, asked);
   for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) options.onNotice?.(line);
@@ -352,7 +348,7 @@ async function drawArm(
     for (let start = 0; start < requests.length; start += batchSize) {
       const part = requests.slice(start, start + batchSize);
       const seeds = part.map(({ prompt, number }) => pictureSeed(prompt.prompt, number));
-      const drawn = await generate(pipeline, {
+      const drawn = await generateShared(pipeline, {
         prompts: part.map(({ prompt }) => prompt.prompt),
         seeds,
         steps,

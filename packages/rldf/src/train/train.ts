@@ -9,6 +9,7 @@ import { beginRun, endRun, noteCheckpoint } from '@rldf/common/base/underway';
 import { contactSheet } from '@rldf/common/drawing/grid';
 import { bestCheckpoint, type LoadedCheckpoint, pruneCheckpoints } from '@rldf/common/storage/checkpoint';
 import { tensorsOf } from '@rldf/common/storage/state-tree';
+import { crew } from '@rldf/common/workers/crew';
 import { liveBytes, liveTensors, type StateTree } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
 import { firstSeed } from '../base/seeds.js';
@@ -254,6 +255,7 @@ async function* trainTaken(options: TrainRunOptions): AsyncGenerator<RunEvent> {
           ...event.metrics,
           'time/step': seconds,
           'time/cpu': cpuSecondsSince(cpu),
+          ...crew().communicated(),
         };
         const last = step === training.steps;
         const validated = last || step % validation.every === 0;

@@ -2,7 +2,8 @@
 
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
-import { generate, type Pipeline } from '@rldf/models';
+import { batchOfAll, generateShared } from '@rldf/common/workers/draw';
+import type { Pipeline } from '@rldf/models';
 import { free } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import sharp from 'sharp';
@@ -53,7 +54,7 @@ export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOption
   const against = negativePrompt === undefined ? '' : `, not "${negativePrompt}"`;
   return {
     name: `${model}, ${steps} steps, guidance ${guidanceScale}${against}`,
-    batchSize,
+    batchSize: batchOfAll(pipeline, batchSize),
     async draw(requests, deliver, signal) {
       if (!checked) await check?.(batchSize, { steps, guided: guidanceScale !== 1 });
       checked = true;
@@ -61,9 +62,10 @@ export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOption
       for (const sentence of fresh) told.add(sentence);
       const notices = promptNotices(pipeline.tokenizer, fresh);
       for (const line of describePromptNotices(notices, pipeline.tokenizer.maxLength)) onNotice?.(line);
-      for (let start = 0; start < requests.length; start += batchSize) {
-        const some = requests.slice(start, start + batchSize);
-        const { images, latents } = await generate(pipeline, {
+      const atOnce = batchOfAll(pipeline, batchSize);
+      for (let start = 0; start < requests.length; start += atOnce) {
+        const some = requests.slice(start, start + atOnce);
+        const { images, latents } = await generateShared(pipeline, {
           prompts: some.map(({ sentence }) => sentence),
           seeds: some.map(({ seed }) => seed),
           negativePrompts: negativePrompt ?? null,

@@ -11,6 +11,7 @@ import {
 import { findModel } from '@rldf/common/instruments/models';
 import { NounClassifier } from '@rldf/common/instruments/noun-classifier';
 import { SceneClassifier, styleLabels } from '@rldf/common/instruments/scene-classifier';
+import { shareModel } from '@rldf/common/workers/draw';
 import { nouns } from '@rldf/emoji-world';
 import { loadPipeline, type Pipeline } from '@rldf/models';
 import type { Device, Tensor } from '@rldf/torch';
@@ -51,6 +52,7 @@ export function openSource(model: string, options: SourceOptions = {}): ImageSou
   const { name, path: folder, bytes } = findModel(model);
   const { device = 'cpu', onNotice, checkDrawing } = options;
   const pipeline = loadPipeline(folder, { device });
+  shareModel(pipeline, { folder, device });
   return pipelineSource(pipeline, {
     ...options,
     model: `${name} (${bytes} bytes)`,
