@@ -188,6 +188,12 @@ test.each([
   expect(make).toThrow(message);
 });
 
+test('a class that is no text is refused', () => {
+  const damaged = { ...CONFIG, _class_name: { toString: 1 } } as unknown as SchedulerConfig;
+  expect(() => createScheduler(damaged)).toThrow(UserError);
+  expect(ddimOf(damaged)).toBeInstanceOf(DDIMScheduler);
+});
+
 test('options of other schedulers are passed over as in diffusers, and told', () => {
   // what Stable Diffusion XL's Euler has in its file
   const sdxl = { ...CONFIG, _class_name: 'EulerDiscreteScheduler', sample_max_value: 1, set_alpha_to_one: false, skip_prk_steps: true, interpolation_type: 'linear' }; // biome-ignore format: one line

@@ -101,10 +101,12 @@ export function createScheduler(
   name: string = config._class_name ?? 'DDIMScheduler',
   where = 'scheduler config',
 ): Scheduler {
-  const Class = Object.hasOwn(SCHEDULERS, name) ? SCHEDULERS[name] : undefined;
+  // of a damaged file, the class may be anything
+  const own = typeof config._class_name === 'string' ? config._class_name : undefined;
+  const Class = typeof name === 'string' && Object.hasOwn(SCHEDULERS, name) ? SCHEDULERS[name] : undefined;
   if (Class) {
     refuseUnknownOptions(config, name, where);
-    return new Class({ ...UNSAID[config._class_name ?? name], ...config }, where);
+    return new Class({ ...UNSAID[own ?? name], ...config }, where);
   }
   throw new UserError(
     `${where}: scheduler ${shown(name)} — not supported; supported: ${Object.keys(SCHEDULERS).join(', ')}. ` +
