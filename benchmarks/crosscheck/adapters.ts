@@ -42,7 +42,7 @@ async function trainAdapter(context: Context, network: Network): Promise<string>
     reward: 'redness',
     epochs: 2,
     sample: { steps: 5, guidanceScale: 3, promptsPerEpoch: 4, picturesPerPrompt: 4, batchSize: 16 },
-    train: { ...networks[network], learningRate: 1e-2, updatesPerEpoch: 2, batchSize: 8, clipNats: 10 },
+    train: { ...networks[network], learningRate: 2e-2, updatesPerEpoch: 2, batchSize: 8, clipNats: 10 },
     evaluate: { every: 2 },
     checkpoint: { every: 2 },
   };
