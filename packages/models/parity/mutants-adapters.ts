@@ -1,7 +1,7 @@
 import type { Mutant } from './mutant.js';
 
 const KINDS = 'models/src/lora-kinds.ts';
-const FILES = 'models/src/lora-files.ts';
+const FILES = 'models/src/lora-read.ts';
 const CONFIG = 'models/src/lora-config.ts';
 const KOHYA = 'models/src/lora-kohya.ts';
 const NAMES = 'models/src/single-file/names.ts';

@@ -15,7 +15,7 @@ const SCHEDULE = 'models/src/schedulers/noise-schedule.ts';
 const TOKENIZER = 'models/src/clip-tokenizer.ts';
 const LORA = 'models/src/lora.ts';
 const LORA_CONFIG = 'models/src/lora-config.ts';
-const LORA_FILES = 'models/src/lora-files.ts';
+const LORA_FILES = 'models/src/lora-read.ts';
 const PIPELINE = 'models/src/pipeline.ts';
 const LAYERS = 'torch/src/nn/layers.ts';
 

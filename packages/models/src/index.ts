@@ -72,20 +72,18 @@ export {
   UNET_ATTENTION,
 } from './lora.js';
 export {
-  adapterFile,
   type LoraFormat,
   type LoraLayer,
   type LoraNetworks,
   type LoraPair,
   type LoraPart,
   loadLora,
-  readAdapter,
-  readLora,
   saveLora,
   writeLora,
 } from './lora-files.js';
 export { fromKohyaName } from './lora-kohya.js';
 export { fromLdmPath, LORA_PARTS } from './lora-names.js';
+export { adapterFile, readAdapter, readLora } from './lora-read.js';
 export { LoraTape } from './lora-tape.js';
 export {
   type ModelFiles,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { scope, tensor, UserError, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { fits } from './lora-config.js';
-import { readLora } from './lora-files.js';
+import { readLora } from './lora-read.js';
 
 /** Whether a pattern fits a layer's name, by PEFT's `get_pattern_key`. */
 const { patterns } = JSON.parse(

@@ -12,7 +12,8 @@ import {
   writeSafetensors,
 } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { loadLora, readAdapter, readLora } from './lora-files.js';
+import { loadLora } from './lora-files.js';
+import { readAdapter, readLora } from './lora-read.js';
 
 type Matrix = number[] | number[][];
 const folder = mkdtempSync(join(tmpdir(), 'lora-kinds-'));

@@ -5,8 +5,9 @@ import { Conv2d, noGrad, Parameters, readSafetensors, tensor, writeSafetensors }
 import { expect, test } from 'vitest';
 import { CLIPTextModel } from './clip-text.js';
 import { LoraAdapter, UNET_ATTENTION } from './lora.js';
-import { loadLora, readLora, saveLora, writeLora } from './lora-files.js';
+import { loadLora, saveLora, writeLora } from './lora-files.js';
 import { fromKohyaName, kohyaName } from './lora-kohya.js';
+import { readLora } from './lora-read.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 import { UNet2DConditionModel } from './unet.js';
 

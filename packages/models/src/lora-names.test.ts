@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { type DType, liveTensors, scope, type Tensor, tensor, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { LoraAdapter } from './lora.js';
-import { adapterFile, loadLora, readLora, writeLora } from './lora-files.js';
+import { loadLora, writeLora } from './lora-files.js';
 import { fromKohyaName, kohyaTensors } from './lora-kohya.js';
 import { fromLdmPath, placeOf } from './lora-names.js';
+import { adapterFile, readLora } from './lora-read.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 
 /** LDM's names of all layers of a U-Net, and diffusers' by its converter of checkpoints; by residual blocks a level. */

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { grad, Linear, noGrad, Parameters, tensor, writeSafetensors } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { LoraAdapter, TEXT_ATTENTION, UNET_ATTENTION } from './lora.js';
-import { loadLora, readLora, saveLora } from './lora-files.js';
+import { loadLora, saveLora } from './lora-files.js';
+import { readLora } from './lora-read.js';
 import { encodePrompts } from './prompts.js';
 import { tinyPipeline } from './tiny-pipeline.js';
 
