@@ -56,6 +56,8 @@ export { checkRecipe, loadRecipe, parseRecipe, RecipeError, type RecipeProblem }
 export { type Recipe, recipeJsonSchema } from './recipe/recipe.js';
 export { type Explanation, explain, explainRun } from './report/explain.js';
 export { type Evaluation, type ReportNumbers, redrawReport, writeReport } from './report/report.js';
+export { detectedReward } from './rewards/detected.js';
+export { openDetector } from './rewards/detectors/index.js';
 export { loadReward, rewards } from './rewards/index.js';
 export {
   type DifferentiableRewardFunction,

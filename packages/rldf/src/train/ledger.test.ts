@@ -46,6 +46,38 @@ const ledger = (fields: object) =>
     commercial,
   ]);
 
+test('servers, judges and detectors: what the recipe states, the strictest of several parts, else unknown', () => {
+  const vision = { vision: 'alignment', endpoint: 'http://localhost:1/v1', model: 'm' };
+  const quality = { onnx: './nowhere.onnx', licence: 'cc-by-nc-4.0' };
+  const rewards = [
+    { http: 'http://localhost:1/score', licence: 'mit' },
+    vision,
+    { score: 'face', quality },
+    { score: 'hand' },
+    { score: 'count', detector: { onnx: './yolo.onnx', labels: 'coco', licence: 'gpl-3.0' } },
+    { text: 'tesseract' },
+    'geneval',
+  ];
+  const entries = ledger({ reward: rewards.map((reward) => ({ reward })), model: 'emoji' });
+  const uses = Object.fromEntries(entries.map(([part, name, , use]) => [`${part} ${name}`, use]));
+  expect(uses).toMatchObject({
+    'reward localhost:1/score': 'yes',
+    'reward alignment': 'unknown',
+    'reward face': 'no',
+    'reward hand': 'yes',
+    'reward count': 'conditions',
+    'reward text': 'yes',
+    'reward geneval': 'unknown',
+  });
+  const relabelled = {
+    ...{ method: 'ip-rldf', prompts: ['a cat and a dog'], reward: 'count', detector: 'human-hands' },
+    sample: { steps: 2, promptsPerEpoch: 1, picturesPerPrompt: 2, batchSize: 2 },
+    train: { unet: 'lora', rank: 1, updatesPerEpoch: 1, batchSize: 2 },
+  };
+  const [detector] = licencesOf(checkRecipe(relabelled)).filter(({ part }) => part === 'detector');
+  expect(detector).toMatchObject({ name: 'human-hands', commercial: 'yes' });
+});
+
 test('every part is listed, the strictest first; nothing is loaded for it', () => {
   expect(
     ledger({
