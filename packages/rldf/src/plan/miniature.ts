@@ -19,6 +19,7 @@ import {
 } from '@rldf/models';
 import {
   allocatedBytes,
+  type Device,
   type DType,
   free,
   noGrad,
@@ -234,6 +235,9 @@ export async function runMiniature(
 }
 
 /** Shapes are on no device: what is planned for a GPU need not find one. */
+/** Where shapes are that count; what is sent to `cpu` from a GPU does not. */
+const deviceOf = ({ device }: Recipe) => (device === 'cpu' ? 'cpu' : 'cuda:0') as Device;
+
 type Types = Exclude<LoadOptions['dtype'], DType | undefined>;
 
 async function build(model: PlannedModel, recipe: Recipe): Promise<Pipeline> {
@@ -246,11 +250,15 @@ async function build(model: PlannedModel, recipe: Recipe): Promise<Pipeline> {
     textEncoder: textType = 'float32',
     textEncoder2: text2Type = 'float32',
   } = types as Types;
+  const device = deviceOf(recipe);
   const parameters = {
-    unet: Parameters.random(0, { dtype: unetType }),
-    vae: Parameters.random(1, { dtype: vaeType === 'float16' && vae.force_upcast ? 'float32' : vaeType }),
-    textEncoder: Parameters.random(2, { dtype: textType }),
-    ...(text2 && { textEncoder2: Parameters.random(3, { dtype: text2Type }) }),
+    unet: Parameters.random(0, { dtype: unetType, device }),
+    vae: Parameters.random(1, {
+      dtype: vaeType === 'float16' && vae.force_upcast ? 'float32' : vaeType,
+      device,
+    }),
+    textEncoder: Parameters.random(2, { dtype: textType, device }),
+    ...(text2 && { textEncoder2: Parameters.random(3, { dtype: text2Type, device }) }),
   };
   const length = text.max_position_embeddings ?? 77;
   const tokenizer = {
@@ -282,7 +290,7 @@ async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | Compos
   const known = names.every(
     (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && !rewards[name]?.published,
   );
-  return known ? loadReward(recipe.reward, recipe.device === 'cpu' ? 'cpu' : 'cuda:0') : undefined;
+  return known ? loadReward(recipe.reward, deviceOf(recipe)) : undefined;
 }
 
 const drawnIn = ({ sample }: Recipe) => sample.promptsPerEpoch * sample.picturesPerPrompt;

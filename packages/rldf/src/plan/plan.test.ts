@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findModel } from '@rldf/common/instruments/models';
-import { loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
+import { loadPipeline, savePipeline, tinyPipeline, tinyXlPipeline } from '@rldf/models';
 import { setThreads } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { afterAll, expect, test } from 'vitest';
@@ -180,3 +180,28 @@ test('sizes and names, and what is wrong with them', async () => {
   );
   await expect(plan(recipeOf(), { memory: 1e6 })).rejects.toThrow(UserError);
 });
+
+test('half precision, checkpointing and what lies off a GPU are planned: by the bytes of their weights', async () => {
+  const model = join(folder, 'tiny-xl');
+  savePipeline(tinyXlPipeline(), model);
+  const planned = async (more: object) => (await plan(recipeOf(more), { model, calibration: 0 })).memory;
+  const train = { clipNats: 2, batchSize: 4, rank: 4 };
+  const gpu = { device: 'cuda' };
+  const [wide, half, mixed, away, again] = await Promise.all([
+    planned(gpu),
+    planned({ ...gpu, precision: 'bfloat16' }),
+    planned({ ...gpu, precision: { unet: 'float16' }, offload: true }),
+    planned({ ...gpu, precision: 'bfloat16', offload: true }),
+    planned({ ...gpu, train: { ...train, checkpointing: true } }),
+  ]);
+  const { unet, vae, textEncoder, textEncoder2 = 0 } = wide.parameters;
+  const all = unet + vae + textEncoder + textEncoder2;
+  expect(wide.parts.weights).toBe(4 * all);
+  expect(half.parts.weights).toBe(2 * all);
+  expect(mixed.parts.weights).toBe(2 * unet);
+  expect(away.parts.weights).toBe(2 * unet);
+  for (const { parts } of [half, mixed, away]) expect(parts.optimiser).toBe(wide.parts.optimiser); // float32
+  expect(away.phases.drawing).toBeLessThan(half.phases.drawing);
+  expect(half.parts.activations).toBeLessThan(0.75 * wide.parts.activations);
+  expect(again.phases.learning).toBeLessThan(0.7 * wide.phases.learning);
+}, 30_000);
