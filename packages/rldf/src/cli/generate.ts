@@ -30,6 +30,7 @@ interface Options {
   output: string;
   batchSize: string;
   device: string;
+  precision: 'float32' | 'bfloat16' | 'float16';
   json?: boolean;
 }
 
@@ -90,6 +91,11 @@ export function generateCommand(): Command {
     .option('--output <folder>', 'where the files go', 'pictures')
     .option(...batchSizeOption, '16')
     .option(...deviceOption)
+    .addOption(
+      new Option('--precision <type>', 'what the model computes in (docs/memory.md)')
+        .choices(['float32', 'bfloat16', 'float16'])
+        .default('float32'),
+    )
     .option('--json', 'print the written files as JSON')
     .addHelpText(
       'after',
@@ -175,7 +181,7 @@ Examples:
       const progress = new Progress();
       const model = findModel(options.model);
       for (const { path } of adapters) checkBase(path, model.path, model.name);
-      const pipeline = loadPipeline(model.path, { device });
+      const pipeline = loadPipeline(model.path, { device, dtype: options.precision });
       const { describePromptNotices, promptNotices } = await import('@rldf/common/base/prompt-notices');
       const { passedOverNotices } = await import('../plan/policy-check.js');
       if (options.scheduler === undefined)
@@ -187,6 +193,7 @@ Examples:
       const { checkDrawing } = await import('../plan/drawing.js');
       await checkDrawing(pipeline, {
         folder: model.path,
+        dtype: options.precision,
         device,
         pictures: pictures.length,
         steps: settings.steps ?? pipeline.defaults.steps ?? 30,

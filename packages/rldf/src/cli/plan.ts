@@ -17,7 +17,7 @@ export function planCommand(): Command {
     .description('predict memory, pictures, updates and time of a recipe before anything is loaded')
     .argument('<recipe>', 'recipe file, or the name of a shipped one (`rldf recipes`)')
     .option('--memory <size>', 'make it fit, such as 12GB: chooses how many pictures are worked on at once')
-    .option('--model <model>', 'instead of the recipe’s: name, folder, or sd-1.5, sd-2.1-base, sd-2.1')
+    .option('--model <model>', 'instead of the recipe’s: name, folder, or sd-1.5, sd-2.1, sdxl-base-1.0, ...')
     .option('--workers <n>', 'what each of several workers has, see docs/scale.md')
     .option('--no-calibration', 'no estimate of the time, which tries this machine for up to 5 s')
     .option(...setOption, collect)

@@ -190,8 +190,9 @@ export async function runMiniature(
     const batch = holds === 'trajectories' ? Math.min(recipe.sample.batchSize, drawnIn(recipe)) : 0;
     const drawing =
       (phases.get('drawing') ?? 0) + grownDrawn + batch * (recipe.sample.steps - steps) * latent;
+    // a step that only learns reports behind its first micro-batch
     const learning = Math.max(
-      (phases.get('learning') ?? 0) + learnedOf(recipe) - learnedOf(small),
+      Math.max(phases.get('learning') ?? 0, phases.get('end') ?? 0) + learnedOf(recipe) - learnedOf(small),
       (phases.get('scoring') ?? 0) + grownDrawn,
     );
     const gradients = trainedBytes;

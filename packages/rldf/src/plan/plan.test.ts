@@ -187,21 +187,17 @@ test('half precision, checkpointing and what lies off a GPU are planned: by the 
   const planned = async (more: object) => (await plan(recipeOf(more), { model, calibration: 0 })).memory;
   const train = { clipNats: 2, batchSize: 4, rank: 4 };
   const gpu = { device: 'cuda' };
-  const [wide, half, mixed, away, again] = await Promise.all([
+  const [wide, mixed, again] = await Promise.all([
     planned(gpu),
-    planned({ ...gpu, precision: 'bfloat16' }),
     planned({ ...gpu, precision: { unet: 'float16' }, offload: true }),
-    planned({ ...gpu, precision: 'bfloat16', offload: true }),
-    planned({ ...gpu, train: { ...train, checkpointing: true } }),
+    planned({ ...gpu, precision: 'bfloat16', train: { ...train, checkpointing: true } }),
   ]);
   const { unet, vae, textEncoder, textEncoder2 = 0 } = wide.parameters;
   const all = unet + vae + textEncoder + textEncoder2;
   expect(wide.parts.weights).toBe(4 * all);
-  expect(half.parts.weights).toBe(2 * all);
   expect(mixed.parts.weights).toBe(2 * unet);
-  expect(away.parts.weights).toBe(2 * unet);
-  for (const { parts } of [half, mixed, away]) expect(parts.optimiser).toBe(wide.parts.optimiser); // float32
-  expect(away.phases.drawing).toBeLessThan(half.phases.drawing);
-  expect(half.parts.activations).toBeLessThan(0.75 * wide.parts.activations);
-  expect(again.phases.learning).toBeLessThan(0.7 * wide.phases.learning);
-}, 30_000);
+  expect(again.parts.weights).toBe(2 * all);
+  for (const { parts } of [mixed, again]) expect(parts.optimiser).toBe(wide.parts.optimiser); // float32
+  expect(mixed.parts.activations).toBeLessThan(0.75 * wide.parts.activations);
+  expect(again.parts.activations).toBeLessThan(0.35 * wide.parts.activations);
+}, 60_000);
