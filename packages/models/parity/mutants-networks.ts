@@ -169,8 +169,8 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'time-embedding-without-silu',
     file: UNET,
-    find: 'const time = embedding.silu()',
-    replace: 'const time = embedding',
+    find: 'blocks.outer(embedding.silu())',
+    replace: 'blocks.outer(embedding)',
     cases: ['unet-sd1'],
   },
   {
@@ -211,7 +211,7 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'text-not-in-time-embedding',
     file: 'models/src/unet.ts',
-    find: 'embedding.add(known ?? this.#addedEmbedding.forward(told))',
+    find: 'embedding.add(known ?? this.#addedEmbedding.forward(own))',
     replace: 'embedding',
     cases: ['unet-emoji'],
   },
@@ -225,8 +225,8 @@ export const networkMutants: readonly Mutant[] = [
   {
     name: 'skip-connection-before-hidden',
     file: 'models/src/unet-blocks.ts',
-    find: 'cat([hidden, skip], 1)',
-    replace: 'cat([skip, hidden], 1)',
+    find: 'cat([read, skip], 1)',
+    replace: 'cat([skip, read], 1)',
     cases: ['unet-emoji'],
   },
   {

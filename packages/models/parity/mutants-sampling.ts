@@ -346,7 +346,7 @@ export const samplingMutants: readonly Mutant[] = [
   {
     name: 'lora-branch-without-scale',
     file: LAYERS,
-    find: 'y.add(F.linear(F.linear(x, down), up), scale)',
+    find: 'y.add(F.linear(F.linear(x, down), up), branch.scale)',
     replace: 'y.add(F.linear(F.linear(x, down), up))',
     cases: ['lora'],
   },

@@ -87,8 +87,8 @@ export const xlMutants: readonly Mutant[] = [
   {
     name: 'xl-sizes-of-the-model-not-the-picture',
     file: 'models/src/pipeline.ts',
-    find: 'encodePrompts(pipeline, distinct, size)',
-    replace: 'encodePrompts(pipeline, distinct)',
+    find: 'encodePrompts(pipeline, texts, size, boxes)',
+    replace: 'encodePrompts(pipeline, texts, undefined, boxes)',
     cases: ['pipeline-xl-none'],
   },
   {
@@ -157,9 +157,9 @@ export const xlMutants: readonly Mutant[] = [
   {
     name: 'xl-sizes-after-the-activation',
     file: 'models/src/unet.ts',
-    find: 'const time = embedding.silu()',
+    find: 'blocks.outer(embedding.silu())',
     replace:
-      "const time = this.config.addition_embed_type === 'text_time' ? this.#timeEmbedding.forward(sinusoid.to(dtype)).silu().add(this.#addedEmbedding!.forward(told)) : embedding.silu()",
+      "blocks.outer(this.config.addition_embed_type === 'text_time' ? this.#timeEmbedding.forward(sinusoid.to(dtype)).silu().add(this.#addedEmbedding!.forward(own)) : embedding.silu())",
     cases: ['unet-sdxl'],
   },
   {
