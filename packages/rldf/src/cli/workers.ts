@@ -19,10 +19,8 @@ export const workersOption = [
 /** Adds `--workers` to the commands that share their work. */
 export function addWorkersOption(commands: readonly Command[]): void {
   for (const command of commands.filter((one) => sharing.has(one.name()))) {
-    for (const one of command.commands.length > 0 ? command.commands : [command])
-      one
-        .option(...workersOption)
-        .hook('preAction', async (_, action) => launch((action.opts() as { workers?: string }).workers));
+    for (const one of [command, ...command.commands]) one.option(...workersOption);
+    command.hook('preAction', (_, action) => launch((action.opts() as { workers?: string }).workers));
   }
 }
 
