@@ -120,7 +120,7 @@ const theirs = (pipeline: Pipeline, scheduler: SchedulerConfig) => ({
   scheduler,
 });
 
-/** GLIGEN's layers as `rldf pretrain gligen` trains them; gates and null features are not zero, as they begin. */
+/** GLIGEN's layers as `rldf pretrain gligen` trains them; gates, null features and what writes behind the gates are not what they begin as. */
 const grounded =
   (name: string, given: Partial<Fitting> = {}): CaseOf =>
   async (context) => {
@@ -129,7 +129,7 @@ const grounded =
     const { unet, textEncoder } = pipeline.parameters;
     const named = gatedParameters(unet).map(([path, one]) => [`unet.${path}`, one] as const);
     for (const [i, [path, one]] of named.entries())
-      if (/alpha_|null_/.test(path)) noGrad(() => one.copy_(normal([noiseKey(SEED, 'gates', i)], [...one.shape, 1]).reshape(one.shape).mul(0.5)));
+      if (/alpha_|null_|fuser\.(attn\.to_out|ff\.net\.2)/.test(path)) noGrad(() => one.copy_(normal([noiseKey(SEED, 'gates', i)], [...one.shape, 1]).reshape(one.shape).mul(0.5)));
     const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, boxDropout: 0.3 };
     const options = { ...ourOptions(context, name, given), ...settings, scheduler };
     const cache = await cacheLatents(loadPatchBasis(basisOf(context.model)), pipeline.tokenizer, options);
