@@ -21,7 +21,7 @@ export async function launchCrew(size: number, words: readonly string[]): Promis
     const env = {
       OMP_NUM_THREADS: `${ownThreads}`,
       ...process.env,
-      ...{ RANK: `${rank}`, LOCAL_RANK: `${rank}`, WORLD_SIZE: `${size}`, RLDF_LAUNCHED: '1' },
+      ...{ RANK: `${rank}`, LOCAL_RANK: `${rank}`, WORLD_SIZE: `${size}`, RLDF_LAUNCHED: `${process.pid}` },
       ...{ MASTER_ADDR: '127.0.0.1', MASTER_PORT: `${port}` },
     };
     const child = spawn(process.execPath, [...process.execArgv, process.argv[1] as string, ...words], {

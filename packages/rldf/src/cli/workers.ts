@@ -47,7 +47,7 @@ export async function joinWorkers([name]: readonly string[]): Promise<number | u
   const { Crew, Dismissed, setCrew } = await import('@rldf/common/workers/crew');
   const { availableDevices } = await import('@rldf/torch');
   if (place.rank > 0) leaveSignalsToTheFirst();
-  const parent = process.ppid; // that of followers which we have started ends them with itself
+  const parent = Number(process.env.RLDF_LAUNCHED); // it ends followers that it has started with itself
   const crew = await Crew.join(place, {
     nccl: availableDevices().length > 1,
     giveUp: () => (place.launcher === 'rldf' && process.ppid !== parent ? new Dismissed(2) : undefined),
