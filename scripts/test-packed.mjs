@@ -80,7 +80,7 @@ rldf('explain first');
 rldf('redraw first validation-1-000 --output again.png', { leaves: 'again.png' });
 tried.add('studio');
 const studio = 'node_modules/rldf/bin/rldf.js studio --no-open --port 0 --json';
-check(`timeout --preserve-status -s INT 10 node ${studio}`, {
+check(`timeout --preserve-status -s INT 20 node ${studio}`, {
   leaves: 'node_modules/@rldf/studio/dist/app/index.html',
 });
 const adapter = 'runs/first/adapters/pytorch_lora_weights.safetensors';

@@ -174,7 +174,7 @@ export function shapesNative(): ShapesNative {
       current = { name, operands };
       const result = ruleOf(name)(context, ...(operands as never[]));
       for (const [i, one] of operands.entries())
-        if (one !== given[i] && ![...narrowed.values()].includes(one as Value)) drop(one as Value);
+        if (!Object.is(one, given[i]) && ![...narrowed.values()].includes(one as Value)) drop(one as Value);
       if (result === undefined) return undefined;
       if (Array.isArray(result)) return result.map(give);
       const same = operands.indexOf(result as Value);

@@ -88,6 +88,9 @@ const toSequence = () =>
       .mul(2),
   );
 
+// on shapes numbers that are read from tensors are 0, and what is computed with them may be NaN
+const unknownFactor = () => scope(() => image.mul(Number.NaN));
+
 const upsample = () => scope(() => F.interpolateNearest(block(), [2 * S, 2 * S]));
 
 const programs = { block, attention, feedForward, upsample };
@@ -99,6 +102,7 @@ measure('block, input only', [image], block);
 measure('attention, input only', [sequence], attention);
 measure('feedForward, input only', [sequence], feedForward);
 measure('copying views', [image], toSequence);
+measure('times NaN', [image], unknownFactor);
 parameters.trainable();
 measure(
   'block, all',
