@@ -4,8 +4,8 @@
 // The method's own file counts whole. Of what it calls, two calls deep, each function, class member or class that is named is
 // counted with its comment, in the file where it stands. Not followed: calls inside `throw` (error texts), and what a training
 // offers besides its loop (draw, exportTo, state, load, free, plan: evaluation, saving and planning). Not counted: schemas, plans and
-// folders that are given (base; what reads recipes and prompts; the run folder; detectors); other packages (files, instruments,
-// networks and tensors). TexForce and DiffExp have no loop of their own: they are read with DDPO, which calls them.
+// folders that are given (base; what reads recipes and prompts; the run folder); other packages (files, instruments, networks and
+// tensors). TexForce and DiffExp have no loop of their own: they are read with DDPO, which calls them.
 //
 // Without a method: all of them, and exit code 1 if one is above its budget.
 import { basename, dirname, join, relative, resolve } from 'node:path';
@@ -16,8 +16,6 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const source = join(root, 'packages/rldf/src');
 /** Folders of packages/rldf/src that a reader takes as given. */
 const given = ['base', 'config', 'prompts', 'run'];
-/** Behind an interface, as the instruments of @rldf/common are: it does not matter to a method which of them it was given. */
-const instruments = 'rewards/detectors/';
 const depth = 2;
 const notFollowed = new Set(['draw', 'exportTo', 'state', 'load', 'free', 'plan']);
 
@@ -70,13 +68,8 @@ function declarationOf(node) {
   if (declaration === undefined) return undefined;
   const { fileName } = declaration.getSourceFile();
   if (!fileName.startsWith(`${source}/`)) return undefined;
-  const path = relative(source, fileName).replaceAll('\\', '/');
-  if (
-    given.includes(path.split('/')[0]) ||
-    path.startsWith(instruments) ||
-    /-(schema|plan)\.ts$/.test(fileName)
-  )
-    return undefined;
+  const folder = relative(source, fileName).split('/')[0];
+  if (given.includes(folder) || /-(schema|plan)\.ts$/.test(fileName)) return undefined;
   const runs =
     ts.isFunctionDeclaration(declaration) ||
     ts.isMethodDeclaration(declaration) ||

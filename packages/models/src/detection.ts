@@ -17,6 +17,8 @@ export type LabelledBox = Pick<Detection, 'label' | 'box'>;
 export interface Detector {
   /** Every label it can give. */
   readonly labels: readonly string[];
+  /** Whether its labels are words of its own, in which prompts are then read, and not the built-in world's nouns. */
+  readonly ownWords?: boolean;
   /** Licence of its weights, where it is known. */
   readonly licence?: string;
   /** Of one whose weights are not here yet: loads what it needs. @throws UserError that says what to install */

@@ -26,10 +26,9 @@ import {
   zeros,
 } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
-import type { Prompt } from '../prompts/prompts.js';
+import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
 import { type Asked, askedOf, boxesAsked, boxesFound, judge } from '../relabel/relabel.js';
-import { ownLabels } from '../rewards/detectors/index.js';
 import type { TrainingContext } from '../run/training.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
@@ -44,6 +43,28 @@ export interface Labelled {
   matches?: boolean;
   /** What a grounded model is told of it, where it learns from boxes. */
   objects?: GroundedObject[];
+}
+
+/** One a picture of the first round: the self-training prompts, then those of the base pictures. */
+export function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
+  const { sample, base } = recipe;
+  const self = someOf('prompts', given, sample.promptsPerEpoch, recipe);
+  if (base === undefined) return self;
+  const count = base.ratio * sample.promptsPerEpoch;
+  return [...self, ...someOf('base.prompts', loadPrompts(base.prompts), count, recipe)];
+}
+
+/** The first `count` of them, each as often as pictures are drawn of it. */
+function someOf(
+  field: string,
+  prompts: readonly Prompt[],
+  count: number,
+  { sample }: Pick<IpRldfRecipe, 'sample'>,
+): Prompt[] {
+  if (prompts.length >= count) return repeatPrompts(prompts, count, sample.picturesPerPrompt);
+  throw new UserError(
+    `ip-rldf: ${field} has ${prompts.length} prompts, ${count} are needed — sample.promptsPerEpoch is ${sample.promptsPerEpoch}. Lower it, or base.ratio, or give more prompts`,
+  );
 }
 
 /**
@@ -143,7 +164,7 @@ export function ownPictures(
   { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt, grounding } = recipe;
-  const labels = recipe.detector === undefined ? undefined : ownLabels(recipe.detector);
+  const labels = detector?.ownWords ? detector.labels : undefined;
   const asked = new Map(
     grammar && prompts.map(({ text }) => [text, askedOf(grammar, text, labels)] as const),
   );

@@ -3,9 +3,13 @@
 import { z } from 'zod';
 import type { ArithmeticProblem } from '../config/batch-arithmetic.js';
 import { type DetectorField, detectorSchema } from '../config/detector-fields.js';
-import { commonFields, count, fraction, promptsSchema } from '../config/fields.js';
-import { detectorProblem } from '../rewards/detectors/index.js';
+import { absolutePrompts, commonFields, count, fraction, promptsSchema } from '../config/fields.js';
+import type { Prompt } from '../prompts/prompts.js';
+import { loadGrammar } from '../relabel/grammar.js';
+import { askedOf } from '../relabel/relabel.js';
+import { absoluteDetector, detectorProblem, ownLabels } from '../rewards/detectors/index.js';
 import { denoisingFields } from './denoising-schema.js';
+import { promptsOf } from './ip-rldf-pictures.js';
 import { sampleFields } from './online-fields.js';
 
 const { innerEpochs: _, ...denoising } = denoisingFields;
@@ -197,4 +201,25 @@ export function ipRldfProblems(
     });
   }
   return problems;
+}
+
+/** @throws UserError when there are too few, or the detector could not tell whether a picture shows what one asks for */
+export function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
+  const prompts = promptsOf(recipe, given);
+  const read = recipe.detector !== undefined || recipe.grounding?.draw === 'prompt';
+  if (!read || recipe.pictures !== 'own') return;
+  const grammar = loadGrammar(recipe.grammar);
+  const labels = recipe.detector === undefined ? undefined : ownLabels(recipe.detector);
+  for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text, labels);
+}
+
+/** Files and folders by their absolute paths. */
+export function withAbsolutePaths(recipe: IpRldfRecipe, absolute: (path: string) => string): IpRldfRecipe {
+  const { grammar, detector, base } = recipe;
+  return {
+    ...recipe,
+    grammar: grammar.endsWith('.yaml') ? absolute(grammar) : grammar,
+    ...(detector !== undefined && { detector: absoluteDetector(detector, absolute) }),
+    ...(base && { base: { ...base, prompts: absolutePrompts(base.prompts, absolute) } }),
+  };
 }

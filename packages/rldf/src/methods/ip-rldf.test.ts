@@ -288,6 +288,12 @@ describe('refused before anything is loaded, with the fix', () => {
   });
 });
 
+test('a recipe with a detector is given one, or refused: its pictures would silently keep their captions', () => {
+  expect(() => createIpRldf(recipeOf(), tinyPipeline(1), context)).toThrow(
+    /has a detector, but none was given/,
+  );
+});
+
 test('no detector: own pictures keep their captions, all weigh 1', async () => {
   const recipe = recipeOf({ detector: undefined, relabel: false, rescale: 1, rounds: 1, epochs: 1 });
   const training = createIpRldf(recipe, tinyPipeline(1), context);

@@ -11,15 +11,12 @@
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
 import type { Detector, GroundedObject, Pipeline } from '@rldf/models';
-import { cat, type Device, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
+import { cat, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
-import { absolutePrompts } from '../config/fields.js';
-import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
 import { askedOf, boxesAsked } from '../relabel/relabel.js';
-import { absoluteDetector, openDetector, ownLabels } from '../rewards/detectors/index.js';
 import {
   type ProgressEvent,
   progress,
@@ -42,14 +39,17 @@ import {
   type LabelledPictures,
   ownPictures,
   PictureStore,
+  promptsOf,
   worldPictures,
 } from './ip-rldf-pictures.js';
 import {
+  checkPrompts,
   type IpRldfRecipe,
   ipRldfProblems,
   ipRldfSchema,
   pictureCounts,
   type Sizes,
+  withAbsolutePaths,
 } from './ip-rldf-schema.js';
 import { Learner } from './learner.js';
 import type { Method } from './method.js';
@@ -58,13 +58,18 @@ export { type IpRldfRecipe, ipRldfSchema };
 
 // L = (1/N) Σ_i λ_i ‖target_i - prediction_i‖², over the pictures i of a round (equation 5)
 
-/** @param detector instead of the recipe's instrument */
+/**
+ * @param detector who looks at the pictures, for a recipe with a detector
+ * @throws UserError when the recipe has one and none is given
+ */
 export function createIpRldf(
   recipe: IpRldfRecipe,
   pipeline: Pipeline,
   context: TrainingContext,
-  detector: Detector | undefined = detectorOf(recipe),
+  detector: Detector | undefined = context.detector,
 ): Training {
+  if (recipe.detector !== undefined && detector === undefined)
+    throw new UserError('ip-rldf: the recipe has a detector, but none was given — give one in the context');
   const { sample, train, seed } = recipe;
   const steps = ipRldfSteps(recipe);
   const { self, base } = pictureCounts(recipe);
@@ -248,42 +253,6 @@ const chunks = (length: number, size: number) =>
     to: Math.min(length, (i + 1) * size),
   }));
 
-function detectorOf({ detector, device }: IpRldfRecipe): Detector | undefined {
-  return detector === undefined ? undefined : openDetector(detector, { device: device as Device });
-}
-
-/** One a picture of the first round: the self-training prompts, then those of the base pictures. */
-function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
-  const { sample, base } = recipe;
-  const self = someOf('prompts', given, sample.promptsPerEpoch, recipe);
-  if (base === undefined) return self;
-  const count = base.ratio * sample.promptsPerEpoch;
-  return [...self, ...someOf('base.prompts', loadPrompts(base.prompts), count, recipe)];
-}
-
-/** @throws UserError when there are too few, or the detector could not tell whether a picture shows what one asks for */
-function checkPrompts(recipe: IpRldfRecipe, given: readonly Prompt[]): void {
-  const prompts = promptsOf(recipe, given);
-  const read = recipe.detector !== undefined || recipe.grounding?.draw === 'prompt';
-  if (!read || recipe.pictures !== 'own') return;
-  const grammar = loadGrammar(recipe.grammar);
-  const labels = recipe.detector === undefined ? undefined : ownLabels(recipe.detector);
-  for (const text of new Set(prompts.map(({ text }) => text))) askedOf(grammar, text, labels);
-}
-
-/** The first `count` of them, each as often as pictures are drawn of it. */
-function someOf(
-  field: string,
-  prompts: readonly Prompt[],
-  count: number,
-  { sample }: Pick<IpRldfRecipe, 'sample'>,
-): Prompt[] {
-  if (prompts.length >= count) return repeatPrompts(prompts, count, sample.picturesPerPrompt);
-  throw new UserError(
-    `ip-rldf: ${field} has ${prompts.length} prompts, ${count} are needed — sample.promptsPerEpoch is ${sample.promptsPerEpoch}. Lower it, or base.ratio, or give more prompts`,
-  );
-}
-
 /** Shares of the pictures that were looked at. */
 function labelMetrics(labels: readonly Labelled[]): Record<string, number> {
   const share = (holds: (label: Labelled) => boolean) => labels.filter(holds).length / labels.length;
@@ -365,12 +334,7 @@ export const ipRldf = {
   create: (recipe, pipeline, context) => createIpRldf(recipe, pipeline, context),
   checkPrompts,
   problems: ipRldfProblems,
-  withAbsolutePaths: (recipe, absolute) => ({
-    ...recipe,
-    grammar: recipe.grammar.endsWith('.yaml') ? absolute(recipe.grammar) : recipe.grammar,
-    ...(recipe.detector !== undefined && { detector: absoluteDetector(recipe.detector, absolute) }),
-    ...(recipe.base && { base: { ...recipe.base, prompts: absolutePrompts(recipe.base.prompts, absolute) } }),
-  }),
+  withAbsolutePaths,
   plan: {
     arithmetic: ipRldfArithmetic,
     describe: describeIpRldf,

@@ -1,7 +1,7 @@
 /** The seam between methods and runs: what a method offers, and what it is given. */
 
 import { momentsOf } from '@rldf/common/base/stats';
-import type { Behaviour } from '@rldf/models';
+import type { Behaviour, Detector } from '@rldf/models';
 import type { StateTree, Tensor } from '@rldf/torch';
 import type { Prompt } from '../prompts/prompts.js';
 import type { Purpose, Reward, Scores } from '../rewards/reward.js';
@@ -51,6 +51,8 @@ export interface TrainingContext {
   ): Promise<Scores>;
   /** Tells that these pictures were drawn and will be scored with the others: a reward that waits for a server begins. */
   begin?(images: Tensor, prompts: readonly Prompt[]): void;
+  /** Who looks at the pictures, where the recipe names a detector. */
+  detector?: Detector;
   /** The reward as a function whose gradient can be followed, if it is one (`Reward.differentiable`). */
   differentiable?: NonNullable<Reward['differentiable']>;
   /** Through which a method may draw with the untrained weights what other runs draw too. */

@@ -47,6 +47,7 @@ export class RunModel {
       this.training = methodOf(recipe).create(recipe, pipeline, {
         prompts,
         score: unused,
+        detector: { labels: [], detect: unused },
         differentiable: unused,
       });
     } catch (error) {

@@ -160,12 +160,9 @@ export async function prepare(
     recipe.watch.judge === undefined
       ? undefined
       : await loadReward(recipe.watch.judge, device, options.signal);
-  const { detector } = recipe as { detector?: DetectorField };
-  await Promise.all([
-    reward.ready?.(),
-    judge?.ready?.(),
-    detector === undefined ? undefined : openDetector(detector).ready?.(),
-  ]);
+  const { detector: field } = recipe as { detector?: DetectorField };
+  const detector = field === undefined ? undefined : openDetector(field, { device });
+  await Promise.all([reward, judge, detector].map((one) => one?.ready?.()));
   const pipeline = loadPipeline(model.path, loadOptionsOf(recipe));
   if (recipe.longPrompts === 'chunks') {
     // the same for all pictures of a run, so that none depends on its batch
@@ -200,6 +197,7 @@ export async function prepare(
           prompts: drawn.map(({ text }) => text),
           meta: drawn.map(({ meta }) => meta),
         }),
+      ...(detector && { detector }),
       ...differentiable,
       ...(recall && { recall }),
       ...signal,

@@ -53,6 +53,7 @@ export function humanDetector(name: HumanName): Detector {
   };
   return {
     labels: humanNames[name],
+    ownWords: true,
     licence: humanLicences[name],
     async ready() {
       await loaded();

@@ -89,6 +89,7 @@ export function onnxDetector(field: OnnxDetectorField): Detector {
   let head: Head | undefined = field.head === 'auto' ? undefined : field.head;
   return {
     labels,
+    ownWords: true,
     ...(field.licence !== undefined && { licence: field.licence }),
     async ready() {
       await network();

@@ -37,6 +37,7 @@ export function zeroShotDetector(field: ZeroShotDetectorField): Detector {
   };
   return {
     labels: field.labels,
+    ownWords: true,
     ...(field.licence !== undefined && { licence: field.licence }),
     async ready() {
       await loaded();
