@@ -4,10 +4,11 @@ import { copyFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromKohyaName, fromLdmPath } from '@rldf/models';
 import { InternalError, readSafetensors, type StateDict, writeSafetensors } from '@rldf/torch';
-import { type RewardFunction, train } from 'rldf';
+import { train } from 'rldf';
 import { largestDifference } from '../shared/differences.js';
 import { type Check, type Context, changes, rldf, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
+import { redness } from './redness.js';
 
 /** All linear layers of the U-Net, so that every kind of name is in the file. */
 const targets = [
@@ -25,16 +26,6 @@ export const runsFolder = (context: Context) => join(context.folder, 'runs');
 
 /** Two epochs of DDPO. The adapter file. */
 async function trainAdapter(context: Context, network: Network): Promise<string> {
-  let calls = 0;
-  // Redder is better; and later is better, so that the last checkpoint is the one that is exported.
-  const reward: RewardFunction = ({ images }) => {
-    calls++;
-    return images.map(({ data }) => {
-      let sum = 0;
-      for (let i = 0; i < data.length; i += 3) sum += data[i]! - data[i + 2]!;
-      return (3 * sum) / data.length + 1000 * calls;
-    });
-  };
   const recipe = {
     method: 'ddpo',
     model: context.model,
@@ -46,7 +37,7 @@ async function trainAdapter(context: Context, network: Network): Promise<string>
     evaluate: { every: 2 },
     checkpoint: { every: 2 },
   };
-  for await (const event of train(recipe, { name: network, root: runsFolder(context), reward })) {
+  for await (const event of train(recipe, { name: network, root: runsFolder(context), reward: redness() })) {
     if (event.kind === 'finished') return event.adapters[0]!;
   }
   throw new InternalError('crosscheck: the training did not finish');

@@ -1,10 +1,11 @@
 // XL: a model of diffusers' here, and written by us there; adapters of its three networks, diffusers' here, and ours in both layouts there.
 import { join } from 'node:path';
 import { InternalError, readSafetensors } from '@rldf/torch';
-import { type RewardFunction, train } from 'rldf';
+import { train } from 'rldf';
 import { largestDifference } from '../shared/differences.js';
 import { ask, type Check, type Context, changes, rldf, same } from './checks.js';
 import { type Drawing, drawHere, drawThere, prompts } from './drawing.js';
+import { redness } from './redness.js';
 
 /** Of each network another rank; and patterns, which the U-Net's layers are scaled by. */
 const configs = {
@@ -121,16 +122,6 @@ async function modelChecks(context: Context, drawing: Drawing, plain: Uint8Array
 
 /** Two epochs of DDPO on all three networks. */
 async function trainXlAdapter(context: Context, model: string): Promise<string> {
-  let calls = 0;
-  // redder is better; and later is better, so that the last checkpoint is the one that is exported
-  const reward: RewardFunction = ({ images }) => {
-    calls++;
-    return images.map(({ data }) => {
-      let sum = 0;
-      for (let i = 0; i < data.length; i += 3) sum += data[i]! - data[i + 2]!;
-      return (3 * sum) / data.length + 1000 * calls;
-    });
-  };
   const recipe = {
     method: 'ddpo',
     model,
@@ -153,7 +144,11 @@ async function trainXlAdapter(context: Context, model: string): Promise<string> 
     checkpoint: { every: 1 },
     report: { maxPrompts: 1 },
   };
-  for await (const event of train(recipe, { name: 'xl', root: join(context.folder, 'xl-runs'), reward })) {
+  for await (const event of train(recipe, {
+    name: 'xl',
+    root: join(context.folder, 'xl-runs'),
+    reward: redness(),
+  })) {
     if (event.kind === 'finished') return event.adapters[0]!;
   }
   throw new InternalError('crosscheck: the training on XL did not finish');

@@ -7,11 +7,8 @@ import json
 import math
 import os
 import sys
-import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-warnings.simplefilter("ignore")
+import quiet  # noqa: F401, first
 
 import torch
 from diffusers import (
@@ -27,16 +24,10 @@ from diffusers import (
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
-from diffusers.utils import logging as diffusers_logging
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
-
-for logging in (diffusers_logging, transformers_logging):
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 SCHEDULERS = {
     "ddim": DDIMScheduler,

@@ -4,11 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-warnings.simplefilter("ignore")
+import quiet  # noqa: F401, first
 
 import torch
 from diffusers import (
@@ -19,14 +16,8 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
-
-for logging in (diffusers_logging, transformers_logging):
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 

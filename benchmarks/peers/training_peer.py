@@ -11,27 +11,18 @@ import json
 import math
 import os
 import sys
-import warnings
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-warnings.simplefilter("ignore")
+import quiet  # noqa: F401, first
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
-from transformers.utils import logging as transformers_logging
 
 import training_methods as methods
 import training_networks as networks
-
-for logging in (diffusers_logging, transformers_logging):
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 def load(network, start, prefix=""):

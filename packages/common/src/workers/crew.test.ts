@@ -1,18 +1,15 @@
 import { spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { Crew } from './crew.js';
+import { freePort } from './launch.js';
 
 const fixture = fileURLToPath(new URL('crew.fixture.ts', import.meta.url));
 
 /** What each of some ranks prints, line by line. */
 async function together(size: number, way: string, env: Record<string, string> = {}): Promise<unknown[][]> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
+  const port = await freePort();
   return Promise.all(
     Array.from({ length: size }, async (_, rank) => {
       const words = [

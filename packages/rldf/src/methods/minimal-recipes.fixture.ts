@@ -1,6 +1,8 @@
-// The smallest recipe of each method, for tests over all of them: a new method adds what its schema demands.
+// The smallest recipe of each method, and what it is given, for tests over all of them: a new method adds what its schema demands.
+import { noGrad, scope } from '@rldf/torch';
 import { checkRecipe } from '../recipe/load.js';
 import type { Recipe } from '../recipe/recipe.js';
+import type { TrainingContext } from '../run/training.js';
 
 export const prompts = ['a cat', 'a dog', 'a cow'];
 const policy = { train: { clipNats: 5 }, explore: { words: {}, guidance: { steps: 1 } } };
@@ -31,3 +33,22 @@ export function minimalRecipe(method: string, more: object = {}): Recipe {
     ...more,
   });
 }
+
+/** Brightness, also as a function whose gradient can be followed. */
+export const brightness: TrainingContext = {
+  prompts: prompts.map((text) => ({ text, meta: null })),
+  score: async (images) => {
+    const total = scope(() =>
+      noGrad(() =>
+        images
+          .to('float32')
+          .reshape([images.shape[0] as number, -1])
+          .mean(1)
+          .div(255)
+          .toNumbers(),
+      ),
+    );
+    return { total, parts: { brightness: total } };
+  },
+  differentiable: (images01) => images01.mean([1, 2, 3]),
+};

@@ -8,34 +8,15 @@ import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { afterAll, expect, test } from 'vitest';
 import { loadOptionsOf } from '../config/precision.js';
 import type { Recipe } from '../recipe/recipe.js';
-import type { TrainingContext } from '../run/training.js';
 import { settle } from '../sampling/model-settings.js';
 import { methodOf } from './index.js';
-import { minimalRecipe, prompts } from './minimal-recipes.fixture.js';
+import { brightness as context, minimalRecipe } from './minimal-recipes.fixture.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-precision-'));
 const model = join(folder, 'tiny-xl');
 savePipeline(tinyXlPipeline(1), model);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const context: TrainingContext = {
-  prompts: prompts.map((text) => ({ text, meta: null })),
-  score: async (images) => {
-    const total = scope(() =>
-      noGrad(() =>
-        images
-          .to('float32')
-          .reshape([images.shape[0] as number, -1])
-          .mean(1)
-          .div(255)
-          .toNumbers(),
-      ),
-    );
-    return { total, parts: { brightness: total } };
-  },
-  differentiable: (images01) => images01.mean([1, 2, 3]),
-};
 
 function opened(recipe: Recipe): Pipeline {
   const pipeline = loadPipeline(model, loadOptionsOf(recipe));

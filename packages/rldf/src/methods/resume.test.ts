@@ -4,30 +4,10 @@ import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { Recipe } from '../recipe/recipe.js';
 import { comparableRow } from '../run/metrics.js';
-import type { TrainingContext } from '../run/training.js';
 import { methodOf, methods } from './index.js';
-import { minimalRecipe, prompts } from './minimal-recipes.fixture.js';
+import { brightness as context, minimalRecipe } from './minimal-recipes.fixture.js';
 
 setThreads(1);
-
-/** Brightness, also as a function whose gradient can be followed. */
-const context: TrainingContext = {
-  prompts: prompts.map((text) => ({ text, meta: null })),
-  score: async (images) => {
-    const total = scope(() =>
-      noGrad(() =>
-        images
-          .to('float32')
-          .reshape([images.shape[0] as number, -1])
-          .mean(1)
-          .div(255)
-          .toNumbers(),
-      ),
-    );
-    return { total, parts: { brightness: total } };
-  },
-  differentiable: (images01) => images01.mean([1, 2, 3]),
-};
 
 /** A state with each tensor replaced. */
 function mapped(tree: StateTree, replace: (tensor: Tensor) => unknown): unknown {
