@@ -62,6 +62,7 @@ function valueText({ anyOf, type, enum: choices, const: only, items, prefixItems
   if (forms?.some(({ properties }) => properties?.set)) return 'file, list or set';
   if (forms?.some(({ properties }) => properties?.module))
     return 'name, module, ratings, server, judge or list';
+  if (forms?.some(({ properties }) => properties?.onnx)) return 'name, file or fields';
   if (forms !== undefined) return forms.map(valueText).join(' or ');
   if (type === 'boolean') return '`true`, `false`';
   if (prefixItems !== undefined) return `list of ${prefixItems.length} numbers`;

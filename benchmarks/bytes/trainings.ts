@@ -4,7 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadPipeline, tinyPipeline } from '@rldf/models';
 import { free, noGrad, scope, setThreads } from '@rldf/torch';
-import { checkRecipe, findModel, loadCheckpoint, methodOf, saveCheckpoint, type TrainingContext } from 'rldf';
+import {
+  checkRecipe,
+  findModel,
+  loadCheckpoint,
+  methodOf,
+  openDetector,
+  saveCheckpoint,
+  type TrainingContext,
+} from 'rldf';
 import { type Hashes, hashOf } from './hash.js';
 
 const prompts = ['a cat', 'a dog', 'a cow'];
@@ -110,7 +118,12 @@ function recipeOf({ method, train, more, shipped }: Case) {
 async function run(one: Case, checkpoints: string, resume: boolean): Promise<Hashes> {
   const recipe = recipeOf(one);
   const pipeline = one.shipped ? loadPipeline(findModel('emoji').path) : tinyPipeline(1);
-  const given = { ...context, prompts: (recipe.prompts as string[]).map((text) => ({ text, meta: null })) };
+  const { detector } = recipe as { detector?: string };
+  const given = {
+    ...context,
+    prompts: (recipe.prompts as string[]).map((text) => ({ text, meta: null })),
+    ...(detector !== undefined && { detector: openDetector(detector) }),
+  };
   const training = methodOf(recipe).create(recipe, pipeline, given);
   const rows: object[] = [];
   const loaded = resume ? loadCheckpoint(checkpoints, { like: training.state() }) : undefined;

@@ -6,6 +6,7 @@ import {
   loadPrompts,
   loadReward,
   methodOf,
+  openDetector,
   type Recipe,
   scorePictures,
   type Training,
@@ -17,8 +18,10 @@ export async function openTraining(recipe: Recipe): Promise<Training> {
   const { result: reward, made } = await Parameters.madeBy(() => loadReward(recipe.reward, device));
   const pipeline = loadPipeline(findModel(recipe.model).path, loadOptionsOf(recipe));
   settle(pipeline, recipe, made);
+  const { detector } = recipe as { detector?: string };
   return methodOf(recipe).create(recipe, pipeline, {
     prompts: loadPrompts(recipe.prompts),
+    ...(detector !== undefined && { detector: openDetector(detector, { device }) }),
     score: (images, drawn) =>
       residentMeanwhile(pipeline, made, () =>
         scorePictures(
