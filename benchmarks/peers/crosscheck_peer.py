@@ -3,14 +3,13 @@
 Tensors travel in safetensors files that the question names; pictures are uint8 [n, h, w, 3].
 """
 
-import json
 import math
 import os
-import sys
 
 import quiet  # noqa: F401, first
 
 import torch
+from answering import answer_all
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -281,12 +280,4 @@ ANSWERS = {
     for answer in (hello, draw, tokenize, text, vision, write_model, write_xl_model, write_again, write_adapter, write_peft, tensorboard)
 }
 
-replies = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print goes to stderr; stdout is for answers
-for line in sys.stdin:
-    try:
-        question = json.loads(line)
-        reply = ANSWERS[question["ask"]](question)
-    except Exception as error:  # an answer, not the end: other checks go on
-        reply = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(reply), file=replies, flush=True)
+answer_all(lambda question: ANSWERS[question["ask"]](question))

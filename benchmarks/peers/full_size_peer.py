@@ -8,7 +8,6 @@
 import json
 import math
 import os
-import sys
 import time
 import warnings
 
@@ -18,6 +17,7 @@ warnings.filterwarnings("ignore")
 import diffusers
 import torch
 import transformers
+from answering import answer_all
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -134,12 +134,6 @@ def draw(question):
     return {"seconds": seconds, "loading": loading, "process": peak}
 
 
-answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
-asks = {f.__name__: f for f in (make, draw)}
-for line in sys.stdin:
-    try:
-        question = json.loads(line)
-        reply = asks[question["ask"]](question)
-    except Exception as error:  # an answer, not the end: other steps go on
-        reply = {"error": f"{type(error).__name__}: {str(error).strip()[-1500:]}"}
-    print(json.dumps(reply), file=answers, flush=True)
+ANSWERS = {answer.__name__: answer for answer in (make, draw)}
+
+answer_all(lambda question: ANSWERS[question["ask"]](question))

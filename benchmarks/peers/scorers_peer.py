@@ -1,7 +1,6 @@
 """The projects' side of `npm run crosscheck -- rewards`: weights in their published layouts, and what their preprocessing,
 tokenizers and networks score. One JSON question a line, one JSON answer a line."""
 
-import json
 import os
 import sys
 import warnings
@@ -16,6 +15,7 @@ import open_clip
 import torch
 import torchvision
 import transformers
+from answering import answer_all
 from reference import scorer_vectors
 from safetensors.torch import load_file
 
@@ -32,10 +32,6 @@ def score(question):
     return {name: values.tolist() for name, values in scores.items()}
 
 
-for line in sys.stdin:
-    question = json.loads(line)
-    try:
-        answer = {"hello": hello, "score": score}[question["ask"]](question)
-    except Exception as error:  # the other side reports it
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(answer), flush=True)
+ANSWERS = {answer.__name__: answer for answer in (hello, score)}
+
+answer_all(lambda question: ANSWERS[question["ask"]](question))

@@ -1,6 +1,5 @@
 """The clients' side of `npm run crosscheck -- single-files,hub`: one JSON question a line, one JSON answer a line."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import quiet  # noqa: F401, first
 
 import torch
+from answering import answer_all
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -148,12 +148,4 @@ def download(question):
 
 ANSWERS = {answer.__name__: answer for answer in (weights, write_original, cached, download)}
 
-replies = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print goes to stderr; stdout is for answers
-for line in sys.stdin:
-    try:
-        question = json.loads(line)
-        reply = ANSWERS[question["ask"]](question)
-    except Exception as error:  # an answer, not the end: other checks go on
-        reply = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(reply), file=replies, flush=True)
+answer_all(lambda question: ANSWERS[question["ask"]](question))

@@ -7,15 +7,14 @@ Networks come from diffusers, transformers and peft where these have them, from 
 computed here. What comes from the other side are data, noise, timesteps and the weights to start from.
 """
 
-import json
 import math
 import os
-import sys
 
 import quiet  # noqa: F401, first
 
 import torch
 import torch.nn.functional as F
+from answering import answer_all
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
@@ -375,22 +374,11 @@ ANSWERS = {
 } | {of.__name__: method(of) for of in methods.METHODS}  # fmt: skip
 
 
-def main():
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print goes to stderr; stdout is for answers
-    for line in sys.stdin:
-        try:
-            question = json.loads(line)
-            files = [load_file(question[name]) if name in question else {} for name in ("start", "data")]
-            reply = ANSWERS[question["ask"]](question, *files)
-        except Exception as error:  # an answer, not the end: other checks go on
-            import traceback
-
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
+def answer(question):
+    start, data = (load_file(question[name]) if name in question else {} for name in ("start", "data"))
+    return ANSWERS[question["ask"]](question, start, data)
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    answer_all(answer)

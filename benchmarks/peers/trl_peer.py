@@ -10,9 +10,7 @@ An epoch's data: `E.start` [B, C, h, w], `E.step` [T, B, C, h, w] noise, `E.prom
 each pass `E.order.PASS` [B], `E.steps.PASS` [B, T] (the trained ones first); AlignProp: `E.order.0`, `E.followed` [B, T].
 """
 
-import json
 import os
-import sys
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,6 +18,7 @@ warnings.filterwarnings("ignore")
 
 import torch
 from accelerate import PartialState
+from answering import answer_all
 from safetensors.torch import load_file, save_file
 
 state = PartialState()  # TRL logs before it makes its own
@@ -223,22 +222,11 @@ def hello(_, __, ___):
 ANSWERS = {answer.__name__: answer for answer in (hello, ddpo, alignprop)}
 
 
-def main():
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print goes to stderr; stdout is for answers
-    for line in sys.stdin:
-        try:
-            question = json.loads(line)
-            files = [load_file(question[name]) if name in question else {} for name in ("start", "data")]
-            reply = ANSWERS[question["ask"]](question, *files)
-        except Exception as error:  # an answer, not the end: other checks go on
-            import traceback
-
-            traceback.print_exc()
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
+def answer(question):
+    start, data = (load_file(question[name]) if name in question else {} for name in ("start", "data"))
+    return ANSWERS[question["ask"]](question, start, data)
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    answer_all(answer)

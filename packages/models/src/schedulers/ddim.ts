@@ -1,7 +1,8 @@
-import { InternalError, scope, type Tensor, UserError } from '@rldf/torch';
+import { InternalError, scope, type Tensor } from '@rldf/torch';
 import type { SchedulerConfig } from '../configs.js';
 import { NoiseSchedule, refuseNoSignal } from './noise-schedule.js';
 import type { PolicyScheduler, StepOptions } from './scheduler.js';
+import { noSuchStep } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 /** The numbers of one step from timestep t to s: x_s = original * x_0 + noise * ε + std * z. */
@@ -55,12 +56,7 @@ export class DDIMScheduler implements PolicyScheduler {
   /** @throws UserError when there is no such step */
   coefficients(stepIndex: number, eta: number): DDIMCoefficients {
     const timestep = this.timesteps[stepIndex];
-    if (timestep === undefined) {
-      throw new UserError(
-        `DDIMScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-          'Call setTimesteps first and count from 0.',
-      );
-    }
+    if (timestep === undefined) throw noSuchStep(this, stepIndex);
     // as diffusers does: with trailing and linspace spacing this may miss the next timestep by one
     const previous = timestep - Math.floor(this.schedule.trainSteps / this.timesteps.length);
     const alphaBar = this.schedule.alphaBar(timestep);

@@ -1,7 +1,8 @@
-import { InternalError, scope, type Tensor, UserError } from '@rldf/torch';
+import { InternalError, scope, type Tensor } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule, refuseNoSignal } from './noise-schedule.js';
 import type { Scheduler, StepOptions } from './scheduler.js';
+import { noSuchStep } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 /** Ancestral sampling (Ho et al. 2020, algorithm 2), also over a subset of the timesteps. */
@@ -40,12 +41,7 @@ export class DDPMScheduler implements Scheduler {
   moments(modelOutput: Tensor, stepIndex: number, sample: Tensor): { mean: Tensor; std: number } {
     return scope(() => {
       const timestep = this.timesteps[stepIndex];
-      if (timestep === undefined) {
-        throw new UserError(
-          `DDPMScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-            'Call setTimesteps first and count from 0.',
-        );
-      }
+      if (timestep === undefined) throw noSuchStep(this, stepIndex);
       const previous = this.timesteps[stepIndex + 1];
       const alphaBar = this.schedule.alphaBar(timestep);
       const previousAlphaBar = previous === undefined ? 1 : this.schedule.alphaBar(previous);

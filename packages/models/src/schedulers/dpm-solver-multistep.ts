@@ -1,8 +1,9 @@
-import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch';
+import { InternalError, keep, scope, type Tensor } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
 import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
+import { noSuchStep } from './steps.js';
 import { checkSteps, countDown, linspace, roundHalfEven, trailing } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
@@ -69,12 +70,7 @@ export class DPMSolverMultistepScheduler implements Scheduler {
   step(modelOutput: Tensor, stepIndex: number, sample: Tensor): Tensor {
     const sigma = this.#sigmas[stepIndex];
     const next = this.#sigmas[stepIndex + 1];
-    if (sigma === undefined || next === undefined) {
-      throw new UserError(
-        `DPMSolverMultistepScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-          'Call setTimesteps first and count from 0.',
-      );
-    }
+    if (sigma === undefined || next === undefined) throw noSuchStep(this, stepIndex);
     return scope(() => {
       const alphaBar = 1 / (sigma ** 2 + 1);
       const { original } = this.schedule.split(modelOutput, sample, alphaBar); // x_0 [B, C, H, W]

@@ -1,7 +1,8 @@
-import { InternalError, scope, type Tensor, UserError } from '@rldf/torch';
+import { InternalError, scope, type Tensor } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { PolicyScheduler, StepOptions } from './scheduler.js';
+import { noSuchStep } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 /**
@@ -91,9 +92,6 @@ export class EulerAncestralDiscreteScheduler implements PolicyScheduler {
   #sigma(stepIndex: number): number {
     const sigma = this.#sigmas[stepIndex];
     if (sigma !== undefined) return sigma;
-    throw new UserError(
-      `EulerAncestralDiscreteScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-        'Call setTimesteps first and count from 0.',
-    );
+    throw noSuchStep(this, stepIndex);
   }
 }

@@ -1,8 +1,9 @@
-import { scope, type Tensor, UserError } from '@rldf/torch';
+import { scope, type Tensor } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
 import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
+import { noSuchStep } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
@@ -77,9 +78,6 @@ export class EulerDiscreteScheduler implements Scheduler {
   #sigma(stepIndex: number): number {
     const sigma = this.#sigmas[stepIndex];
     if (sigma !== undefined) return sigma;
-    throw new UserError(
-      `EulerDiscreteScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-        'Call setTimesteps first and count from 0.',
-    );
+    throw noSuchStep(this, stepIndex);
   }
 }

@@ -3,6 +3,7 @@ import { checkFields, whole } from '../config-fields.js';
 import type { SchedulerConfig } from '../configs.js';
 import { NoiseSchedule, refuseNoSignal } from './noise-schedule.js';
 import type { Scheduler, StepOptions } from './scheduler.js';
+import { noSuchStep } from './steps.js';
 import { checkSteps } from './timestep-spacing.js';
 
 /** What diffusers takes where an LCM's config says nothing. */
@@ -65,12 +66,7 @@ export class LCMScheduler implements Scheduler {
   /** @param sample x_t [B, C, H, W] */
   step(modelOutput: Tensor, stepIndex: number, sample: Tensor, { noise }: StepOptions = {}): Tensor {
     const timestep = this.timesteps[stepIndex];
-    if (timestep === undefined) {
-      throw new UserError(
-        `LCMScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-          'Call setTimesteps first and count from 0.',
-      );
-    }
+    if (timestep === undefined) throw noSuchStep(this, stepIndex);
     return scope(() => {
       const predicted = this.schedule.split(modelOutput, sample, this.schedule.alphaBar(timestep)).original;
       const range = this.config.clip_sample_range ?? 1;

@@ -1,8 +1,9 @@
-import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch';
+import { keep, scope, type Tensor } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
 import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
+import { noSuchStep, outOfOrder } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
@@ -75,11 +76,7 @@ export class LMSDiscreteScheduler implements Scheduler {
   step(modelOutput: Tensor, stepIndex: number, sample: Tensor): Tensor {
     const sigma = this.#sigma(stepIndex);
     if (stepIndex === 0) this.forget();
-    if (stepIndex !== this.#next) {
-      throw new InternalError(
-        `LMSDiscreteScheduler.step: step ${stepIndex}, expected ${this.#next} — steps must be taken in order.`,
-      );
-    }
+    if (stepIndex !== this.#next) throw outOfOrder(this, stepIndex, this.#next);
     this.#next++;
     const result = scope(() => {
       const unit = sample.div(Math.hypot(sigma, 1)); // x_t of the variance-preserving process
@@ -113,9 +110,6 @@ export class LMSDiscreteScheduler implements Scheduler {
   #sigma(stepIndex: number): number {
     const sigma = this.#sigmas[stepIndex];
     if (sigma !== undefined) return sigma;
-    throw new UserError(
-      `LMSDiscreteScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-        'Call setTimesteps first and count from 0.',
-    );
+    throw noSuchStep(this, stepIndex);
   }
 }

@@ -1,7 +1,8 @@
-import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch';
+import { keep, scope, type Tensor, UserError } from '@rldf/torch';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
+import { noSuchStep, outOfOrder } from './steps.js';
 import { roundHalfEven, spacedTimesteps } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
@@ -87,18 +88,9 @@ export class PNDMScheduler implements Scheduler {
   /** @param sample x_t [B, C, H, W] */
   step(modelOutput: Tensor, stepIndex: number, sample: Tensor): Tensor {
     const timestep = this.timesteps[stepIndex];
-    if (timestep === undefined) {
-      throw new UserError(
-        `PNDMScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-          'Call setTimesteps first and count from 0.',
-      );
-    }
+    if (timestep === undefined) throw noSuchStep(this, stepIndex);
     if (stepIndex === 0) this.forget();
-    if (stepIndex !== this.#next) {
-      throw new InternalError(
-        `PNDMScheduler.step: step ${stepIndex}, expected ${this.#next} — steps must be taken in order.`,
-      );
-    }
+    if (stepIndex !== this.#next) throw outOfOrder(this, stepIndex, this.#next);
     this.#next++;
     const result = scope(() =>
       this.config.skip_prk_steps !== true && stepIndex < RUNGE_KUTTA

@@ -1,10 +1,11 @@
-import { InternalError, keep, scope, type Tensor, UserError } from '@rldf/torch';
+import { keep, scope, type Tensor, UserError } from '@rldf/torch';
 import { checkFields, listOf, whole } from '../config-fields.js';
 import { refuseUnsupported, type SchedulerConfig } from '../configs.js';
 import { finalSigma, multistepTimesteps } from './dpm-solver-multistep.js';
 import { NoiseSchedule } from './noise-schedule.js';
 import type { Scheduler } from './scheduler.js';
 import { placedSigmas, refuseSeveralSigmas } from './sigmas.js';
+import { noSuchStep, outOfOrder } from './steps.js';
 import { roundHalfEven } from './timestep-spacing.js';
 
 const SUPPORTED: { readonly [key: string]: readonly unknown[] } = {
@@ -101,18 +102,9 @@ export class UniPCMultistepScheduler implements Scheduler {
 
   /** @param sample x_t [B, C, H, W] */
   step(modelOutput: Tensor, stepIndex: number, sample: Tensor): Tensor {
-    if (this.timesteps[stepIndex] === undefined) {
-      throw new UserError(
-        `UniPCMultistepScheduler: step ${stepIndex} of ${this.timesteps.length} — there is no such step. ` +
-          'Call setTimesteps first and count from 0.',
-      );
-    }
+    if (this.timesteps[stepIndex] === undefined) throw noSuchStep(this, stepIndex);
     if (stepIndex === 0) this.forget();
-    if (stepIndex !== this.#next) {
-      throw new InternalError(
-        `UniPCMultistepScheduler.step: step ${stepIndex}, expected ${this.#next} — steps must be taken in order.`,
-      );
-    }
+    if (stepIndex !== this.#next) throw outOfOrder(this, stepIndex, this.#next);
     this.#next++;
     const { config } = this;
     const result = scope(() => {

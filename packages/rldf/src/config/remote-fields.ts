@@ -1,6 +1,8 @@
 /** Rewards that a server gives: one of the user's own over HTTP, or a vision-language model behind a chat endpoint. */
 
+import { existsSync, readFileSync } from 'node:fs';
 import { UserError } from '@rldf/torch/errors';
+import { parseDocument } from 'yaml';
 import { z } from 'zod';
 
 const whole = z.int().min(1).max(1_000_000);
@@ -95,6 +97,25 @@ export const visionRewardSchema = z.strictObject({
     ),
 });
 export type VisionRewardField = z.output<typeof visionRewardSchema>;
+
+/**
+ * Fields in a YAML file of their own.
+ * @param what they describe, in messages
+ * @throws UserError when there is no such file, or with every mistake in it
+ */
+export function checkedFile<Schema extends z.ZodType>(
+  schema: Schema,
+  file: string,
+  what: string,
+): z.output<Schema> {
+  const where = `${what} ${file}`;
+  if (!existsSync(file))
+    throw new UserError(`${where}: there is no such file — give the path of a .yaml file`);
+  const document = parseDocument(readFileSync(file, 'utf8'));
+  const [broken] = document.errors;
+  if (broken) throw new UserError(`${where}: ${broken.message.split('\n')[0]} — must be YAML`);
+  return checkedFields(schema, document.toJS(), where);
+}
 
 /** Fields given by a program, which no recipe has checked. @throws UserError with every mistake */
 export function checkedFields<Schema extends z.ZodType>(

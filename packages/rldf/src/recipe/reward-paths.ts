@@ -1,12 +1,9 @@
 /** Paths in what a recipe says of a reward, and rewards in files of their own. */
 
-import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { UserError } from '@rldf/torch/errors';
-import { parseDocument } from 'yaml';
 import type { DetectedRewardField } from '../config/detector-fields.js';
 import { type SingleReward, singleRewardSchema } from '../config/fields.js';
-import { checkedFields } from '../config/remote-fields.js';
+import { checkedFile } from '../config/remote-fields.js';
 import { absoluteDetector } from '../rewards/detectors/index.js';
 
 /** A reward with the paths in it made absolute. */
@@ -25,12 +22,7 @@ export function absoluteReward(field: SingleReward, absolute: (path: string) => 
  * @throws UserError when there is no such file, or it holds no reward
  */
 export function readRewardFile(file: string): SingleReward {
-  if (!existsSync(file))
-    throw new UserError(`reward ${file}: there is no such file — give the path of a .yaml file`);
-  const document = parseDocument(readFileSync(file, 'utf8'));
-  const [broken] = document.errors;
-  if (broken) throw new UserError(`reward ${file}: ${broken.message.split('\n')[0]} — must be YAML`);
-  const field = checkedFields(singleRewardSchema, document.toJS(), `reward ${file}`);
+  const field = checkedFile(singleRewardSchema, file, 'reward');
   return absoluteReward(field, (path) => (isAbsolute(path) ? path : resolve(dirname(file), path)));
 }
 

@@ -1,13 +1,11 @@
 /** Relabel grammars: YAML files that say in which words boxes are told. docs/methods/ip-rldf.md explains them. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { didYouMean } from '@rldf/common/base/suggest';
+import { readFileSync } from 'node:fs';
 import type { BoxEdges } from '@rldf/models';
 import { UserError } from '@rldf/torch/errors';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { recipesFolder } from '../base/recipes-folder.js';
+import { shippedNames, shippedOrFile } from '../base/recipes-folder.js';
 
 /** What of a box a relation compares, in pixels: the centre's coordinates, its width, its height, its area. */
 export const measures = {
@@ -54,15 +52,8 @@ const grammarSchema = z.strictObject({
 export type RelabelGrammar = z.output<typeof grammarSchema>;
 export type RelationRule = z.output<typeof relationSchema>;
 
-const folder = join(recipesFolder, 'relabel');
-
 /** Grammars that ship with rldf. */
-export function grammarNames(): string[] {
-  return readdirSync(folder)
-    .filter((file) => file.endsWith('.yaml'))
-    .map((file) => file.replace(/\.yaml$/, ''))
-    .sort();
-}
+export const grammarNames = (): string[] => shippedNames('relabel');
 
 /**
  * Reads a grammar.
@@ -70,14 +61,7 @@ export function grammarNames(): string[] {
  * @throws UserError with every mistake in the file
  */
 export function loadGrammar(nameOrFile: string): RelabelGrammar {
-  const shipped = join(folder, `${nameOrFile}.yaml`);
-  const file = existsSync(shipped) ? shipped : nameOrFile;
-  if (!existsSync(file)) {
-    const names = grammarNames();
-    throw new UserError(
-      `grammar ${nameOrFile}: neither a shipped one nor a file — there are ${names.join(', ')}${didYouMean(nameOrFile, names)}`,
-    );
-  }
+  const file = shippedOrFile('relabel', nameOrFile, 'grammar', 'one');
   return parseGrammar(readFileSync(file, 'utf8'), file);
 }
 

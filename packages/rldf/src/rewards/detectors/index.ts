@@ -1,6 +1,5 @@
 /** Detectors by what a recipe or `--detector` says. */
 
-import { existsSync, readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { didYouMean } from '@rldf/common/base/suggest';
 import {
@@ -12,7 +11,6 @@ import {
 import type { Detector } from '@rldf/models';
 import type { Device } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
-import { parseDocument } from 'yaml';
 import {
   type DetectorField,
   detectorSchema,
@@ -20,7 +18,7 @@ import {
   onnxDetectorSchema,
   type ZeroShotDetectorField,
 } from '../../config/detector-fields.js';
-import { checkedFields } from '../../config/remote-fields.js';
+import { checkedFields, checkedFile } from '../../config/remote-fields.js';
 import { humanDetector } from './human.js';
 import { humanLicences, humanNames } from './human-licences.js';
 import { onnxDetector } from './onnx.js';
@@ -100,12 +98,7 @@ function meaningOf(field: DetectorField): string | Spelled {
 }
 
 function fieldsIn(file: string): Spelled {
-  if (!existsSync(file))
-    throw new UserError(`detector ${file}: there is no such file — give the path of a .yaml file`);
-  const document = parseDocument(readFileSync(file, 'utf8'));
-  const [broken] = document.errors;
-  if (broken) throw new UserError(`detector ${file}: ${broken.message.split('\n')[0]} — must be YAML`);
-  const read = checkedFields(detectorSchema, document.toJS(), `detector ${file}`);
+  const read = checkedFile(detectorSchema, file, 'detector');
   if (typeof read === 'string')
     throw new UserError(`detector ${file}: is a name — write { onnx: FILE, labels: ... } or { zeroShot: MODEL, labels: [...] }`); // biome-ignore format: one thought
   return absoluteDetector(read, (path) => resolve(dirname(file), path)) as Spelled;

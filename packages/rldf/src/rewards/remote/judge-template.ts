@@ -1,12 +1,10 @@
 /** What a vision judge is asked: YAML files, some of which ship with rldf in recipes/judges. docs/guide-rewards.md explains them. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { didYouMean } from '@rldf/common/base/suggest';
+import { readFileSync } from 'node:fs';
 import { UserError } from '@rldf/torch/errors';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { recipesFolder } from '../../base/recipes-folder.js';
+import { shippedNames, shippedOrFile } from '../../base/recipes-folder.js';
 
 const scaleSchema = z
   .tuple([z.number(), z.number()])
@@ -50,29 +48,15 @@ const templateSchema = z.discriminatedUnion('ask', [
 
 export type JudgeTemplate = z.output<typeof templateSchema>;
 
-const folder = join(recipesFolder, 'judges');
-
 /** Those that ship with rldf. */
-export function judgeTemplateNames(): string[] {
-  return readdirSync(folder)
-    .filter((file) => file.endsWith('.yaml'))
-    .map((file) => file.replace(/\.yaml$/, ''))
-    .sort();
-}
+export const judgeTemplateNames = (): string[] => shippedNames('judges');
 
 /**
  * @param nameOrFile a shipped one, or a file
  * @throws UserError with every mistake in the file
  */
 export function loadJudgeTemplate(nameOrFile: string): JudgeTemplate {
-  const shipped = join(folder, `${nameOrFile}.yaml`);
-  const file = existsSync(shipped) ? shipped : nameOrFile;
-  if (!existsSync(file)) {
-    const names = judgeTemplateNames();
-    throw new UserError(
-      `reward vision: ${nameOrFile}: neither a shipped question nor a file — there are ${names.join(', ')}${didYouMean(nameOrFile, names)}`,
-    );
-  }
+  const file = shippedOrFile('judges', nameOrFile, 'reward vision:', 'question');
   return parseJudgeTemplate(readFileSync(file, 'utf8'), file);
 }
 
