@@ -29,9 +29,7 @@ type Chosen = [name: string, load: () => Promise<Reward>][];
 /** All rewards whose weights are here, or the one that is asked for. */
 function chosenRewards(name: string | undefined, weights?: string, clip?: string): Chosen {
   if (name === undefined)
-    return Object.entries(rewards).flatMap(([own, { published, load }]) =>
-      published ? [] : [[own, () => load()]],
-    );
+    return Object.entries(rewards).flatMap(([own, { needs, load }]) => (needs ? [] : [[own, () => load()]]));
   const spec = { name, ...(weights && { weights }), ...(clip && { clip }) };
   return [[name, async () => (await loadReward(spec as Parameters<typeof loadReward>[0])) as Reward]];
 }

@@ -73,6 +73,7 @@ export function hasPeer(name: string): boolean {
   }
 }
 
-const installOf = (name: string) => `\`npm install ${peers[name]?.install ?? name}\``;
+/** The command that installs one. */
+export const installOf = (name: string) => `\`npm install ${peers[name]?.install ?? name}\``;
 
 const firstLine = (error: unknown) => (error instanceof Error ? error.message : String(error)).split('\n')[0];

@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import { batchSizeOption, deviceOption, guidanceOption, modelOption, stepsOption } from './options.js';
 import { print } from './output.js';
 import { Estimate, Progress } from './progress.js';
-import { provideAdapters, provideModels } from './provide.js';
+import { provideAdapters, provideModels, provideRewards } from './provide.js';
 import { parseSeeds } from './seeds.js';
 import { collect, interruption, numberOption, printJson, table } from './shared.js';
 
@@ -50,7 +50,7 @@ export function evalCommand(): Command {
     .addOption(
       new Option(
         '--suite <names>',
-        `${suiteNames.join(', ')}, geneval, reward, or several with commas`,
+        `${suiteNames.join(', ')}, geneval, reward, pairs, or several with commas`,
       ).default('all'),
     )
     .option('--adapter <file[:strength]>', 'LoRA file of the model; repeatable, effects add up', collect)
@@ -76,8 +76,14 @@ export function evalCommand(): Command {
       '--detector <name>',
       'who detects instead of the shipped judge: human, a .onnx file, or a .yaml file',
     )
-    .option('--reward <name>', 'what the suite reward scores with: a reward, or a .yaml file with one')
-    .option('--prompts <file>', 'for the suites geneval and reward: prompts, one a line or as JSON lines')
+    .option(
+      '--reward <name>',
+      'what the suite reward scores with, or the judge of the suite pairs: a reward, or a .yaml file with one',
+    )
+    .option(
+      '--prompts <file>',
+      'for the suites geneval, reward and pairs: prompts, one a line or as JSON lines',
+    )
     .option('--output <folder>', 'where page, numbers and contact sheets go', 'evaluation')
     .option(...deviceOption)
     .option('--json', 'print eval.json: { metrics: { name: { value, ci95, n, prompts } }, ... }')
@@ -92,6 +98,7 @@ Examples:
   $ rldf eval emoji --suite single --max-prompts 16 --pictures 2
   $ rldf eval MODEL --suite geneval --prompts evaluation_metadata.jsonl --detector human
   $ rldf eval MODEL --suite reward --reward judge.yaml --against OTHER
+  $ rldf eval MODEL --suite pairs --reward judge.yaml --adapter FILE --against MODEL    whose pictures does a judge prefer?
 
 What each suite measures, and how intervals are made: docs/evaluation.md`,
     )
@@ -132,6 +139,7 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
       const interval = (ends: readonly number[] | null) =>
         ends === null ? '-' : `[${ends.map(digits).join(', ')}]`;
       await provideModels([model, options.against]);
+      await provideRewards(settings.reward);
       const arm = { model, adapters: await provideAdapters((options.adapter ?? []).map(parseAdapter)) };
       const compared = options.against !== undefined || options.againstAdapter !== undefined;
       const against = {
@@ -162,38 +170,54 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
           const numbers = await evaluateOverSeeds(options.output, pairs, settled);
           progress.clear();
           if (options.json) return printJson(numbers);
-          const rows = Object.entries(numbers.differences).map(([name, { difference, ci95 }]) => [
-            name,
-            digits(difference),
-            interval(ci95),
-          ]);
-          const head = ['', 'difference', `95 % interval over ${numbers.seeds} seeds`];
-          print(`${table([head, ...rows])}\n${options.output}\n`);
+          const over = `95 % interval over ${numbers.seeds} seeds`;
+          const rowsOf = (all: Record<string, { ci95: readonly number[] | null }>, value: string) =>
+            Object.entries(all).map(([name, one]) => [
+              name,
+              digits((one as unknown as Record<string, number | null>)[value] ?? null),
+              interval(one.ci95),
+            ]);
+          const differences = rowsOf(numbers.differences, 'difference');
+          const pooled = rowsOf(numbers.pairs ?? {}, 'value');
+          const tables = [
+            ...(differences.length === 0 ? [] : [table([['', 'difference', over], ...differences])]),
+            ...(pooled.length === 0 ? [] : [table([['', 'value', over], ...pooled])]),
+          ];
+          print(`${tables.join('\n\n')}\n${options.output}\n`);
           return;
         }
         const evaluation = await evaluate({ ...settled, arms: compared ? [arm, against] : [arm] });
         const { numbers, page } = await writeEvaluation(options.output, evaluation);
         progress.clear();
         if (options.json) return printJson(numbers);
-        const rows = Object.entries(numbers.metrics).map(([name, { value, ci95, n }]) => {
+        const single: string[][] = [];
+        const beside: string[][] = [];
+        for (const [name, { value, ci95, n }] of Object.entries(numbers.metrics)) {
           const difference = numbers.differences?.[name];
           const other = numbers.against?.metrics[name];
-          return difference === undefined || other === undefined
-            ? [name, digits(value), interval(ci95), String(n)]
-            : [
-                name,
-                digits(value),
-                digits(other.value),
-                digits(difference.difference),
-                interval(difference.ci95),
-                difference.winRate === undefined ? '' : digits(difference.winRate),
-              ];
-        });
-        const head = compared
-          ? ['', 'model', 'against', 'difference', '95 % interval', 'win rate']
-          : ['', 'value', '95 % interval', 'values'];
+          if (difference === undefined || other === undefined)
+            single.push([name, digits(value), interval(ci95), String(n)]);
+          else
+            beside.push([
+              name,
+              digits(value),
+              digits(other.value),
+              digits(difference.difference),
+              interval(difference.ci95),
+              difference.winRate === undefined ? '' : digits(difference.winRate),
+            ]);
+        }
+        const besideHead = ['', 'model', 'against', 'difference', '95 % interval', 'win rate'];
+        const tables = [
+          ...(beside.length === 0 ? [] : [table([besideHead, ...beside])]),
+          ...(single.length === 0 ? [] : [table([['', 'value', '95 % interval', 'values'], ...single])]),
+        ];
+        const { remarkOnJudge } = await import('../eval/pairs.js');
+        const remark = remarkOnJudge(numbers.metrics);
         const skipped = Object.entries(numbers.skipped).map(([name, why]) => `left out: ${name} (${why})\n`);
-        print(`${table([head, ...rows])}\n${skipped.join('')}${page}\n`);
+        print(
+          `${tables.join('\n\n')}\n${remark === undefined ? '' : `${remark}\n`}${skipped.join('')}${page}\n`,
+        );
       } finally {
         progress.clear();
         release();

@@ -49,7 +49,8 @@ async function sourcesIn(fields: unknown) {
   const { rewards } = await import('../rewards/index.js');
   const found: PublishedReward[] = [];
   const visit = (field: unknown): void => {
-    if (typeof field === 'string' && rewards[field]?.published) found.push({ name: field as 'imagereward' });
+    if (typeof field === 'string' && rewards[field]?.needs === 'weights')
+      found.push({ name: field as 'imagereward' });
     else if (Array.isArray(field)) field.forEach(visit);
     else if (field !== null && typeof field === 'object') {
       const { success, data } = publishedRewardSchema.safeParse(field);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { hasPeer } from '../base/peers.js';
 import { rldf } from './command-line.fixture.js';
 
 test('every reward has a whole card', async () => {
@@ -20,6 +21,7 @@ test('every reward has a whole card', async () => {
     'aesthetic',
     'spatial',
     'count',
+    'presence',
     'detector-confidence',
     'imagereward',
     'hpsv2.1',
@@ -36,6 +38,30 @@ test('every reward has a whole card', async () => {
     for (const text of [description, range, hacks, licence]) expect(text.length).toBeGreaterThan(3);
     expect(typeof differentiable).toBe('boolean');
   }
+});
+
+test('the list says what each needs, and a card how to get it', async () => {
+  const { out } = await rldf('rewards');
+  const [head, ...rows] = out.split('\n');
+  expect(head).toMatch(/^reward +unit +gradient +needs +what scores high$/);
+  const needsOf = (name: string) =>
+    rows.find((row) => row.startsWith(`${name} `))!.slice(head!.indexOf('needs'));
+  expect(needsOf('imagereward')).toMatch(/^weights /);
+  for (const name of ['geneval', 'composition', 'face', 'hand', 'text'])
+    expect(needsOf(name)).toMatch(/^package /);
+  expect(needsOf('aesthetic')).toMatch(/^ {9}LAION/);
+  expect((await rldf('rewards', 'face')).out).toMatch(
+    /package +@vladmandic\/human: `npm install @vladmandic\/human@3\.3\.6/,
+  );
+  expect((await rldf('rewards', 'text')).out).toMatch(/`npm install tesseract\.js @tesseract\.js-data\/eng`/);
+});
+
+test.skipIf(hasPeer('@vladmandic/human'))('a package that is missing is told by its command', async () => {
+  const { code, err } = await rldf('rewards', 'torture', 'face');
+  expect(code).toBe(2);
+  expect(err).toMatch(
+    /^rldf: detector human-faces: the package @vladmandic\/human is not installed — .*Install it: `npm/,
+  );
 });
 
 test('a card is found by the beginning of its name', async () => {

@@ -3,6 +3,13 @@ import { print } from './output.js';
 import { provideModels, provideRewards } from './provide.js';
 import { printJson, table } from './shared.js';
 
+/** Said below the list. */
+const ABOUT = `\`rldf rewards NAME\` tells more of one: its values, known hacks, licence, and what it needs.
+needs  weights: those that its project published; \`rldf train\` downloads them once
+       package: an npm package that rldf does not install; \`rldf rewards NAME\` has the command
+A recipe also takes a module of your own, a server, a vision-language model, people's ratings, and sums of all these:
+docs/guide-rewards.md`;
+
 export function rewardsCommand(): Command {
   const command = new Command('rewards')
     .description('list the built-in rewards; with a name show its card')
@@ -25,7 +32,7 @@ Examples:
       const { publishedWeights } = await import('../rewards/published-names.js');
       const cardOf = (one: string) => {
         const { load: _, ...card } = rewards[one]!;
-        const weights = Object.hasOwn(publishedWeights, one) && card.published ? publishedWeights[one as 'imagereward'] : null; // biome-ignore format: one thought
+        const weights = Object.hasOwn(publishedWeights, one) && card.needs === 'weights' ? publishedWeights[one as 'imagereward'] : null; // biome-ignore format: one thought
         return { name: one, ...card, weights, percentiles: percentilesOf(one) ?? null };
       };
       if (name === undefined) {
@@ -34,16 +41,19 @@ Examples:
         const rows = cards.map((card) => [
           card.name,
           card.unit,
-          card.differentiable ? 'gradient' : '',
-          card.published ? 'weights' : '',
+          card.differentiable ? 'yes' : '',
+          card.needs ?? '',
           card.description,
         ]);
-        print(`${table(rows)}\n`);
+        print(
+          `${table([['reward', 'unit', 'gradient', 'needs', 'what scores high'], ...rows])}\n\n${ABOUT}\n`,
+        );
         return;
       }
       const card = cardOf(await rewardName(name));
       if (options.json) return printJson(card);
-      print(`${cardText(card)}\n`);
+      const { installOf } = await import('../base/peers.js');
+      print(`${cardText(card, card.package === undefined ? undefined : installOf(card.package))}\n`);
     });
   command.addCommand(tortureCommand());
   command.addCommand(checkCommand());
@@ -153,6 +163,7 @@ function tortureCommand(): Command {
       const field = await tortured(name, options);
       await provideRewards(field);
       const reward = await loadReward(field);
+      await reward.ready?.(); // what is missing is told before anything is drawn
       const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
       await provideModels([options.model]);
       const pipeline = loadPipeline(findModel(options.model).path);
@@ -190,11 +201,12 @@ async function rewardName(typed: string): Promise<string> {
 
 type Card = import('../rewards/cards.js').RewardCard & {
   name: string;
+  package?: string;
   weights: string | null;
   percentiles: import('../rewards/cards.js').Percentiles | null;
 };
 
-function cardText({ name, percentiles, weights, ...card }: Card): string {
+function cardText({ name, percentiles, weights, ...card }: Card, install: string | undefined): string {
   const digits = (value: number) => value.toPrecision(4);
   const rows = [
     ['unit', card.unit || 'none'],
@@ -203,6 +215,7 @@ function cardText({ name, percentiles, weights, ...card }: Card): string {
     ['known hacks', card.hacks],
     ['licence', card.licence],
   ];
+  if (install !== undefined) rows.push(['package', `${card.package}: ${install}`]);
   if (weights !== null) rows.push(['weights', `${weights}, or reward: { name: ${name}, weights: ... }`]);
   if (percentiles !== null) {
     const { reference, count, p5, p25, p50, p75, p95, betweenPrompts } = percentiles;

@@ -1,29 +1,25 @@
 /** Draws every prompt of the suites with each arm, on the same noise, and has the judges look. */
 
-import { createHash } from 'node:crypto';
-import { basename } from 'node:path';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { describePromptNotices, promptNotices } from '@rldf/common/base/prompt-notices';
 import { checkBase } from '@rldf/common/instruments/adapter-base';
 import { findModel } from '@rldf/common/instruments/models';
 import { batchOfAll, generateShared, shareModel } from '@rldf/common/workers/draw';
-import { promptSet, type SetPrompt } from '@rldf/emoji-world';
 import { type Detection, type LoraAdapter, loadLora, loadPipeline, type Pipeline } from '@rldf/models';
 import { type Device, free, noiseKey, Random } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import type { AdapterFile } from '../adapters/generate-files.js';
-import { mostPictures } from '../base/counts.js';
 import type { DetectorField } from '../config/detector-fields.js';
 import type { SingleReward } from '../config/fields.js';
 import { checkDrawing } from '../plan/drawing.js';
-import { readPromptFile } from '../prompts/prompt-files.js';
 import { ownLabels } from '../rewards/detectors/index.js';
-import { canTell, genevalTask } from '../rewards/geneval.js';
 import { suites } from './index.js';
 import { type LoadedJudges, loadJudges } from './judges.js';
+import { KeptPictures } from './kept-pictures.js';
 import { differenceOf, type Measure, type Metric, type MetricDifference, metricOf } from './measures.js';
+import { callsIn, plansOf, type SetPlan } from './plans.js';
 import { pictureSeed } from './seeds.js';
-import type { EvalPrompt, Suite } from './suite.js';
+import type { Suite } from './suite.js';
 
 /** A model as it is used: with its adapters, or without. */
 export interface Arm {
@@ -55,9 +51,9 @@ export interface EvaluateOptions {
   features?: string;
   /** Instead of the shipped judge that detects; prompts that name what it does not know are left out. */
   detector?: DetectorField;
-  /** What the suite `reward` scores with. */
+  /** What the suite `reward` scores with, and the suite `pairs` asks. */
   reward?: SingleReward;
-  /** A prompt file, for the suites `geneval` and `reward`. */
+  /** A prompt file, for the suites `geneval`, `reward` and `pairs`. */
   prompts?: string;
   /** Instead of the shipped ones. */
   judges?: LoadedJudges;
@@ -67,9 +63,10 @@ export interface EvaluateOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
-/** One picture as it is kept: its bytes on the contact sheet, its verdict in the records. */
+/** One picture as it is kept: its bytes on the contact sheet, its verdict in the records; of the suite `pairs`, two. */
 export interface JudgedPicture {
-  arm: number;
+  /** 0 is the model, 1 what it is compared with; undefined for a verdict on both. */
+  arm?: number;
   suite: string;
   prompt: string;
   /** Of the picture within its prompt, and the noise's seed. */
@@ -124,6 +121,11 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
       `suite ${unknown}: there is none of this name — there are ${Object.keys(suites).join(', ')}, all`,
     );
   }
+  const beside = names.find((name) => suites[name]!.compare !== undefined);
+  if (beside !== undefined && options.arms.length < 2)
+    throw new UserError(
+      `suite ${beside}: one model — it compares the pictures of two. Give the other with --against or --against-adapter`,
+    );
   for (const { model, adapters = [] } of options.arms) {
     const { path: folder } = findModel(model);
     for (const { path } of adapters) checkBase(path, folder, model);
@@ -146,22 +148,29 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
   }
   const labels = options.detector === undefined ? undefined : ownLabels(options.detector);
   const plans = plansOf(chosen, options, labels);
+  for (const line of callsIn(plans, options)) options.onNotice?.(line);
   const progress = new Counter(plans, options);
   const verdicts: Verdicts[] = [];
   let settings: Evaluation['settings'] | undefined;
-  for (const arm of options.arms) {
-    verdicts.push(
-      await withPipeline(arm, options.device, async (pipeline) => {
-        const own = {
-          steps: options.steps ?? pipeline.defaults.steps ?? 30,
-          guidanceScale: options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5,
-          eta: options.eta ?? 0,
-        };
-        settings ??= own;
-        await checkArm(pipeline, arm, plans, { ...options, ...own });
-        return drawArm(pipeline, plans, loaded, { ...options, ...settings }, progress);
-      }),
-    );
+  const firsts = new KeptPictures();
+  try {
+    for (const [number, arm] of options.arms.entries()) {
+      verdicts.push(
+        await withPipeline(arm, options.device, async (pipeline) => {
+          const own = {
+            steps: options.steps ?? pipeline.defaults.steps ?? 30,
+            guidanceScale: options.guidanceScale ?? pipeline.defaults.guidanceScale ?? 7.5,
+            eta: options.eta ?? 0,
+          };
+          settings ??= own;
+          await checkArm(pipeline, arm, plans, { ...options, ...own });
+          const place = { first: number === 0, firsts };
+          return drawArm(pipeline, plans, loaded, { ...options, ...settings, ...place }, progress);
+        }),
+      );
+    }
+  } finally {
+    firsts.remove();
   }
   if (settings === undefined) throw new InternalError('evaluate: no arm given');
   return {
@@ -169,96 +178,13 @@ export async function evaluate(options: EvaluateOptions): Promise<Evaluation> {
     settings,
     suites: Object.fromEntries(chosen.map((name) => [name, resultOf(name, plans, verdicts, loaded)])),
     skipped,
-    pictures: verdicts.flatMap((arm, number) => arm.pictures.map((picture) => ({ arm: number, ...picture }))),
+    pictures: verdicts.flatMap((arm, number) =>
+      arm.pictures.map((picture) =>
+        suites[picture.suite]!.compare === undefined ? { arm: number, ...picture } : picture,
+      ),
+    ),
     seconds: (performance.now() - started) / 1000,
   };
-}
-
-/** A set that is drawn once for all suites that ask for it. */
-interface SetPlan {
-  set: string;
-  hash: string;
-  prompts: readonly EvalPrompt[];
-  numbers: readonly number[];
-  suites: string[];
-}
-
-function plansOf(
-  names: readonly string[],
-  { pictures, seeds, maxPrompts, arms, prompts: file, onNotice }: EvaluateOptions,
-  labels: readonly string[] | undefined,
-): SetPlan[] {
-  const plans = new Map<string, SetPlan>();
-  for (const name of names) {
-    for (const one of suites[name]!.sets) {
-      const { pictures: own } = one;
-      const from = suites[name]!.file;
-      if (from === 'must' && file === undefined)
-        throw new UserError(
-          `suite ${name}: no prompt file is given — it asks what a file such as GenEval’s evaluation_metadata.jsonl says. Name it by --prompts`,
-        );
-      const told = from !== undefined && file !== undefined ? promptsIn(file) : promptSet(one.set);
-      const known = suites[name]!.judges.includes('detector')
-        ? tellable(name, told.prompts, labels)
-        : told.prompts;
-      if (known.length < told.prompts.length)
-        onNotice?.(
-          `${name}: ${known.length} of ${told.prompts.length} prompts name only what the detector knows; the others are left out`,
-        );
-      const prompts = known;
-      const { hash } = told;
-      const set =
-        known.length < told.prompts.length ? `${told.name}, as far as the detector knows` : told.name;
-      const each = seeds?.length ?? pictures ?? own;
-      const asked = prompts.slice(0, maxPrompts).length * each * arms.length;
-      if (asked > mostPictures)
-        throw new UserError(
-          `suite ${name}: ${each} pictures of each prompt are ${asked} in all — at most ${mostPictures} in one evaluation. Give fewer with --pictures or --max-prompts`,
-        );
-      const numbers = seeds ?? Array.from({ length: each }, (_, number) => number);
-      const plan: SetPlan = plans.get(set) ?? {
-        set,
-        hash,
-        prompts: prompts.slice(0, maxPrompts),
-        numbers,
-        suites: [],
-      };
-      plan.suites.push(name);
-      plans.set(set, plan);
-    }
-  }
-  return [...plans.values()];
-}
-
-/** The prompts of a file, with what it says besides. */
-function promptsIn(file: string): { name: string; prompts: EvalPrompt[]; hash: string } {
-  const prompts = readPromptFile(file).map(
-    ({ text, meta }): EvalPrompt => ({ prompt: text, meta, group: '', scene: nothing }),
-  );
-  const hash = createHash('sha256').update(JSON.stringify(prompts.map(({ prompt, meta }) => [prompt, meta]))).digest('hex'); // biome-ignore format: one thought
-  return { name: basename(file), prompts, hash };
-}
-
-/** What stands for a scene where there is none: a prompt file says in `meta` what is asked. */
-const nothing = { objects: [] } as unknown as SetPrompt['scene'];
-
-/** The prompts that name only what a detector knows. @throws UserError if there is none */
-function tellable(
-  suite: string,
-  prompts: readonly EvalPrompt[],
-  labels: readonly string[] | undefined,
-): readonly EvalPrompt[] {
-  if (labels === undefined) return prompts;
-  const known = new Set<string>(labels);
-  const told = prompts.filter(({ scene, meta, prompt }) =>
-    meta === undefined
-      ? scene.objects.every(({ noun }) => known.has(noun)) && scene.activity === undefined
-      : canTell(genevalTask(meta, prompt), { labels }),
-  );
-  if (told.length > 0) return told;
-  throw new UserError(
-    `suite ${suite}: none of its ${prompts.length} prompts names only what the detector knows (${labels.slice(0, 6).join(', ')}, ...) — nothing could be judged. Leave the suite out, or give another --detector`,
-  );
 }
 
 class Counter {
@@ -327,10 +253,11 @@ async function drawArm(
   pipeline: Pipeline,
   plans: readonly SetPlan[],
   { judges }: LoadedJudges,
-  options: DrawnOptions,
+  options: DrawnOptions & { first: boolean; firsts: KeptPictures },
   progress: Counter,
 ): Promise<Verdicts> {
-  const { steps, guidanceScale, eta, signal } = options;
+  const { steps, guidanceScale, eta, signal, first, firsts } = options;
+  let pair = 0;
   const batchSize = batchOfAll(pipeline, options.batchSize ?? defaultBatch);
   const asked = plans.flatMap(({ prompts }) => prompts.map(({ prompt }) => prompt));
   const notices = promptNotices(pipeline.tokenizer, asked);
@@ -366,7 +293,24 @@ async function drawArm(
           numbers: part.map(({ number }) => number),
         };
         for (const name of names) {
-          const said = await (suites[name] as Suite).look(looked, judges);
+          const { look, compare } = suites[name] as Suite;
+          if (compare !== undefined && first) {
+            for (const [i, { number, row }] of part.entries()) {
+              firsts.put(pictures[i]!);
+              if (number === numbers[0] && row < SHEET_PROMPTS)
+                verdicts.shown.get(keyOf(name, set))!.push(pictures[i]!);
+            }
+            continue;
+          }
+          const said = compare
+            ? await compare(
+                {
+                  pairs: pictures.map((picture) => [firsts.get(pair++), picture] as const),
+                  prompts: looked.prompts,
+                },
+                judges,
+              )
+            : await look!(looked, judges);
           if (said.length !== part.length)
             throw new InternalError(`suite ${name}: ${said.length} verdicts for ${part.length} pictures`);
           for (const [i, { prompt, number, row }] of part.entries()) {
@@ -399,7 +343,8 @@ function resultOf(
 ): SuiteResult {
   const suite = suites[name]!;
   const own = plans.filter((plan) => plan.suites.includes(name));
-  const judged = arms.map(({ rows }) =>
+  const both = suite.compare !== undefined;
+  const judged = (both ? arms.slice(1) : arms).map(({ rows }) =>
     own.flatMap(({ set, prompts }) =>
       prompts.map((prompt, row) => ({ prompt, verdicts: rows.get(keyOf(name, set))![row]! })),
     ),
@@ -411,12 +356,12 @@ function resultOf(
   const sheet = own.flatMap(({ set, prompts }) =>
     prompts.slice(0, Math.ceil(SHEET_PROMPTS / own.length)).map((prompt, row) => ({
       label: prompt.prompt,
-      pictures: arms.map(({ rows, shown }) => {
-        const verdict = rows.get(keyOf(name, set))![row]![0];
+      pictures: arms.map(({ shown }, arm) => {
+        const verdict = (both ? arms[1]! : arms[arm]!).rows.get(keyOf(name, set))![row]![0];
         return {
           picture: shown.get(keyOf(name, set))![row]!,
           boxes: suite.boxes?.(verdict) ?? [],
-          words: suite.words(prompt, verdict),
+          words: both && arm > 0 ? '' : suite.words(prompt, verdict),
         };
       }),
     })),

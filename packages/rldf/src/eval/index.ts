@@ -6,6 +6,7 @@ import { count } from './count.js';
 import { diversity } from './diversity.js';
 import { fidAndKid } from './fid.js';
 import { genevalSuite } from './geneval.js';
+import { pairs } from './pairs.js';
 import { preference } from './preference.js';
 import { rewardSuite } from './reward.js';
 import { single } from './single.js';
@@ -26,4 +27,5 @@ export const suites: Readonly<Record<string, Suite>> = {
   fid: fidAndKid,
   geneval: genevalSuite,
   reward: rewardSuite,
+  pairs,
 };

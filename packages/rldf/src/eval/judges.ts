@@ -13,9 +13,12 @@ import type { SingleReward } from '../config/fields.js';
 import { clipScore } from '../rewards/clip-score.js';
 import { describeDetector, openDetector } from '../rewards/detectors/index.js';
 import { loadReward } from '../rewards/index.js';
+import { loadJudgeTemplate } from '../rewards/remote/judge-template.js';
+import { type VisionJudge, visionReward } from '../rewards/remote/vision.js';
 import { checkScores, type Reward } from '../rewards/reward.js';
 import { loadPreference } from '../rewards/scorers.js';
-import type { EvalPrompt } from './suite.js';
+import { type PairVerdict, pairVerdict } from './pairs.js';
+import type { EvalPrompt, LookedPairs } from './suite.js';
 
 export interface Judges {
   /** The noun of each picture, among all nouns of the world. @param images uint8 [B, H, W, 3] */
@@ -30,6 +33,8 @@ export interface Judges {
   preferences(images: Tensor, prompts: readonly SetPrompt[]): Promise<number[]>;
   /** By the reward of `--reward`. */
   rewards(images: Tensor, prompts: readonly EvalPrompt[]): Promise<number[]>;
+  /** Whose picture of each pair the vision judge of `--reward` prefers; null where it could not be understood. */
+  preferred(batch: LookedPairs): Promise<(PairVerdict | null)[]>;
   /** An embedding of each picture. */
   features(images: Tensor): number[][];
 }
@@ -49,11 +54,20 @@ const loaders = {
     const by = field === undefined ? 'judge-detector' : describeDetector(field).name;
     return { by, judges: { detector, detect: (images: Tensor) => detector.detect(images) } };
   },
-  reward: async ({ reward: field }) => {
+  reward: async ({ reward: field, signal }) => {
     if (field === undefined) throw new UserError('no reward is given — name one, or a .yaml file with one, by --reward'); // biome-ignore format: one thought
-    const reward = await loadReward(field);
+    if (isVision(field) && asksAboutPairs(field)) throw new UserError(`the question ${field.vision} compares two pictures — the suite reward scores one at a time. Use --suite pairs with --against or --against-adapter`); // biome-ignore format: one thought
+    const reward = await loadReward(field, undefined, signal);
     await reward.ready?.();
     return { by: reward.name, judges: { rewards: scoring(reward) } };
+  },
+  pairs: async ({ reward: field, signal }) => {
+    if (!isVision(field))
+      throw new UserError(`${field === undefined ? 'no judge is given' : `${typeof field === 'string' ? field : 'this reward'} is no vision-language model`} — it asks one which of two pictures is better. Give --reward FILE.yaml with { vision: preference, endpoint: ADDRESS, model: NAME }`); // biome-ignore format: one thought
+    if (!asksAboutPairs(field)) throw new UserError(`${field.vision} asks about one picture — comparing needs a question with ask: pair. Use vision: preference, or --suite reward, which shows a win rate too`); // biome-ignore format: one thought
+    const judge = visionReward(field, { signal });
+    await judge.ready?.();
+    return { by: `${judge.name} of ${field.model}`, judges: { preferred: preferring(judge) } };
   },
   clip: async () => {
     const reward = clipScore(loadWorldClip(judgeOnly('clip-2')));
@@ -74,8 +88,10 @@ export interface JudgeOptions {
   features?: string;
   /** Instead of the shipped judge: it must not have given feedback to what is evaluated. */
   detector?: DetectorField;
-  /** What the suite `reward` scores with. */
+  /** What the suite `reward` scores with, and the suite `pairs` asks. */
   reward?: SingleReward;
+  /** Aborted, what a server is asked ends. */
+  signal?: AbortSignal;
 }
 
 export type JudgeName = keyof typeof loaders;
@@ -94,7 +110,7 @@ export interface LoadedJudges {
  */
 export async function loadJudges(
   names: Iterable<JudgeName>,
-  { features = 'style', detector, reward }: JudgeOptions = {},
+  { features = 'style', detector, reward, signal }: JudgeOptions = {},
 ): Promise<LoadedJudges> {
   if (!Object.hasOwn(featureNetworks, features)) {
     throw new UserError(
@@ -108,6 +124,7 @@ export async function loadJudges(
         features,
         ...(detector !== undefined && { detector }),
         ...(reward !== undefined && { reward }),
+        ...(signal !== undefined && { signal }),
       });
       Object.assign(loaded.judges, judges);
       loaded.by[name] = by;
@@ -118,6 +135,28 @@ export async function loadJudges(
   }
   return loaded;
 }
+
+type Vision = Extract<SingleReward, { vision: string }>;
+
+const isVision = (field: SingleReward | undefined): field is Vision =>
+  typeof field === 'object' && 'vision' in field;
+const asksAboutPairs = ({ vision }: Vision) => loadJudgeTemplate(vision).ask === 'pair';
+
+/** Equal pictures are a tie that nobody needs to be asked about. */
+const preferring =
+  (judge: VisionJudge) =>
+  async ({ pairs, prompts }: LookedPairs): Promise<(PairVerdict | null)[]> => {
+    const differ = pairs.map(([a, b]) => Buffer.compare(a.data, b.data) !== 0);
+    const asked = pairs
+      .map((pictures, i) => ({ pictures, prompt: prompts[i]!.prompt }))
+      .filter((_, i) => differ[i]);
+    const answers = await judge.prefer(asked);
+    return differ.map((differs) => {
+      if (!differs) return pairVerdict(undefined);
+      const answer = answers.shift();
+      return answer === undefined ? null : pairVerdict(answer);
+    });
+  };
 
 const scoring = (reward: Reward) => async (images: Tensor, prompts: readonly EvalPrompt[]) => {
   const texts = prompts.map(({ prompt }) => prompt);

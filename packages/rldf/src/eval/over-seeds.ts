@@ -6,7 +6,7 @@ import { tInterval } from '@rldf/common/base/stats';
 import { noiseKey, Random } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { type Arm, type EvaluateOptions, type Evaluation, evaluate } from './evaluate.js';
-import { armsDifference, type MeanMeasure, type MetricDifference } from './measures.js';
+import { armsDifference, type Ends, type MeanMeasure, type MetricDifference } from './measures.js';
 import { writeEvaluation } from './page.js';
 
 /** What `arms.json` holds. */
@@ -15,6 +15,8 @@ export interface ArmsNumbers {
   seeds: number;
   /** Each metric of the first arm minus the second. */
   differences: Record<string, MetricDifference>;
+  /** What the suite `pairs` says of the first arm beside the second; the interval is over seeds, as those above. */
+  pairs?: Record<string, { value: number | null; ci95: Ends }>;
 }
 
 /**
@@ -47,9 +49,32 @@ export async function evaluateOverSeeds(
     await writeEvaluation(join(folder, `seed-${i}`), evaluation);
     evaluations.push(evaluation);
   }
-  const numbers = { seeds: pairs.length, differences: differencesOverSeeds(evaluations) };
+  const compared = pairsOverSeeds(evaluations);
+  const numbers: ArmsNumbers = {
+    seeds: pairs.length,
+    differences: differencesOverSeeds(evaluations),
+    ...(Object.keys(compared).length > 0 && { pairs: compared }),
+  };
   replaceFile(join(folder, 'arms.json'), `${JSON.stringify(numbers, null, 2)}\n`);
   return numbers;
+}
+
+/** Means over seeds of what two arms are side by side, with Student's interval over them. */
+export function pairsOverSeeds(
+  evaluations: readonly Pick<Evaluation, 'suites'>[],
+): NonNullable<ArmsNumbers['pairs']> {
+  const [first] = evaluations as [Pick<Evaluation, 'suites'>];
+  const entries = Object.entries(first.suites).flatMap(([suite, { differences, metrics }]) =>
+    (differences === undefined ? Object.keys(metrics) : []).map((metric) => {
+      const values = evaluations
+        .map(({ suites }) => suites[suite]!.metrics[metric]!.value)
+        .filter((value) => value !== null);
+      if (values.length < 2) return [metric, { value: values[0] ?? null, ci95: null }] as const;
+      const { mean, interval } = tInterval(values);
+      return [metric, { value: mean, ci95: interval }] as const;
+    }),
+  );
+  return Object.fromEntries(entries);
 }
 
 /** @param evaluations of the same suites, of two arms each */

@@ -10,6 +10,7 @@ import { withBoxes } from './boxes.js';
 import type { Arm, Evaluation, SuiteResult } from './evaluate.js';
 import { suites } from './index.js';
 import type { Ends, Metric, MetricDifference } from './measures.js';
+import { remarkOnJudge } from './pairs.js';
 
 /** What `eval.json` holds. */
 export interface EvaluationNumbers {
@@ -78,7 +79,10 @@ export async function writeEvaluation(
     const cells = sheet.map(({ label, pictures }) => ({
       pictures: pictures.map(({ picture, boxes }) => withBoxes(picture, boxes, PICTURE_SCALE)),
       label,
-      detail: pictures.map(({ words }) => words).join(' | '),
+      detail: pictures
+        .map(({ words }) => words)
+        .filter((words) => words !== '')
+        .join(' | '),
     }));
     if (cells.length > 0)
       write(
@@ -135,10 +139,13 @@ function sectionOf(name: string, result: SuiteResult, arms: readonly string[]): 
   const sets = result.sets.map(({ set, hash, prompts, pictures }) => {
     return `${set} (${hash.slice(0, 12)}): ${prompts} prompts, ${pictures} pictures`;
   });
-  const caption = `First picture of the first prompts${compared ? '; left the first, right the second model' : ''}.`;
+  const remark = remarkOnJudge(result.metrics);
+  const beside = (result.sheet[0]?.pictures.length ?? 1) > 1;
+  const caption = `First picture of the first prompts${beside ? '; left the first, right the second model' : ''}.`;
   return `<h2>${escapeXml(name)}</h2>
 <p>${escapeXml(`${suites[name]?.description ?? ''}; judged by ${result.judges.join(', ')}; ${sets.join('; ')}.`)}</p>
 ${htmlTable(head, rows)}
+${remark === undefined ? '' : `<p class="note">${escapeXml(remark)}</p>`}
 ${htmlFigures(result.sheet.length === 0 ? [] : [{ file: `${name}.png`, caption }])}`;
 }
 

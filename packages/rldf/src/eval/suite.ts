@@ -22,6 +22,12 @@ export interface Looked {
   numbers: readonly number[];
 }
 
+/** The pictures of two models, of the same prompts and noise. */
+export interface LookedPairs {
+  pairs: readonly (readonly [first: Picture, second: Picture])[];
+  prompts: readonly EvalPrompt[];
+}
+
 /** A prompt with what the judge said about each of its pictures. */
 export interface JudgedPrompt<Verdict> {
   prompt: SetPrompt;
@@ -37,7 +43,9 @@ export interface SuiteDefinition<Verdict> {
   file?: 'must' | 'may';
   /** Its prompts, and how many pictures of each are drawn by default. */
   sets: readonly { set: string; pictures: number }[];
-  look(batch: Looked, judges: Judges): Promise<readonly Verdict[]> | readonly Verdict[];
+  look?(batch: Looked, judges: Judges): Promise<readonly Verdict[]> | readonly Verdict[];
+  /** Instead of `look`: two models' pictures side by side. Its measures are of the first beside the second. */
+  compare?(batch: LookedPairs, judges: Judges): Promise<readonly Verdict[]> | readonly Verdict[];
   measure(judged: readonly JudgedPrompt<Verdict>[]): Record<string, Measure>;
   /** A few words on a picture, for the contact sheet. */
   words(prompt: SetPrompt, verdict: Verdict): string;

@@ -289,7 +289,7 @@ async function build(model: PlannedModel, recipe: Recipe): Promise<Pipeline> {
 async function rewardWithoutSideEffects(recipe: Recipe): Promise<Reward | CompositeReward | undefined> {
   const names = Array.isArray(recipe.reward) ? recipe.reward.map(({ reward }) => reward) : [recipe.reward];
   const known = names.every(
-    (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && !rewards[name]?.published,
+    (name) => typeof name === 'string' && Object.hasOwn(rewards, name) && rewards[name]?.needs === undefined,
   );
   return known ? loadReward(recipe.reward, deviceOf(recipe)) : undefined;
 }

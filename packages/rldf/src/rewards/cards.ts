@@ -123,6 +123,14 @@ export const cards = {
     hacks: 'half objects that the detector takes for whole ones; other objects are not looked at',
     licence: ours,
   },
+  presence: {
+    description: '1 if a detector finds every noun of the prompt, however often and wherever; otherwise 0',
+    unit: '',
+    differentiable: false,
+    range: '0 or 1',
+    hacks: 'copies of the objects, and half ones that the detector takes for whole; places are not looked at',
+    licence: ours,
+  },
   'detector-confidence': {
     description:
       'how sure a detector is of each noun of the prompt, on average: plain, typical objects score high',

@@ -14,8 +14,13 @@ import type { CompositeReward, Reward } from './reward.js';
 import { WeightedReward } from './weighted.js';
 
 export interface BuiltInReward extends RewardCard {
-  /** Its weights do not ship with rldf: `load` finds them where they are downloaded to, or says what to download. */
-  published?: true;
+  /**
+   * What does not ship with rldf: weights, which `load` finds where they are downloaded to, or an npm package. Where they are
+   * not here, it says how to get them.
+   */
+  needs?: 'weights' | 'package';
+  /** That package. */
+  package?: string;
   /** @param device of its network, if it has one; pictures may lie elsewhere */
   load(device?: Device): Promise<Reward>;
 }
@@ -32,7 +37,8 @@ const reader = async (field: TextRewardField) => (await import('./text.js')).tes
 /** One of detectors or readers whose packages are installed by users. */
 const looking = (name: keyof typeof lookingCards): BuiltInReward => ({
   ...lookingCards[name],
-  published: true,
+  needs: 'package',
+  package: name === 'text' ? 'tesseract.js' : '@vladmandic/human',
   load: async (device) =>
     name === 'text'
       ? (await import('./text.js')).textReward(await reader({ text: 'tesseract', language: 'eng' }))
@@ -42,7 +48,7 @@ const looking = (name: keyof typeof lookingCards): BuiltInReward => ({
 /** One with weights of its own. */
 const published = (name: keyof typeof publishedCards): BuiltInReward => ({
   ...publishedCards[name],
-  published: true,
+  needs: 'weights',
   load: async (device) => (await import('./published.js')).loadPublished({ name }, device),
 });
 
@@ -81,6 +87,7 @@ export const rewards: Record<
   },
   spatial: { ...cards.spatial, load: async (device) => (await boxes()).spatial(await detector(device)) },
   count: { ...cards.count, load: async (device) => (await boxes()).count(await detector(device)) },
+  presence: { ...cards.presence, load: async (device) => (await boxes()).presence(await detector(device)) },
   'detector-confidence': {
     ...cards['detector-confidence'],
     load: async (device) => (await boxes()).detectorConfidence(await detector(device)),

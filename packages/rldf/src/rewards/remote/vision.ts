@@ -18,6 +18,8 @@ export interface VisionJudge extends Reward {
   readonly calls: number;
   /** How probable it is that the first picture of each pair is the better one, asked in both orders. */
   compare(pairs: readonly Pair[]): Promise<number[]>;
+  /** The same, each order by itself; undefined where an answer could not be read, if the recipe allows for that. */
+  prefer(pairs: readonly Pair[]): Promise<({ shownFirst: number; shownSecond: number } | undefined)[]>;
 }
 
 export interface Pair {
@@ -57,7 +59,10 @@ export function visionReward(
   const folder = field.cache ?? defaultAnswersFolder();
   const answers = new Answers(folder, { endpoint: url.href, model, template });
   let calls = 0;
+  /** Why the server is asked nothing more, until the next scores are wanted. */
+  let failed: RewardUnavailable | undefined;
   const chat = new Chat(connection, model, () => {
+    if (failed !== undefined) throw failed;
     if (calls >= budget)
       throw new RewardUnavailable(
         `${where}: the budget of ${budget} calls is spent — no more is asked. The answers are kept in ${answers.file}; raise budget, then ${howToResume() || 'run the command again'}`,
@@ -67,20 +72,20 @@ export function visionReward(
   /** Whether the server tells the probabilities of its words; unknown at first. */
   let tells: boolean | undefined;
   /** What is being asked, so that nothing is asked twice at once. */
-  const asking = new Map<string, Promise<number>>();
+  const asking = new Map<string, Promise<number | undefined>>();
 
-  /** A score that is known, or else asked for and kept. */
+  /** A score that is known, or else asked for and kept; undefined for an answer that cannot be read. */
   function known(
     key: string,
     ask: () => Promise<{ score: number; words: string } | undefined>,
-  ): Promise<number> {
+  ): Promise<number | undefined> {
     const there = answers.get(key);
     if (there !== undefined) return Promise.resolve(there);
     let score = asking.get(key);
     if (score === undefined) {
       score = ask()
         .then((answer) => {
-          if (answer === undefined) return unreadable as number;
+          if (answer === undefined) return undefined;
           answers.put(key, answer.score, answer.words);
           return answer.score;
         })
@@ -113,7 +118,11 @@ export function visionReward(
 
   const common = { system: template.system };
 
-  function scoreOne(prompt: string, picture: Picture): Promise<number> {
+  async function scoreOne(prompt: string, picture: Picture): Promise<number> {
+    return (await scoreIfRead(prompt, picture)) ?? (unreadable as number);
+  }
+
+  function scoreIfRead(prompt: string, picture: Picture): Promise<number | undefined> {
     if (template.ask === 'pair')
       throw new UserError(`${where}: compares pictures — nothing to ask about one`);
     const file = encodePng(picture);
@@ -155,7 +164,7 @@ export function visionReward(
   }
 
   /** P(the first is better), in one order. */
-  function prefers(prompt: string, [a, b]: readonly [Picture, Picture]): Promise<number> {
+  function prefers(prompt: string, [a, b]: readonly [Picture, Picture]): Promise<number | undefined> {
     const key = JSON.stringify(['pair', prompt, pictureHash(a), pictureHash(b)]);
     return known(key, async () => {
       const [first, second] = await Promise.all([encodePng(a), encodePng(b)]);
@@ -166,15 +175,40 @@ export function visionReward(
     });
   }
 
-  async function compare(pairs: readonly Pair[]): Promise<number[]> {
+  async function prefer(pairs: readonly Pair[]): ReturnType<VisionJudge['prefer']> {
     if (template.ask !== 'pair')
       throw new UserError(`${where}: asks about one picture (ask: ${template.ask}) — comparing needs ask: pair. Use vision: preference`); // biome-ignore format: one thought
-    return Promise.all(
-      pairs.map(async ({ prompt, pictures: [a, b] }) => {
-        const [there, back] = await Promise.all([prefers(prompt, [a, b]), prefers(prompt, [b, a])]);
-        return (there + 1 - back) / 2; // a liking for the first place cancels
-      }),
+    const both = await whole(() =>
+      pairs.flatMap(({ prompt, pictures: [a, b] }) => [prefers(prompt, [a, b]), prefers(prompt, [b, a])]),
     );
+    return pairs.map((_, i) => {
+      const [there, back] = both.slice(2 * i, 2 * i + 2);
+      return there === undefined || back === undefined
+        ? undefined
+        : { shownFirst: there, shownSecond: 1 - back };
+    });
+  }
+
+  async function compare(pairs: readonly Pair[]): Promise<number[]> {
+    const both = await prefer(pairs);
+    return both.map((one) => (one === undefined ? 0.5 : (one.shownFirst + one.shownSecond) / 2)); // a liking for the first place cancels
+  }
+
+  /** All answers. What was answered is kept before the first failure is told; after it, nothing more is asked. */
+  async function whole<T>(ask: () => readonly Promise<T>[]): Promise<T[]> {
+    failed = undefined;
+    const settled = await Promise.allSettled(
+      ask().map((answer) =>
+        answer.catch((error) => {
+          if (error instanceof RewardUnavailable) failed ??= error;
+          throw error;
+        }),
+      ),
+    );
+    return settled.map((one) => {
+      if (one.status === 'fulfilled') return one.value;
+      throw failed ?? one.reason;
+    });
   }
 
   return {
@@ -185,6 +219,7 @@ export function visionReward(
     },
     ...(field.licence !== undefined && { licence: field.licence }),
     compare,
+    prefer,
     begin({ images, prompts }) {
       if (template.ask !== 'pair')
         picturesOf(images).forEach((picture, i) => void scoreOne(prompts[i]!, picture).catch(() => {}));
@@ -195,13 +230,7 @@ export function visionReward(
     async score(batch) {
       if (template.ask === 'pair') return scoresOfPairs(batch, template, where, compare);
       const pictures = picturesOf(batch.images);
-      const scores = await Promise.allSettled(
-        pictures.map((picture, i) => scoreOne(batch.prompts[i]!, picture)),
-      );
-      return scores.map((one) => { // what was answered is kept before the first failure is told
-        if (one.status === 'fulfilled') return one.value;
-        throw one.reason;
-      }); // biome-ignore format: one thought
+      return whole(() => pictures.map((picture, i) => scoreOne(batch.prompts[i]!, picture)));
     },
   };
 }
