@@ -15,7 +15,9 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: Math.min(4, availableParallelism()),
     reporters: ['default', './test/slowest.reporter.ts'],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // they are for what hangs alone: on a machine that computes other things too, a process takes a minute to start
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    teardownTimeout: 120_000,
   },
 });

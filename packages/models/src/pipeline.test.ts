@@ -105,24 +105,24 @@ test('every scheduler draws, and leaves nothing behind', async () => {
   expect([liveTensors(), liveBytes()]).toEqual(before);
 });
 
-test('timers are served between steps', async () => {
+test('between steps what a caller does is waited for, and then the event loop turns, as for timers and Ctrl-C', async () => {
   const events: string[] = [];
-  const timer = setInterval(() => events.push('timer'), 0);
-  const slowly = () => new Promise<void>((resolve) => setTimeout(resolve, 5));
+  const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
   const latents = await latentsOf({
     prompts: ['a'],
     seeds: [1],
     steps: 3,
-    onStep: ({ step, timestep }) => {
+    onStep: async ({ step, timestep }) => {
       events.push(`step ${step} ${timestep}`);
-      return slowly();
+      await nextTurn();
+      await nextTurn();
+      events.push('done');
+      setImmediate(() => events.push('turn'));
     },
   });
-  clearInterval(timer);
   latents.free();
-  const steps = events.filter((event) => event.startsWith('step'));
-  expect(steps).toEqual(['step 0 667', 'step 1 334', 'step 2 1']);
-  expect(events.indexOf('timer')).toBeLessThan(events.indexOf('step 2 1'));
+  const after = ['done', 'turn'];
+  expect(events).toEqual(['step 0 667', ...after, 'step 1 334', ...after, 'step 2 1', ...after]);
 });
 
 test('options that do not fit are refused', async () => {

@@ -5,7 +5,7 @@ import type { CompareAnswer, MetricsAnswer, RunsAnswer } from './api.js';
 import { band, differences } from './compare.js';
 import { RunsFolder } from './folder.js';
 import { Columns, thinned } from './series.js';
-import { type Asked, eventsOf, newFolder, openStudio, writeRun } from './studio.fixture.js';
+import { type Asked, eventsOf, newFolder, openStudio, services, writeRun } from './studio.fixture.js';
 import { Tally } from './tally.js';
 
 let studio: Asked | undefined;
@@ -13,6 +13,29 @@ afterEach(async () => {
   await studio?.close();
   studio = undefined;
 });
+
+/** Counts how often the server looks at a run: each time it asks who works in it. */
+function countedLooks(runs: string, run: string) {
+  let looks = 0;
+  let wake = () => {};
+  writeFileSync(join(runs, run, 'lock.json'), '{}');
+  return {
+    services: {
+      ...services,
+      holderOf: () => {
+        looks++;
+        wake();
+        return undefined;
+      },
+    },
+    async more(count: number) {
+      for (const end = looks + count; looks < end; )
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+    },
+  };
+}
 
 test('buckets have mean, least and greatest of their rows; what is not finite counts in none', () => {
   const steps = [1, 2, 3, 4, 5, 6];
@@ -191,7 +214,8 @@ test('new rows follow by byte offset; a browser that comes back gets those it mi
   const row = (step: number, a = step) => `${JSON.stringify({ step, a })}\n`;
   const file = join(writeRun(runs, 'first', []), 'metrics.jsonl');
   writeFileSync(file, row(1) + row(2));
-  studio = await openStudio(runs);
+  const looks = countedLooks(runs, 'first');
+  studio = await openStudio(runs, { services: looks.services });
   const events = eventsOf(await studio.ask('/api/runs/first/events'));
   const next = async (kind: string) => {
     for (;;) {
@@ -205,7 +229,7 @@ test('new rows follow by byte offset; a browser that comes back gets those it mi
   expect(first.data.rows.map(({ step }) => step)).toEqual([1, 2]);
   expect(first.data.offset).toBe(Buffer.byteLength(row(1) + row(2)));
   appendFileSync(file, row(3).slice(0, 5));
-  await new Promise((resolve) => setTimeout(resolve, 60)); // some looks at the half line
+  await looks.more(2); // the second begins when the first has seen the half line
   appendFileSync(file, row(3).slice(5));
   const second = await next('rows');
   expect(second.data.rows.map(({ step }) => step)).toEqual([3]);

@@ -37,7 +37,8 @@ export async function openStudio(runs: string, options: Partial<StudioOptions> =
   const ask: Asked['ask'] = (path, init = {}) =>
     fetch(`${base}${path}`, {
       ...init,
-      headers: { authorization: `Bearer ${studio.token}`, ...init.headers },
+      // a connection of its own: one that waits for the next request may be closed in the middle of it
+      headers: { authorization: `Bearer ${studio.token}`, connection: 'close', ...init.headers },
     });
   return {
     ...studio,

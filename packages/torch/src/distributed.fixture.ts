@@ -1,22 +1,21 @@
-/** One rank of distributed.test.ts: `rank size port way`. Prints what it found as JSON, or its error. */
+/** One rank of distributed.test.ts: `rank size port way seconds`. Prints what it found as JSON, or its error. */
 
 import { cat, full, Group, ones, type Tensor, tensor } from './index.js';
 
-const [rank, size, port, way] = process.argv.slice(2) as [string, string, string, string];
+const [rank, size, port, way, seconds] = process.argv.slice(2) as [string, string, string, string, string];
 const say = (text: string) => process.stdout.write(`${text}\n`);
 const numbers = (one: Tensor) => one.toNumbers();
 try {
   const [at, all] = [Number(rank), Number(size)];
-  const timeoutSeconds = way === 'collectives' || way === 'dies' ? 60 : 1;
   const group = await Group.open({
     rank: at,
     size: all,
     host: '127.0.0.1',
     port: Number(port),
-    timeoutSeconds,
+    timeoutSeconds: Number(seconds),
   });
   if (way === 'dies' && at === 1) process.kill(process.pid, 'SIGKILL');
-  if (way === 'stays away' && at === 1) await new Promise((resolve) => setTimeout(resolve, 1500));
+  if (way === 'stays away' && at === 1) await group.get('what nobody writes', 600); // ends with the store, which is rank 0's
   const sum = group.allReduce(full([3], at + 1)); // 1 + 2 + ...
   const most = group.allReduce(tensor([at, -at]), 'max');
   const columns = cat([ones([2, 1]), full([2, 1], 2)], 1).permute([1, 0]); // of strides that are not row-major

@@ -1,6 +1,6 @@
 /** Processes that compute together, over PyTorch's own c10d: a store where they meet, and collectives of tensors. */
 
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { hostname } from 'node:os';
 import { itemSize } from './dtype.js';
 import { UserError } from './errors.js';
@@ -266,6 +266,28 @@ function entryOf(where: string, key: string): string | undefined {
       `${where}: the store is gone (${firstLine(error)}) — it ends with rank 0. Look at rank 0's message`,
     );
   }
+}
+
+/** Below those that the system itself gives to connections: 32768 and up on Linux, 49152 and up elsewhere. */
+const ports = { first: 20_000, count: 12_000 };
+let tried = 0;
+
+/** A port for a store of this machine. It stays free until it is opened, as no connection is given it meanwhile. */
+export async function freePort(): Promise<number> {
+  for (let i = 0; i < ports.count; i++) {
+    const port = ports.first + ((8 * process.pid + tried++) % ports.count); // each process begins at another one
+    const server = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen({ port, exclusive: true }, () => resolve(true));
+    });
+    if (free) await new Promise((resolve) => server.close(resolve));
+    if (free) return port;
+  }
+  const last = ports.first + ports.count - 1;
+  throw new UserError(
+    `workers: no port from ${ports.first} to ${last} is free — the workers of this machine meet at one. Free one, or look what listens there (\`ss -ltn\`)`,
+  );
 }
 
 /** Whether somebody listens at an address; tells no after a second at most, and not at once. */

@@ -9,11 +9,14 @@ const size = way === 'long' ? 4000 : 40; // the eigenvalues of the larger take m
 const [a] = normal([noiseKey(0, 'signals')], [size, size]).split([1]) as [ReturnType<typeof normal>];
 const eigenvalues = ops.aten('linalg_eig');
 process.stdout.write('computing ');
-try {
-  for (;;) scope(() => void eigenvalues(a));
-} catch (error) {
-  process.stdout.write(`${isInterruption(error)} ${(error as Error).message} ${a.shape} `);
-}
+for (;;)
+  try {
+    for (;;) scope(() => void eigenvalues(a));
+  } catch (error) {
+    if (way === 'long') continue; // the first signal came before the operator: the second one will find it within
+    process.stdout.write(`${isInterruption(error)} ${(error as Error).message} ${a.shape} `);
+    break;
+  }
 const open = setInterval(() => {}, 1000); // a handler alone keeps no process
 await told;
 clearInterval(open);

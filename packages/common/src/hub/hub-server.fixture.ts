@@ -31,7 +31,7 @@ export async function hubServer(files: Map<string, Buffer>, repo = 'owner/name')
     ...{ url: '', commit, requests: [], fault: undefined, files, xet: false },
     close: () => new Promise((done) => void [http.closeAllConnections(), http.close(() => done())]),
   };
-  const http = createServer((request, response) => {
+  const http = createServer({ keepAliveTimeout: 0 }, (request, response) => {
     const path = decodeURIComponent((request.url ?? '').replace(/\?.*/, ''));
     const { range, authorization } = request.headers;
     server.requests.push({ path, range, authorization });

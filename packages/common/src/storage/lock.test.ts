@@ -2,9 +2,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '@rldf/torch';
-import { expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { setFileHook } from '../base/files.js';
 import {
   askToStop,
   describeSelf,
@@ -16,6 +18,10 @@ import {
   silenceMs,
   startOf,
 } from './lock.js';
+
+// ages are what they are given, however long a test takes
+beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
+afterEach(() => void vi.useRealTimers());
 
 const newFolder = () => mkdtempSync(join(tmpdir(), 'rldf-lock-'));
 const lockOf = (folder: string) => join(folder, lockName);
@@ -29,6 +35,21 @@ function lockedBy(change: Partial<Holder> | string, silent = 0): string {
   const then = (Date.now() - silent) / 1000;
   utimesSync(lockOf(folder), then, then);
   return folder;
+}
+
+/** Takes the folder whose lock was silent for so long at that moment, by the clock of the file system. */
+function lockAfter(folder: string, silent: number) {
+  const stop = setFileHook((operation, path) => {
+    if (operation !== 'make') return;
+    const own = readdirSync(folder).find((name) => name.startsWith(`${lockName}.`)) as string;
+    const then = (statSync(join(folder, own)).mtimeMs - silent) / 1000;
+    utimesSync(path, then, then);
+  });
+  try {
+    return lockRun(folder);
+  } finally {
+    stop();
+  }
 }
 
 function expectTaken(folder: string): void {
@@ -59,8 +80,8 @@ test.each<[string, Partial<Holder> | string, number]>([
   ['a process on another machine', { host: 'elsewhere', boot: 'another' }, silenceMs / 2],
   ['a file that cannot be read, written just now', '{"pid"', 0],
 ])('refused: %s', (_, holder, silent) => {
-  const folder = lockedBy(holder, silent);
-  expect(() => lockRun(folder)).toThrow(/works here.* — one process a folder/);
+  const folder = lockedBy(holder);
+  expect(() => lockAfter(folder, silent)).toThrow(/works here.* — one process a folder/);
   expect(readdirSync(folder)).toEqual([lockName]);
 });
 
@@ -129,26 +150,25 @@ test('who works in a folder is told without taking it', () => {
 });
 
 test('the process of a lock is asked to stop once, as by Ctrl-C', async () => {
-  const code =
-    "process.on('SIGINT', () => process.stdout.write('saving')); setInterval(() => {}, 1e6); process.stdout.write('up')";
-  const child = spawn(process.execPath, ['-e', code], { stdio: ['ignore', 'pipe', 'ignore'] });
+  // says how many signals have come, after those that it has; a second one would end it at once
+  const code = `
+    let signals = 0;
+    process.on('SIGINT', () => console.log('saving', ++signals));
+    process.stdin.on('data', () => setImmediate(() => setImmediate(() => console.log('so far', signals))));
+    console.log('up');`;
+  const child = spawn(process.execPath, ['-e', code], { stdio: ['pipe', 'pipe', 'ignore'] });
   try {
-    const said = () =>
-      new Promise<string>((resolve) => child.stdout.once('data', (chunk) => resolve(`${chunk}`)));
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const said = async () => (await lines.next()).value;
     expect(await said()).toBe('up');
     const pid = child.pid as number;
     const folder = lockedBy({ id: 'of the child', pid, started: startOf(pid) });
-    const answer = said();
     expect(askToStop(folder)).toBe(pid);
-    expect(await answer).toBe('saving');
-    let more = false;
-    child.stdout.once('data', () => {
-      more = true;
-    });
-    expect(askToStop(folder)).toBe(pid); // asked already: a second signal would end it at once
+    expect(await said()).toBe('saving 1');
+    expect(askToStop(folder)).toBe(pid); // asked already
     expect(askToStop(folder)).toBe(pid);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(more).toBe(false);
+    child.stdin.write('?');
+    expect(await said()).toBe('so far 1');
   } finally {
     child.kill('SIGKILL');
   }

@@ -1,15 +1,18 @@
 import { spawn } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { tensor } from '@rldf/torch';
+import { freePort, tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import { Crew } from './crew.js';
-import { freePort } from './launch.js';
 
 const fixture = fileURLToPath(new URL('crew.fixture.ts', import.meta.url));
 
 /** What each of some ranks prints, line by line. */
-async function together(size: number, way: string, env: Record<string, string> = {}): Promise<unknown[][]> {
+async function together(size: number, way: string): Promise<unknown[][]> {
   const port = await freePort();
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-crew-'));
   return Promise.all(
     Array.from({ length: size }, async (_, rank) => {
       const words = [
@@ -21,11 +24,9 @@ async function together(size: number, way: string, env: Record<string, string> =
         `${size}`,
         `${port}`,
         way,
+        folder,
       ];
-      const child = spawn(process.execPath, words, {
-        stdio: ['ignore', 'pipe', 'inherit'],
-        env: { ...process.env, ...env },
-      });
+      const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
       let text = '';
       child.stdout.on('data', (data) => (text += data));
       await new Promise((resolve) => child.on('close', resolve));
@@ -73,7 +74,7 @@ test('a worker that dies, fails or hangs is named by the leader, once; the other
   const [died, failed, hung] = await Promise.all([
     together(3, 'dies'),
     together(2, 'fails'),
-    together(2, 'hangs', { RLDF_WORKERS_TIMEOUT: '2' }),
+    together(2, 'hangs'),
   ]);
   const dismissed = ['Dismissed: the leading worker has ended the work'];
   expect(died[0]).toEqual([
@@ -83,7 +84,7 @@ test('a worker that dies, fails or hangs is named by the leader, once; the other
   expect(failed[0]).toEqual([expect.stringMatching(/^TypeError: worker 1 \(.*\): a reward of mine$/)]);
   expect(hung[0]).toEqual([
     expect.stringMatching(
-      /^UserError: worker 0 of 2 has waited 2 s at "scores" for worker 1 \(.*\) — it hangs/,
+      /^UserError: worker 0 of 2 has waited 0.05 s at "scores" for worker 1 \(.*\) — it hangs/,
     ),
   ]);
 });

@@ -26,7 +26,8 @@ export class Dismissed extends Error {
 
 /** Time for the work to end by itself when a worker is lost; then the process is ended. */
 const graceMs = 5000;
-const defaultTimeoutSeconds = 600;
+/** Seconds to wait for another worker. */
+const patience = () => Number(process.env.RLDF_WORKERS_TIMEOUT ?? 600);
 
 interface Meeting {
   label: string;
@@ -43,7 +44,6 @@ export class Crew {
   readonly #group: Group | undefined;
   /** The leader's, by rank; a follower's only one, to rank 0. */
   readonly #lines = new Map<number, Line>();
-  readonly #timeoutSeconds: number;
   readonly #meetings = new Map<number, Meeting>();
   #next = 0;
   readonly #off = new Set<number>();
@@ -53,13 +53,12 @@ export class Crew {
   #stop: AbortSignal | undefined;
   #over = false;
 
-  private constructor(place?: Place, group?: Group, timeoutSeconds = defaultTimeoutSeconds) {
+  private constructor(place?: Place, group?: Group) {
     this.rank = place?.rank ?? 0;
     this.size = place?.size ?? 1;
     this.localRank = place?.localRank ?? 0;
     this.attempt = place?.attempt ?? 0;
     this.#group = group;
-    this.#timeoutSeconds = timeoutSeconds;
   }
 
   static alone(): Crew {
@@ -75,10 +74,10 @@ export class Crew {
     place: Place,
     { nccl = false, giveUp = () => undefined as Error | undefined } = {},
   ): Promise<Crew> {
-    const timeoutSeconds = Number(process.env.RLDF_WORKERS_TIMEOUT ?? defaultTimeoutSeconds);
+    const timeoutSeconds = patience();
     const attempt = `${place.attempt}`;
     const group = await Group.open({ ...place, attempt, timeoutSeconds, nccl, giveUp });
-    const crew = new Crew(place, group, timeoutSeconds);
+    const crew = new Crew(place, group);
     const local = /^(localhost|127\..*)$/.test(place.host);
     if (crew.rank === 0) {
       const token = randomBytes(16).toString('hex');
@@ -406,7 +405,7 @@ export class Crew {
 
   #limit(number: number, label: string, reject: (error: Error) => void): NodeJS.Timeout {
     // the leader tells who is missing; a follower, if not even the leader answers
-    const seconds = this.leads ? this.#timeoutSeconds : 1.5 * this.#timeoutSeconds;
+    const seconds = this.leads ? patience() : 1.5 * patience();
     return setTimeout(() => {
       const came = this.#meetings.get(number)?.values;
       const missing = this.leads

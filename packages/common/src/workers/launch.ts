@@ -1,9 +1,8 @@
 /** `--workers N`: this process leads, and starts the others on this machine with its own command line. */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
-import { setThreads } from '@rldf/torch';
+import { freePort, setThreads } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { Crew } from './crew.js';
 
@@ -43,13 +42,4 @@ export async function launchCrew(size: number, words: readonly string[]): Promis
     for (const child of children) child.kill('SIGKILL');
     throw error;
   }
-}
-
-/** A port that was free just now. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -259,21 +259,17 @@ test('Ctrl-C saves, says how to continue, and exits with code 2', async () => {
     'stopped',
     '--runs',
     runs,
-    '--set',
-    'epochs=500',
-    '--set',
-    'evaluate.every=500',
-    '--set',
-    'checkpoint.every=500',
+    // more lines than its pipe holds: it cannot end before the second one is read
+    ...['epochs', 'evaluate.every', 'checkpoint.every'].flatMap((field) => ['--set', `${field}=100000`]),
   );
   let err = '';
   child.stderr.on('data', (data) => {
     err += data;
-    if (err.includes('epoch   2/500') && !child.killed) child.kill('SIGINT');
+    if (err.includes('epoch      2/100000') && !child.killed) child.kill('SIGINT');
   });
   const code = await new Promise((resolve) => child.on('exit', resolve));
   expect(err).toMatch(
-    /rldf: interrupted behind epoch \d+ of 500 — what was learned is saved. Continue with `rldf resume stopped`/,
+    /rldf: interrupted behind epoch \d+ of 100000 — what was learned is saved. Continue with `rldf resume stopped`/,
   );
   expect(code).toBe(2);
   expect(openRun('stopped', runs).loadCheckpoint().step).toBeGreaterThan(0);

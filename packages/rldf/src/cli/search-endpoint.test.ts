@@ -3,12 +3,14 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { limitsOfTests } from '@rldf/common/base/limits.fixture';
 import { loadArt, renderScene } from '@rldf/emoji-world';
 import type { SearchReport } from '@rldf/search';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { rldf } from './command-line.fixture.js';
 
+const limits = limitsOfTests();
 const folder = mkdtempSync(join(tmpdir(), 'rldf-cli-endpoint-'));
 const image = join(folder, 'cat.png');
 let stalls = false;
@@ -16,9 +18,10 @@ let asked = 0;
 let picture: Buffer;
 
 /** Answers every prompt with the input picture, or not at all. */
-const server = createServer((_, response) => {
+const server = createServer({ keepAliveTimeout: 0 }, (_, response) => {
   asked++;
-  if (!stalls) response.end(JSON.stringify({ data: [{ b64_json: picture.toString('base64') }] }));
+  if (stalls) limits.expire();
+  else response.end(JSON.stringify({ data: [{ b64_json: picture.toString('base64') }] }));
 });
 
 beforeAll(async () => {
@@ -50,6 +53,7 @@ test('a server that stalls ends with exit code 2, nothing is lost, and --resume 
   expect(err).toMatch(/gave no answer within 0.1 s, for ".*" — the pictures so far are kept.*--resume/);
   expect(code).toBe(2);
   expect(asked).toBe(before + 1);
+  expect(limits.asked.at(-1)).toBe(100);
   expect(existsSync(join(output, 'agent.json'))).toBe(true);
   stalls = false;
   const whole = await search(30, '--resume', '--json');

@@ -38,7 +38,7 @@ test('the stage trains gated layers and position net alone, and writes a model t
   const moved = [...base.parameters.unet.entries].filter(([name, weight]) => !same(name, weight.bytes()));
   expect(moved.map(([name]) => name)).toEqual([]); // float16 on disk, before and after
   expect(await drawn(trained, cat)).not.toEqual(await drawn(trained));
-}, 30_000);
+});
 
 test('boxes go with dropped captions and alone; all else is told where it is; timesteps are noisy ones', () => {
   const cache = { latents: zeros([3, 1, 2, 2]), tokens: tensor([[1], [2], [3]], { dtype: 'int64' }) };

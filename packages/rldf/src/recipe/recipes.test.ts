@@ -68,4 +68,4 @@ test('a recipe is planned from configurations alone, and needs what its header s
   const { memory } = await plan(loadRecipe(path), { calibration: 0 });
   const said = Number(/^# Hardware: about (\d+) GB/m.exec(readFileSync(path, 'utf8'))?.[1]) * 1e9;
   expect(Math.abs((memory.peak + processBytes) / said - 1)).toBeLessThan(0.15);
-}, 180_000);
+});

@@ -3,11 +3,13 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { limitsOfTests } from '@rldf/common/base/limits.fixture';
 import { afterEach, expect, test, vi } from 'vitest';
 import { createRun, type Run } from './run.js';
 import { checkTrackers, openTrackers } from './trackers.js';
 
 const root = mkdtempSync(join(tmpdir(), 'rldf-trackers-'));
+limitsOfTests(); // none runs out
 let runs = 0;
 const newRun = () => createRun({ root, name: `run-${runs++}`, recipe: { method: 'toy', seed: 3 } });
 afterEach(() => vi.unstubAllEnvs());
@@ -50,7 +52,7 @@ test('W&B without its key or its package is refused before anything is trained',
 
 test('trackio: lines in the folder, and the same to a server, with its token', async () => {
   const asked: { path: string; token: string; body: Record<string, unknown> }[] = [];
-  const server = createServer((request, response) => {
+  const server = createServer({ keepAliveTimeout: 0 }, (request, response) => {
     let text = '';
     request.on('data', (chunk) => {
       text += chunk;
@@ -72,6 +74,7 @@ test('trackio: lines in the folder, and the same to a server, with its token', a
   for (let step = 1; step <= 21; step++)
     trackers.write(step, { a: step === 2 ? Number.NaN : step, text: 'x' });
   await trackers.close();
+  server.closeAllConnections();
   server.close();
   expect(asked.map(({ path, token, body }) => [path, token, (body.steps as number[]).length])).toEqual([
     ['/api/bulk_log', 'secret', 20],

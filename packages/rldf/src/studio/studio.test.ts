@@ -49,11 +49,18 @@ const recipe = {
 };
 let run: Run;
 let studio: Studio;
-const ask = async <T>(path: string, body?: unknown): Promise<T> => {
-  const response = await fetch(`http://127.0.0.1:${studio.port}${path}`, {
-    headers: { authorization: `Bearer ${studio.token}`, 'content-type': 'application/json' },
+/** Over a connection of its own: one that waits for the next request may be closed in the middle of it. */
+const fetched = (path: string, body?: unknown) =>
+  fetch(`http://127.0.0.1:${studio.port}${path}`, {
+    headers: {
+      authorization: `Bearer ${studio.token}`,
+      'content-type': 'application/json',
+      connection: 'close',
+    },
     ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
   });
+const ask = async <T>(path: string, body?: unknown): Promise<T> => {
+  const response = await fetched(path, body);
   const answer = (await response.json()) as T & { error?: { message: string } };
   if (!response.ok) throw new Error(answer.error?.message);
   return answer;
@@ -255,9 +262,7 @@ test('the drawing process answers by events, once; the second time its pictures 
   };
   const { job, files } = await ask<DrawAnswer>('/api/draw', request);
   expect(files).toEqual([[null]]);
-  const events = await fetch(`http://127.0.0.1:${studio.port}/api/jobs/${job}/events`, {
-    headers: { authorization: `Bearer ${studio.token}` },
-  });
+  const events = await fetched(`/api/jobs/${job}/events`);
   const text = await events.text(); // ends with the job
   expect(text).toMatch(/event: picture\ndata: {"point":0,"picture":0,"file":"[^"]+"}\n\nevent: done/);
   const again = await ask<DrawAnswer>('/api/draw', request);
@@ -291,9 +296,7 @@ test('ratings that are given on the page are what a recipe reads', async () => {
   expect(pictures.total).toBe(4);
   const rated = await Promise.all(
     [one, two].map(async ({ file, picture }) => {
-      const response = await fetch(`http://127.0.0.1:${studio.port}/api/files/${file}`, {
-        headers: { authorization: `Bearer ${studio.token}` },
-      });
+      const response = await fetched(`/api/files/${file}`);
       writeFileSync(join(folder, `${picture}.png`), Buffer.from(await response.arrayBuffer()));
       return readPicture(join(folder, `${picture}.png`));
     }),

@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { limitsOfTests } from '@rldf/common/base/limits.fixture';
 import { encodePng } from '@rldf/common/drawing/png';
 import { afterEach, expect, test } from 'vitest';
 import { search } from '../search/search.js';
@@ -16,6 +17,7 @@ interface Asked {
   body: { prompt: string; n: number; model?: string; seed: number; size?: string; response_format: string };
 }
 
+const limits = limitsOfTests();
 const servers: { close(): void }[] = [];
 afterEach(() => {
   for (const server of servers.splice(0)) server.close();
@@ -31,7 +33,8 @@ async function serve(
     for await (const piece of request) text += piece;
     return text;
   };
-  const server = createServer(async (request, response) => {
+  // a connection that waits for the next request is not closed in the middle of it
+  const server = createServer({ keepAliveTimeout: 0 }, async (request, response) => {
     if (request.method === 'GET') {
       response.end(await encodePng(toyPicture({ sentence: 'a cat', seed: 3 })));
       return;
@@ -123,20 +126,26 @@ test.each([
 });
 
 test('a server that stalls runs into the time-out; one that is not there cannot be reached', async () => {
-  const { address, asked } = await serve(() => true);
+  const { address, asked } = await serve(() => {
+    limits.expire();
+    return true;
+  });
   await expect(drawn(address, { timeoutSeconds: 0.05, retries: 1, parallel: 1 })).rejects.toThrow(
     /gave no answer within 0.05 s, 2 times/,
   );
   expect(asked).toHaveLength(2);
+  expect(limits.asked).toEqual([50, 50]);
   await expect(drawn('http://127.0.0.1:1/v1', { retries: 0 })).rejects.toThrow(/cannot be reached/);
   expect(() => endpointSource('http://')).toThrow(/no address/);
 });
 
 test('Ctrl-C ends the waiting at once', async () => {
-  const { address } = await serve(() => true);
   const controller = new AbortController();
+  const { address } = await serve(() => {
+    controller.abort();
+    return true;
+  });
   const drawing = endpointSource(address, quick).draw(requests, () => {}, controller.signal);
-  setTimeout(() => controller.abort(), 20);
   await expect(drawing).rejects.toMatchObject({ name: 'AbortError' });
 });
 

@@ -36,7 +36,7 @@ test('the graph and what is left agree with libtorch within 3 %, and the peak wi
     if (!name.endsWith('no gradients')) continue;
     expect(Math.abs(found.peak / peak - 1), `${name}: peak ${found.peak} beside ${peak}`).toBeLessThan(0.03);
   }
-}, 30_000);
+});
 
 test('views: merged and split dimensions where the memory allows, copies elsewhere', () => {
   expect(viewStrides([2, 3, 4], [12, 4, 1], [6, 4])).toEqual([4, 1]);

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
@@ -6,7 +7,7 @@ import { singleRewardSchema } from '../../config/fields.js';
 import { loadReward } from '../index.js';
 import { type CompositeReward, scorePictures } from '../reward.js';
 import { type HttpRewardRequest, httpReward } from './http.js';
-import { batchOf, serve } from './server.fixture.js';
+import { batchOf, limits, serve } from './server.fixture.js';
 
 const quick = { waitSeconds: 0.001 };
 const cats = () => batchOf(['a cat', 10, { id: 1 }], ['a dog', 20], ['a cow', 30]);
@@ -58,9 +59,10 @@ test('pictures that were begun are not asked for again, and begun ones that fail
   expect(prompts).toEqual(['a cat', 'a cow', 'a dog']);
   expect(await reward.score(cats())).toEqual([10, 20, 30]); // nothing is remembered: the server may have learned
   expect(asked.length).toBe(3);
-  const broken = httpReward({ http: 'http://127.0.0.1:9/', retries: 0 }, quick);
+  const { address: other } = await serve((_, __, response) => void response.destroy());
+  const broken = httpReward({ http: other, retries: 0 }, quick);
   broken.begin!(cats());
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await limits.answered(); // it has failed, and nobody has asked for the score yet
   await expect(broken.score(cats())).rejects.toThrow(/cannot be reached/);
 });
 
@@ -71,8 +73,8 @@ test('a server that drops, is busy or answers another request is asked again', a
     if (count === 3) return void response.writeHead(429, { 'retry-after': '0.001' }).end('{}');
     if (count === 4) return { ...(await brightness(body)), id: 'of another' };
     if (count === 5) {
-      response.writeHead(200, { 'content-length': '500' }).write('{"scores": [1'); // dropped in the middle
-      return void setTimeout(() => response.destroy(), 5);
+      response.writeHead(200, { 'content-length': '500' }).write('{"scores": [1');
+      return limits.answered().then(() => void response.destroy()); // dropped in the middle
     }
     return brightness(body);
   });
@@ -81,27 +83,34 @@ test('a server that drops, is busy or answers another request is asked again', a
 });
 
 test('a server that stalls, before or within its answer, is given up after the time limit', async () => {
-  const begun = await messageOf((_, __, response) => void response.write('{"scores": ['), { timeout: 0.05 });
+  const begins = async (_: unknown, __: number, response: ServerResponse) => {
+    response.write('{"scores": [');
+    await limits.answered();
+    limits.expire();
+  };
+  const begun = await messageOf(begins, { timeout: 0.05 });
   expect(begun.tries).toBe(3);
+  expect(limits.asked).toEqual([50, 50, 50]);
   expect(begun.message).toMatch(
     /^reward mine: ADDRESS\/ gave no answer within 0.05 s, 3 times, for 3 pictures, the first of "a cat" — .* Look at the server, then run the command again$/,
   );
-  const { message } = await messageOf(() => undefined, { timeout: 0.05, retries: 0 });
+  const { message } = await messageOf(() => limits.expire(), { timeout: 0.05, retries: 0 });
   expect(message).toMatch(/gave no answer within 0.05 s, for 3/);
 });
 
 test('an answer that comes too late is not taken for that of the next try', async () => {
-  const late: Promise<void>[] = [];
-  const { address } = await serve<HttpRewardRequest>(async ({ body }, count, response) => {
-    if (count > 1) return brightness(body);
-    late.push(
-      new Promise((resolve) => setTimeout(() => resolve(void response.end('{"scores": [9, 9, 9]}')), 300)),
-    );
-    return undefined;
+  let late: ServerResponse | undefined;
+  const { address } = await serve<HttpRewardRequest>(({ body }, count, response) => {
+    if (count === 1) {
+      late = response;
+      return limits.expire();
+    }
+    late?.end('{"scores": [9, 9, 9]}');
+    return brightness(body);
   });
-  const reward = httpReward({ http: address, timeout: 0.15 }, quick);
+  const reward = httpReward({ http: address }, quick);
   expect(await reward.score(cats())).toEqual([10, 20, 30]);
-  await Promise.all(late);
+  expect(late?.writableEnded).toBe(true);
   expect(await reward.score(cats())).toEqual([10, 20, 30]);
 });
 

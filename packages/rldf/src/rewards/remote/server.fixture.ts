@@ -2,9 +2,13 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { limitsOfTests } from '@rldf/common/base/limits.fixture';
 import { tensor } from '@rldf/torch';
 import { afterEach } from 'vitest';
 import type { RewardBatch } from '../reward.js';
+
+/** Of the requests to them. */
+export const limits = limitsOfTests();
 
 const servers: { close(): void }[] = [];
 afterEach(() => {
@@ -23,7 +27,8 @@ export async function serve<Body>(
   answer: (asked: Asked<Body>, count: number, response: ServerResponse) => unknown,
 ): Promise<{ address: string; asked: Asked<Body>[] }> {
   const asked: Asked<Body>[] = [];
-  const server = createServer(async (request, response) => {
+  // a connection that waits for the next request is not closed in the middle of it
+  const server = createServer({ keepAliveTimeout: 0 }, async (request, response) => {
     let text = '';
     for await (const piece of request) text += piece;
     const one = {

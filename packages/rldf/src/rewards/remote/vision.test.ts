@@ -7,7 +7,7 @@ import { loadReward } from '../index.js';
 import { readChoice, readNumber } from './chat.js';
 import { callsOf } from './cost.js';
 import { judgeTemplateNames, loadJudgeTemplate, parseJudgeTemplate } from './judge-template.js';
-import { batchOf, serve } from './server.fixture.js';
+import { batchOf, limits, serve } from './server.fixture.js';
 import { meetingsOf, visionReward } from './vision.js';
 
 interface ChatBody {
@@ -155,7 +155,7 @@ test.each([
 
 test('it is asked again after a drop and a stall; what was answered is kept when it fails at last', async () => {
   const { address, asked } = await serve<ChatBody>(({ body }, count, response) => {
-    if (questionOf(body).includes('"a dog"')) return undefined; // stalls
+    if (questionOf(body).includes('"a dog"')) return limits.expire(); // stalls
     return count === 1 ? void response.destroy() : said('7');
   });
   const cache = folder();
@@ -170,6 +170,7 @@ test('it is asked again after a drop and a stall; what was answered is kept when
     /gave no answer within 0.1 s, 2 times, for a picture of "a dog"/,
   );
   expect(asked.length).toBe(4);
+  expect(limits.asked).toEqual([100, 100, 100, 100]);
   const later = visionReward(asking, quick);
   expect(await later.score(batchOf(['a cat', 10]))).toEqual([7]);
   expect(later.calls).toBe(0);
