@@ -11,9 +11,21 @@ warnings.simplefilter("ignore")
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "packages" / "models" / "parity"))
 
-import open_clip
 import torch
-import torchvision
+
+try:
+    import torchvision
+except RuntimeError:
+    # The wheels of PyTorch and torchvision are of different builds, such as for CPUs and for CUDA: its compiled operators do not
+    # load, of which nothing here needs one. They only must be known by name.
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    operators = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+import open_clip
 import transformers
 from answering import answer_all
 from reference import scorer_vectors

@@ -89,6 +89,7 @@ export function parityCases(): ParityCase[] {
     networkCase('open-clip-gelu', scorers.openClip),
     networkCase('open-clip-quick-gelu', scorers.openClip),
     networkCase('aesthetic-head', scorers.aestheticHead),
+    networkCase('face-quality', scorers.faceQuality),
     { name: 'preprocessing-exact', tolerance: 0.01, run: () => scorers.preprocessingDifferences(true) },
     { name: 'preprocessing-smooth', tolerance: 1.01, run: () => scorers.preprocessingDifferences(false) },
     { name: 'bert-tokenizer', tolerance: 0, run: scorers.bertDifferences },

@@ -41,6 +41,7 @@ GOLDENS = {
     "kinds": "kinds.kinds",
     "resnet": "classifier.resnet",
     "scorers": "scorers.scorers",
+    "face-quality": "face_quality.face_quality",
     "scorer-vectors": "scorer_vectors.scorer_vectors",
     "single-file": "single_file.single_file",
     "torch-files": "torch_files.torch_files",

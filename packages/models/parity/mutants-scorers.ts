@@ -1,5 +1,6 @@
 import type { Mutant } from './mutant.js';
 
+const FACE = 'models/src/face-quality.ts';
 const BERT = 'models/src/bert.ts';
 const BLIP = 'models/src/blip-vision.ts';
 const IMAGE_REWARD = 'models/src/blip-image-reward.ts';
@@ -10,6 +11,34 @@ const TORCH_FILE = 'torch/src/torch-file.ts';
 
 /** Faults in the networks that score pictures, and in how pictures, prompts and weights come to them. */
 export const scorerMutants: readonly Mutant[] = [
+  {
+    name: 'face-without-the-end-of-the-relu',
+    file: FACE,
+    find: '.clamp(0, 6)',
+    replace: '.clamp(0)',
+    cases: ['face-quality'],
+  },
+  {
+    name: 'face-stride-of-the-third-block',
+    file: FACE,
+    find: '[1, 2, 1, 2, 1, 1, 2,',
+    replace: '[1, 2, 2, 1, 1, 1, 2,',
+    cases: ['face-quality'],
+  },
+  {
+    name: 'face-adds-never',
+    file: FACE,
+    find: 'this.#adds ? branch.add(x) : branch',
+    replace: 'branch',
+    cases: ['face-quality'],
+  },
+  {
+    name: 'face-norm-of-the-batch',
+    file: FACE,
+    find: 'const inference = { training: false }',
+    replace: 'const inference = { training: true }',
+    cases: ['face-quality'],
+  },
   {
     name: 'blip-norm-epsilon',
     file: BLIP,

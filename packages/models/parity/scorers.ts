@@ -10,6 +10,7 @@ import {
 } from '../src/blip-image-reward.js';
 import { CLIPModel } from '../src/clip.js';
 import { clipPixels, type PictureInput } from '../src/clip-pixels.js';
+import { FaceQualityNet, faceQualityConfigOf, fromQualityFace } from '../src/face-quality.js';
 import { fromOpenClip, type OpenClipConfig, openClipConfigOf } from '../src/open-clip.js';
 import { buildOn, type Difference, Golden, goldenFolder, numbers, type Output } from './golden.js';
 
@@ -73,6 +74,19 @@ export function aestheticHead(golden: Golden): Outputs {
   return { 'outputs.scores': model.forward(embeddings) };
 }
 
+/** The network of the package qualityface, of which the sizes are read off the weights. */
+export function faceQuality(golden: Golden): Outputs {
+  const state = fromQualityFace(golden.group('weights.'));
+  const config = faceQualityConfigOf(state, golden.name);
+  const { model, parameters } = buildOn(golden, state, (path) => new FaceQualityNet(config, path));
+  const faces = golden.input('faces').requiresGrad_();
+  const scores = model.forward(faces);
+  return {
+    'outputs.scores': scores,
+    ...gradients(golden, scores, { ...Object.fromEntries(parameters.entries), faces }),
+  };
+}
+
 const ways: { readonly [project: string]: Pick<PictureInput, 'resize' | 'crop'> } = {
   torchvision: { crop: 'even' },
   tensors: { resize: 'tensor', crop: 'even' },
@@ -112,7 +126,6 @@ export function bertDifferences(): Difference[] {
 
 /** Numbers that torch.save wrote, whatever kind and view. */
 export function torchFileDifferences(): Difference[] {
-  const tensors = readTorchFile(join(goldenFolder, 'torch-files', 'kinds.pt'));
   const rows = Array.from({ length: 12 }, (_, i) => i);
   const expected: { [name: string]: [shape: number[], values: number[]] } = {
     turned: [[4, 3], rows.map((i) => 4 * (i % 3) + Math.floor(i / 3))],
@@ -127,8 +140,12 @@ export function torchFileDifferences(): Difference[] {
     empty: [[0, 3], []],
     parameter: [[2], [1, 1]],
   };
-  return Object.entries(expected).map(([name, [shape, values]]) => {
-    const found = tensors.get(name);
-    return { name, error: `${found?.shape}: ${found?.toNumbers()}` === `${shape}: ${values}` ? 0 : 1 };
+  return ['kinds.pt', 'kinds-legacy.pth'].flatMap((file) => {
+    const tensors = readTorchFile(join(goldenFolder, 'torch-files', file));
+    return Object.entries(expected).map(([name, [shape, values]]) => {
+      const found = tensors.get(name);
+      const right = `${found?.shape}: ${found?.toNumbers()}` === `${shape}: ${values}`;
+      return { name: `${file} ${name}`, error: right ? 0 : 1 };
+    });
   });
 }

@@ -50,6 +50,12 @@ export {
   type DetectorOptions,
 } from './detector-cells.js';
 export { cellsCovered, PatchVotingDetector } from './detector-patches.js';
+export {
+  type FaceQualityConfig,
+  FaceQualityNet,
+  faceQualityConfigOf,
+  fromQualityFace,
+} from './face-quality.js';
 export { readJson, writeJson } from './files.js';
 export {
   checkObjects,

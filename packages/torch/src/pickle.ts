@@ -31,6 +31,16 @@ export function unpickle(bytes: Uint8Array, where: string, allowed: Allowed): Pi
   return new Reader(bytes, where, allowed).read();
 }
 
+/** The same of the first of several pickles. @returns also where the next one begins */
+export function unpickleFirst(
+  bytes: Uint8Array,
+  where: string,
+  allowed: Allowed,
+): { value: Pickled; end: number } {
+  const reader = new Reader(bytes, where, allowed);
+  return { value: reader.read(), end: reader.end };
+}
+
 class Reader {
   readonly #view: DataView;
   readonly #stack: Pickled[] = [];
@@ -43,6 +53,11 @@ class Reader {
     readonly allowed: Allowed,
   ) {
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** How far it has read. */
+  get end(): number {
+    return this.#at;
   }
 
   read(): Pickled {

@@ -56,24 +56,24 @@ const tensorOf = (offset: string, size: string, stride: string, count = 'K\x04')
 const stateOf = (tensor: string) => ['\x80\x02}', text('w'), tensor, 's.'];
 
 test('what torch.save wrote is read: state dicts, checkpoints, newer protocols', () => {
-  for (const name of ['checkpoint.pt', 'protocol-4.pt']) {
+  for (const name of ['checkpoint.pt', 'protocol-4.pt', 'legacy.pth']) {
     const tensors = readTorchFile(join(goldens, name));
     expect([...tensors].map(([own, { shape, dtype }]) => [own, shape, dtype])).toEqual([
       ['0.weight', [1, 2], 'float32'],
       ['0.bias', [1], 'float32'],
     ]);
   }
-  const [first, second] = ['checkpoint.pt', 'protocol-4.pt'].map((name) =>
+  const [first, second, third] = ['checkpoint.pt', 'protocol-4.pt', 'legacy.pth'].map((name) =>
     [...readTorchFile(join(goldens, name)).values()].map((tensor) => tensor.toNumbers()),
   );
   expect(first).toEqual(second);
+  expect(first).toEqual(third);
   expect(
     readTorchFile(pickled(...stateOf(tensorOf('K\x00', 'K\x02K\x02\x86', 'K\x01K\x02\x86')))).get('w')?.shape,
   ).toEqual([2, 2]);
 });
 
 test.each([
-  ['legacy.pth', /was saved by a PyTorch older than 1\.6/],
   [
     'module.pt',
     /refused, it names torch\.nn\.modules\.container\.Sequential — a pickle may run what it names/,
@@ -148,7 +148,6 @@ test.each(malicious)('refused: %s', (_, pieces, message) => {
 });
 
 test('damaged archives are refused, whatever is cut off or changed', () => {
-  const whole = readFileSync(join(goldens, 'checkpoint.pt'));
   const path = join(folder, 'damaged.pt');
   const before = liveTensors();
   const tryOne = (bytes: Buffer) => {
@@ -159,14 +158,29 @@ test('damaged archives are refused, whatever is cut off or changed', () => {
       expect(error).toBeInstanceOf(UserError);
     }
   };
-  for (let end = 0; end < whole.length; end += 331) tryOne(whole.subarray(0, end));
-  for (let at = 0; at < whole.length; at += 29) {
-    const bytes = Buffer.from(whole);
-    bytes[at]! ^= 0xff;
-    tryOne(bytes);
-  }
+  const [whole, legacy] = ['checkpoint.pt', 'legacy.pth'].map((name) => readFileSync(join(goldens, name)));
+  for (const [file, step] of [[whole!, 29], [legacy!, 3]] as const) {
+    for (let end = 0; end < file.length; end += 11 * step) tryOne(file.subarray(0, end));
+    for (let at = 0; at < file.length; at += step) {
+      const bytes = Buffer.from(file);
+      bytes[at]! ^= 0xff;
+      tryOne(bytes);
+    }
+  } // biome-ignore format: one thought
   expect(liveTensors()).toBe(before);
-  writeFileSync(path, whole.subarray(0, 40));
+  writeFileSync(path, legacy!.subarray(0, legacy!.length - 4));
+  expect(() => readTorchFile(path)).toThrow(
+    /damaged\.pt: storage \d+ lies outside the file — the file is truncated/,
+  );
+  writeFileSync(path, Buffer.from('\x80\x02K\x01.', 'latin1'));
+  expect(() => readTorchFile(path)).toThrow(/is a pickle, but no file by torch\.save/);
+  const named = Buffer.from(
+    legacy!.toString('latin1').replace('ccollections\nOrderedDict\n', 'cposix\nsystem\n'),
+    'latin1',
+  );
+  writeFileSync(path, named);
+  expect(() => readTorchFile(path)).toThrow(/refused, it names posix\.system/);
+  writeFileSync(path, whole!.subarray(0, 40));
   expect(() => readTorchFile(path)).toThrow(
     /damaged\.pt: its directory is missing — the file is truncated or damaged/,
   );

@@ -8,6 +8,7 @@ import type { StateDict } from './nn/parameters.js';
 import { type Allowed, type Pickled, unpickle } from './pickle.js';
 import { scope } from './scope.js';
 import { Tensor, wrap } from './tensor.js';
+import { readLegacy } from './torch-file-legacy.js';
 
 const op = {
   fromFile: native.resolve('from_file', ''),
@@ -30,9 +31,9 @@ const storages: ReadonlyMap<string, DType> = new Map([
 const largestPickle = 64_000_000;
 
 /**
- * The tensors of a file by `torch.save` (PyTorch 1.6 or newer): those of a state dict, or of the one that a checkpoint
- * holds as `state_dict`, `model` or `params`. Nothing in the file can run: its pickle may name tensors and dictionaries,
- * and anything else is refused. The data is memory-mapped, as that of safetensors.
+ * The tensors of a file by `torch.save`, an archive or, of PyTorch before 1.6, pickles in a row: those of a state dict, or of
+ * the one that a checkpoint holds as `state_dict`, `model` or `params`. Nothing in the file can run: its pickles may name
+ * tensors and dictionaries, and anything else is refused. The data is memory-mapped, as that of safetensors.
  *
  * @throws UserError for anything that is no such file: the message names file, tensor and rule
  */
@@ -40,6 +41,13 @@ export function readTorchFile(path: string): StateDict {
   const where = `torch file ${path}`;
   const status = existsSync(path) ? statSync(path) : undefined;
   if (!status?.isFile()) throw new UserError(`${where}: there is no such file — check the path.`);
+  if (readBytes(path, 0, 1)[0] === 0x80) {
+    const bytes = readBytes(path, 0, Math.min(status.size, largestPickle));
+    const { entries, pickle } = readLegacy(bytes, where, status.size, storages, (begin, size) =>
+      readBytes(path, begin, size),
+    );
+    return tensorsIn(path, where, status.size, '', entries, pickle);
+  }
   const entries = readArchive(path, where, status.size);
   const pickle = [...entries.keys()].find((name) => name.endsWith('/data.pkl'));
   if ([...entries.keys()].some((name) => name.includes('/code/') || name.endsWith('/constants.pkl'))) {
@@ -62,10 +70,20 @@ export function readTorchFile(path: string): StateDict {
   const { begin, size } = entries.get(pickle)!;
   if (size > largestPickle)
     throw new UserError(`${where}: data.pkl has ${size} bytes — at most ${largestPickle} are read.`);
+  return tensorsIn(path, where, status.size, root, entries, readBytes(path, begin, size));
+}
+
+function tensorsIn(
+  path: string,
+  where: string,
+  size: number,
+  root: string,
+  entries: Entries,
+  pickle: Uint8Array,
+): StateDict {
   return scope(() => {
-    const file = wrap(native.call(op.fromFile, path, false, status.size, dtypeNumber('uint8')));
-    const content = unpickle(readBytes(path, begin, size), where, allowedIn(where, root, entries, file));
-    return tensorsOf(where, content);
+    const file = wrap(native.call(op.fromFile, path, false, size, dtypeNumber('uint8')));
+    return tensorsOf(where, unpickle(pickle, where, allowedIn(where, root, entries, file)));
   });
 }
 
@@ -155,7 +173,7 @@ function tensorsOf(where: string, content: Pickled): StateDict {
   );
 }
 
-type Entries = Map<string, { begin: number; size: number; plain: boolean }>;
+export type Entries = Map<string, { begin: number; size: number; plain: boolean }>;
 
 /** Places of a zip archive's files, none of them compressed. */
 function readArchive(path: string, where: string, size: number): Entries {
@@ -163,12 +181,7 @@ function readArchive(path: string, where: string, size: number): Entries {
     new UserError(`${where}: ${what} — the file is truncated or damaged. Copy or download it again.`);
   const first = readBytes(path, 0, Math.min(size, 4));
   if (first.length < 4 || first.readUInt32LE(0) !== 0x04034b50) {
-    const legacy = first[0] === 0x80;
-    throw new UserError(
-      `${where}: ${legacy ? 'was saved by a PyTorch older than 1.6, as bare pickles' : 'is no archive by torch.save'} — zip archives are read. ${
-        legacy ? 'Save it again with a newer PyTorch, or convert it to safetensors' : 'Check the path'
-      }.`,
-    );
+    throw new UserError(`${where}: is no file by torch.save. Check the path.`);
   }
   const tailSize = Math.min(size, 66_000);
   const tail = readBytes(path, size - tailSize, tailSize);

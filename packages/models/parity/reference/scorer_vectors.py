@@ -173,5 +173,6 @@ def scorer_vectors():
     scores = all_scores(FOLDER / "tiny", shown, PROMPTS)
     save_file({f"picture.{i}": data for i, data in enumerate(shown)}, FOLDER / "pictures.safetensors")
     numbers = {name: [float(f"{score:.9g}") for score in values.tolist()] for name, values in scores.items()}
-    (FOLDER / "vectors.json").write_text(json.dumps({"prompts": PROMPTS, "scores": numbers}, indent=1) + "\n")
+    others = json.loads((FOLDER / "vectors.json").read_text())["scores"]
+    (FOLDER / "vectors.json").write_text(json.dumps({"prompts": PROMPTS, "scores": {**others, **numbers}}, indent=1) + "\n")
     print(numbers, sum(f.stat().st_size for f in FOLDER.rglob("*") if f.is_file()) // 1024, "KiB")

@@ -1,4 +1,4 @@
-"""Files by torch.save: tensors of every kind and view, a checkpoint, and three that must be refused."""
+"""Files by torch.save: tensors of every kind and view, a checkpoint, and two that must be refused."""
 
 from collections import OrderedDict
 
@@ -19,6 +19,7 @@ def torch_files():
         "parameter": torch.nn.Parameter(torch.ones(2)),
     }  # fmt: skip
     torch.save(kinds, FOLDER / "kinds.pt")
+    torch.save(kinds, FOLDER / "kinds-legacy.pth", _use_new_zipfile_serialization=False)
     model = torch.nn.Sequential(torch.nn.Linear(2, 1))
     with torch.no_grad():
         for parameter in model.parameters():

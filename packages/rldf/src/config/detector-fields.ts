@@ -67,13 +67,29 @@ export const zeroShotDetectorSchema = z.strictObject({
 });
 export type ZeroShotDetectorField = z.output<typeof zeroShotDetectorSchema>;
 
+/** The face quality network of the Python package qualityface 1.0.3. */
+export const qualityFaceSchema = z.strictObject({
+  qualityface: path.describe(
+    'Weights of the Python package qualityface 1.0.3: its file `checkpoints/last.pth`, or the ' +
+      'package unpacked. `tiny` are random ones, to try it.',
+  ),
+  licence,
+});
+export type QualityFaceField = z.output<typeof qualityFaceSchema>;
+
 /** An ONNX network that gives one number for the crop of a face or hand. */
-export const qualityNetworkSchema = z.strictObject({
+export const onnxQualitySchema = z.strictObject({
   onnx: path.describe('The network, a .onnx file of one number for each crop.'),
   size: z.int().min(8).max(4096).optional().describe('Edge of its input, where the model leaves it open.'),
   mean: triple.default([0.5, 0.5, 0.5]).describe('Subtracted from pixels in [0, 1].'),
   std: triple.default([0.5, 0.5, 0.5]).describe('What they are then divided by.'),
   licence,
+});
+
+export type OnnxQualityField = z.output<typeof onnxQualitySchema>;
+
+const qualityNetworkSchema = z.union([qualityFaceSchema, onnxQualitySchema], {
+  error: 'expected { qualityface: FILE } or { onnx: FILE, size, mean, std }',
 });
 
 /** A name: `detector`, `human`, a .onnx file, or a .yaml file with the fields of one of the objects. */

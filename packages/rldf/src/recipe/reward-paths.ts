@@ -40,8 +40,17 @@ function absoluteDetected(
   return {
     ...field,
     ...(detector !== undefined && { detector: absoluteDetector(detector, absolute) }),
-    ...(quality !== undefined && { quality: { ...quality, onnx: absolute(quality.onnx) } }),
+    ...(quality !== undefined && { quality: absoluteQuality(quality, absolute) }),
   };
+}
+
+function absoluteQuality(
+  quality: NonNullable<DetectedRewardField['quality']>,
+  absolute: (path: string) => string,
+): NonNullable<DetectedRewardField['quality']> {
+  if ('onnx' in quality) return { ...quality, onnx: absolute(quality.onnx) };
+  const { qualityface } = quality;
+  return { ...quality, qualityface: qualityface === 'tiny' ? qualityface : absolute(qualityface) };
 }
 
 /** Whether a field of a reward names a file: weights may also be a repository's name, and a judge's question that of a shipped one. */

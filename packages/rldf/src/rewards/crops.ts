@@ -3,7 +3,7 @@
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import type { Detector } from '@rldf/models';
 import { UserError } from '@rldf/torch/errors';
-import type { DetectedRewardField } from '../config/detector-fields.js';
+import type { OnnxQualityField } from '../config/detector-fields.js';
 import { cropOf, inputOf } from './detectors/input.js';
 import { loadOnnx, type OnnxNetwork } from './detectors/onnx.js';
 import type { Reward } from './reward.js';
@@ -50,7 +50,7 @@ const meanOr = (none: number, values: readonly number[]) =>
   values.length === 0 ? none : values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** A quality network in an ONNX file, of one number for each crop. */
-export function onnxQuality(field: NonNullable<DetectedRewardField['quality']>): CropQuality {
+export function onnxQuality(field: OnnxQualityField): CropQuality {
   const where = `quality ${field.onnx}`;
   let loading: Promise<OnnxNetwork> | undefined;
   const network = () => {

@@ -7,6 +7,7 @@ import type { DetectedRewardField } from '../config/detector-fields.js';
 import { onCrops, onnxQuality } from './crops.js';
 import { count, detectorConfidence, presence, spatial } from './detection.js';
 import { openDetector } from './detectors/index.js';
+import { qualityFace } from './face-quality.js';
 import { geneval } from './geneval.js';
 import type { Reward } from './reward.js';
 
@@ -37,7 +38,7 @@ export function detectedReward(
       `reward ${score}: quality is for crops — it goes with score: face or hand. Leave it out`,
     );
   if (score === 'face' || score === 'hand') {
-    const crops = quality && onnxQuality(quality);
+    const crops = quality && ('onnx' in quality ? onnxQuality(quality) : qualityFace(quality, device));
     return onCrops(as, detector, { quality: crops, ...(none !== undefined && { none }) });
   }
   return { ...scores[score](detector), name: as };

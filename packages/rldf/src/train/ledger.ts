@@ -16,6 +16,7 @@ import type { PromptsField, RewardField } from '../config/fields.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { detectorOfScore } from '../rewards/detected.js';
 import { describeDetector } from '../rewards/detectors/index.js';
+import { qualityFaceLicence } from '../rewards/face-quality.js';
 import { rewards } from '../rewards/index.js';
 import { statedLicence } from '../rewards/published-licence.js';
 import { remoteName } from '../rewards/remote/names.js';
@@ -112,7 +113,8 @@ function licenceOfDetected(field: DetectedRewardField): {
   commercial: Commercial;
 } {
   const { licence } = describeDetector(field.detector ?? detectorOfScore[field.score]);
-  const own = field.quality === undefined ? [] : [field.quality.licence ?? 'unknown'];
+  const { quality } = field;
+  const own = quality === undefined ? [] : [quality.licence ?? ('onnx' in quality ? 'unknown' : qualityFaceLicence)]; // biome-ignore format: one thought
   const parts = [licence, ...own];
   const uses = parts.map(commercialUse);
   const commercial = strictness.find((use) => uses.includes(use)) ?? 'unknown';
