@@ -19,10 +19,17 @@ import {
   type RankingOptions,
   tokenTensor,
 } from 'rldf/pretrain';
-import { type FrozenClip, idsOf, loadPreference, loadWorldClip } from 'rldf/rewards';
+import {
+  type FrozenClip,
+  idsOf,
+  loadPreference,
+  loadWorldClip,
+  type Reference,
+  scoreReference,
+} from 'rldf/rewards';
 import type { InstrumentRow } from '../instruments/index.js';
 import { type OptionsOf, whole } from '../shared/options.js';
-import { drawReference, type ReferencePictures, scoreReference } from '../shared/reference-pictures.js';
+import { drawReference } from '../shared/reference-pictures.js';
 import type { Result } from '../shared/rows.js';
 import { spearman, wilson } from '../shared/statistics.js';
 
@@ -150,7 +157,7 @@ async function rankingRows(
   ];
 }
 
-async function agreementRows(reference: ReferencePictures): Promise<InstrumentRow[]> {
+async function agreementRows(reference: Reference): Promise<InstrumentRow[]> {
   const judge = loadPreference('judge-preference');
   const rows: InstrumentRow[] = [];
   const byJudge = await scoreReference(judge, reference);

@@ -1,21 +1,23 @@
-// Percentiles of every built-in reward on the shipped model's pictures: what `rldf rewards NAME` prints. Writes them beside
-// the instruments. Then the torture test of each, one table.
-import { existsSync, mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { parseCaption } from '@rldf/emoji-world';
-import { loadPipeline, readJson, writeJson } from '@rldf/models';
+// Percentiles of every built-in reward whose weights or packages are here: what `rldf rewards NAME` prints. Writes them beside
+// the instruments, those of published weights into the cache of this machine. Then the torture test of each, one table.
+import { loadPipeline } from '@rldf/models';
 import { setThreads, UserError } from '@rldf/torch';
-import { findModel, loadDetector, loadReward, mean, quantile, type Reward, rewards } from 'rldf';
+import { findModel, loadDetector, loadReward, type Reward, rewards } from 'rldf';
 import {
   drawGoodPictures,
+  goodPicturesOf,
+  keepPercentiles,
+  ownReference,
   type Percentiles,
+  percentiles,
   percentilesFile,
+  scoreReference,
   tortureNames,
   tortureReward,
 } from 'rldf/rewards';
 import { type OptionsOf, text } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
-import { drawReference, scoreReference } from '../shared/reference-pictures.js';
+import { drawReference } from '../shared/reference-pictures.js';
 import type { Result } from '../shared/rows.js';
 
 export const options = {
@@ -26,34 +28,37 @@ export const options = {
 
 type Chosen = [name: string, load: () => Promise<Reward>][];
 
-/** All rewards whose weights are here, or the one that is asked for. */
+/** All rewards that ship whole or whose package is here, or the one that is asked for. */
 function chosenRewards(name: string | undefined, weights?: string, clip?: string): Chosen {
   if (name === undefined)
-    return Object.entries(rewards).flatMap(([own, { needs, load }]) => (needs ? [] : [[own, () => load()]]));
-  const spec = { name, ...(weights && { weights }), ...(clip && { clip }) };
+    return Object.entries(rewards).flatMap(([own, { needs, load }]) =>
+      needs === undefined || needs === 'package' ? [[own, () => load()]] : [],
+    );
+  const spec = weights || clip ? { name, ...(weights && { weights }), ...(clip && { clip }) } : name;
   return [[name, async () => (await loadReward(spec as Parameters<typeof loadReward>[0])) as Reward]];
 }
 
 export async function run({ say, reward, weights, clip }: OptionsOf<typeof options>): Promise<Result> {
   setThreads(1);
-  const chosen = chosenRewards(reward, weights, clip);
-  const reference = await drawReference();
-  say('drew the reference pictures');
+  const chosen: Chosen = [];
   const measured: Record<string, Percentiles> = {};
-  for (const [name, load] of chosen) {
+  for (const [name, load] of chosenRewards(reward, weights, clip)) {
     try {
-      const fits = (prompt: string) => name !== 'spatial' || parseCaption(prompt)?.relation !== undefined;
-      const scores = await scoreReference(await load(), reference, fits);
-      measured[name] = percentiles(scores, reference.description);
+      const loaded = await load();
+      await loaded.ready?.();
+      chosen.push([name, load]);
+      if (name === 'hand') continue; // no packaged photograph shows one
+      const reference = (await ownReference(name)) ?? (await drawReference());
+      measured[name] = percentiles(await scoreReference(loaded, reference), reference.description);
+      say(`${name} measured`);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       say(`${name}: left out: ${error.message}`);
     }
   }
   if (weights !== 'tiny') {
-    const others = reward !== undefined && existsSync(percentilesFile) ? readJson(percentilesFile) : {};
-    mkdirSync(dirname(percentilesFile), { recursive: true });
-    writeJson(percentilesFile, { ...others, ...measured });
+    for (const [name, own] of Object.entries(measured))
+      keepPercentiles(name, own, rewards[name]?.needs === 'weights' ? undefined : percentilesFile);
   }
   const lines = Object.entries(measured).map(
     ([name, { p5, p25, p50, p75, p95, betweenPrompts }]) =>
@@ -72,7 +77,8 @@ async function tortureTable(chosen: Chosen, say: (text: string) => void): Promis
   say('drew the good pictures');
   const rows: string[][] = [];
   for (const [name, load] of chosen) {
-    const torments = await tortureReward(await load(), good[name === 'spatial' ? 'relation' : 'any']);
+    const own = await goodPicturesOf(name, 48);
+    const torments = await tortureReward(await load(), own ?? good[name === 'spatial' ? 'relation' : 'any']);
     const cells = tortureNames.map((torture) => {
       const torment = torments.find((one) => one.name === torture);
       if (torment === undefined) return '';
@@ -84,27 +90,4 @@ async function tortureTable(chosen: Chosen, say: (text: string) => void): Promis
     say(`${name} tortured`);
   }
   return markdownTable(['reward', ...tortureNames], rows);
-}
-
-/** @param scores one list a prompt */
-function percentiles(scores: readonly number[][], reference: string): Percentiles {
-  const all = scores.flat();
-  const sorted = [...all].sort((a, b) => a - b);
-  const squares = (values: readonly number[]) => {
-    const middle = mean(values);
-    return values.reduce((sum, value) => sum + (value - middle) ** 2, 0);
-  };
-  const total = squares(all);
-  const within = scores.reduce((sum, own) => sum + squares(own), 0);
-  const at = (probability: number) => Number(quantile(sorted, probability).toPrecision(5));
-  return {
-    reference,
-    count: all.length,
-    p5: at(0.05),
-    p25: at(0.25),
-    p50: at(0.5),
-    p75: at(0.75),
-    p95: at(0.95),
-    betweenPrompts: total === 0 ? 0 : Number((1 - within / total).toFixed(3)),
-  };
 }

@@ -1,14 +1,17 @@
 import { Command } from 'commander';
 import { print } from './output.js';
 import { provideModels, provideRewards } from './provide.js';
-import { printJson, table } from './shared.js';
+import { numberOption, printJson, table } from './shared.js';
+
+type Reward = import('../rewards/reward.js').Reward;
+type SingleReward = import('../config/fields.js').SingleReward;
 
 /** Said below the list. */
 const ABOUT = `\`rldf rewards NAME\` tells more of one: its values, known hacks, licence, and what it needs.
 needs  weights: those that its project published; \`rldf train\` downloads them once
        package: an npm package that rldf does not install; \`rldf rewards NAME\` has the command
-A recipe also takes a module of your own, a server, a vision-language model, people's ratings, and sums of all these:
-docs/guide-rewards.md`;
+       server: one of yours, or a vision-language model; \`rldf rewards NAME\` has the form
+A recipe also takes a module of your own, people's ratings, and sums of all these: docs/guide-rewards.md`;
 
 export function rewardsCommand(): Command {
   const command = new Command('rewards')
@@ -24,11 +27,14 @@ Examples:
   $ rldf rewards torture clip           does it prefer noise, grids, loud colours, wrong prompts?
   $ rldf rewards torture ./mine.ts      the same for a reward of your own
   $ rldf rewards check imagereward --weights tiny             does this installation compute it as its own code does?
-  $ rldf rewards check imagereward --weights ImageReward.pt   ... and with the published weights?`,
+  $ rldf rewards check imagereward --weights ImageReward.pt   ... and with the published weights?
+  $ rldf rewards check hand             does its package find what it found where rldf was made?
+  $ rldf rewards check judge.yaml       does a server or a judge of yours answer as it should?
+  $ rldf rewards percentiles pickscore --model runwayml/stable-diffusion-v1-5 --prompts prompts.txt`,
     )
     .action(async (name: string | undefined, options: { json?: boolean }) => {
       const { rewards } = await import('../rewards/index.js');
-      const { percentilesOf } = await import('../rewards/cards.js');
+      const { percentilesOf } = await import('../rewards/percentiles.js');
       const { publishedWeights } = await import('../rewards/published-names.js');
       const cardOf = (one: string) => {
         const { load: _, ...card } = rewards[one]!;
@@ -53,10 +59,14 @@ Examples:
       const card = cardOf(await rewardName(name));
       if (options.json) return printJson(card);
       const { installOf } = await import('../base/peers.js');
-      print(`${cardText(card, card.package === undefined ? undefined : installOf(card.package))}\n`);
+      const { remoteFields } = await import('../rewards/remote-cards.js');
+      const install = card.package === undefined ? undefined : installOf(card.package);
+      const form = card.needs === 'server' ? remoteFields[card.name as 'http'] : undefined;
+      print(`${cardText(card, install, form)}\n`);
     });
   command.addCommand(tortureCommand());
   command.addCommand(checkCommand());
+  command.addCommand(percentilesCommand());
   return command;
 }
 
@@ -95,31 +105,25 @@ function checkCommand(): Command {
   return withWeights(
     new Command('check')
       .description(
-        'prove that a published reward is computed here as its own code does, against stored vectors',
+        'prove that a reward is computed here as its own code does, or its package finds what it should, against stored vectors',
       )
-      .argument('<name>', 'a reward with weights of its own'),
+      .argument('<name>', 'a reward that needs weights or a package, or a .yaml file with one of yours'),
   )
     .option('--device <device>', 'where to compute', 'cpu')
     .option('--examples <folder>', 'the project’s own example pictures, whose scores are published')
     .option('--json', 'print as JSON: { reward, checks: [{ what, pass, detail }], scores }')
     .addHelpText(
       'after',
-      '\n--weights tiny checks without the published weights: random ones that ship with rldf.',
+      '\n--weights tiny checks without the published weights: random ones that ship with rldf. Of face, --weights is\nthat of its quality network.',
     )
     .action(async (name: string, _: object, command: Command) => {
       // --json is the parent's too, which takes it
       const options = command.optsWithGlobals<
         WeightsOptions & { device: string; examples?: string; json?: boolean }
       >();
-      const { checkReward } = await import('../rewards/check.js');
       const { deviceName } = await import('@rldf/torch');
       const device = deviceName(options.device as 'cpu') as 'cpu';
-      const field = await fieldOf(await rewardName(name), options);
-      await provideRewards(field);
-      const checked = await checkReward(field, {
-        device,
-        examples: options.examples,
-      });
+      const checked = await checkedReward(name, device, options);
       const failed = checked.checks.filter(({ pass }) => pass === false);
       if (options.json) printJson(checked);
       else {
@@ -133,9 +137,38 @@ function checkCommand(): Command {
       if (failed.length === 0) return;
       const { UserError } = await import('@rldf/torch/errors');
       throw new UserError(
-        `reward ${checked.reward}: ${failed.map(({ what }) => what).join('; ')} — does not agree. Check that the weights are the published ones; if the tiny ones disagree, \`rldf doctor\` says what is installed`,
+        `reward ${checked.reward}: ${failed.map(({ what }) => what).join('; ')} — does not agree. Check that the weights are the published ones, and packages of the version that \`rldf rewards ${checked.reward}\` names; if tiny weights disagree, \`rldf doctor\` says what is installed`,
       );
     });
+}
+
+async function checkedReward(
+  name: string,
+  device: 'cpu',
+  options: WeightsOptions & { examples?: string },
+): Promise<import('../rewards/check.js').CheckedReward> {
+  if (/\.ya?ml$/i.test(name)) {
+    const { readRewardFile } = await import('../recipe/reward-paths.js');
+    const { checkGiven } = await import('../rewards/check-looking.js');
+    const { loadReward } = await import('../rewards/index.js');
+    const field = readRewardFile(name);
+    await provideRewards(field);
+    return checkGiven(field, async (one) => (await loadReward(one, device)) as Reward);
+  }
+  const found = await rewardName(name);
+  const { rewards } = await import('../rewards/index.js');
+  if (rewards[found]?.needs === 'package') {
+    const { checkLooking } = await import('../rewards/check-looking.js');
+    const { UserError } = await import('@rldf/torch/errors');
+    const { weights } = options;
+    if (weights !== undefined && found !== 'face')
+      throw new UserError(`reward ${found}: takes no weights — its package has them. Leave out --weights`);
+    return checkLooking(found as 'face', { weights, device });
+  }
+  const { checkReward } = await import('../rewards/check.js');
+  const field = await fieldOf(found, options);
+  await provideRewards(field);
+  return checkReward(field, { device, examples: options.examples });
 }
 
 function tortureCommand(): Command {
@@ -156,7 +189,7 @@ function tortureCommand(): Command {
       if (!Number.isSafeInteger(count) || count < 8)
         throw new UserError(`--pictures ${options.pictures}: expected a whole number from 8`);
       const { loadReward } = await import('../rewards/index.js');
-      const { drawGoodPictures, tortureReward } = await import('../rewards/torture.js');
+      const { drawGoodPictures, goodPicturesOf, tortureReward } = await import('../rewards/torture.js');
       const { loadDetector, listInstruments } = await import('@rldf/common/instruments/instruments');
       const { findModel } = await import('@rldf/common/instruments/models');
       const { loadPipeline } = await import('@rldf/models');
@@ -164,6 +197,12 @@ function tortureCommand(): Command {
       await provideRewards(field);
       const reward = await loadReward(field);
       await reward.ready?.(); // what is missing is told before anything is drawn
+      const own = await goodPicturesOf(looksAt(field), count);
+      if (own !== undefined) {
+        const tortures = await tortureReward(reward, own);
+        if (options.json) return printJson({ reward: reward.name, model: null, tortures });
+        return print(`${tortureText(reward.name, tortures)}\n`);
+      }
       const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
       await provideModels([options.model]);
       const pipeline = loadPipeline(findModel(options.model).path);
@@ -175,8 +214,83 @@ function tortureCommand(): Command {
     });
 }
 
-/** What is tortured: a module, a reward with weights that are given, or a built-in. */
-async function tortured(name: string, options: WeightsOptions) {
+/** The built-in reward whose stored pictures one looks at: photographs of faces or objects, or words; '' for others. */
+function looksAt(field: SingleReward): string {
+  if (typeof field === 'string') return field;
+  if ('text' in field) return 'text';
+  if (!('score' in field)) return '';
+  const { score, detector } = field;
+  return ['face', 'hand', 'geneval', 'composition'].includes(score) || (detector ?? 'detector') === 'detector'
+    ? score
+    : 'geneval';
+}
+
+function percentilesCommand(): Command {
+  return withWeights(
+    new Command('percentiles')
+      .description('measure how high is high: the percentiles of a reward, which its card shows from then on')
+      .argument('<name>', 'a reward, the beginning of its name, or a file of your own'),
+  )
+    .option('--model <model>', 'whose pictures are scored', 'emoji')
+    .option('--prompts <file>', 'their prompts; by default test prompts of the built-in world')
+    .option('--pictures <n>', 'of each prompt', '6')
+    .option('--device <device>', 'where to draw and compute', 'cpu')
+    .option('--json', 'print as JSON: { reward, reference, count, p5, ..., p95, betweenPrompts }')
+    .addHelpText(
+      'after',
+      '\nface, geneval, composition and text are measured on photographs and signs that ship with rldf.\nMeasure a published reward on pictures of the model that you train.',
+    )
+    .action(async (name: string, _: object, command: Command) => {
+      const options = command.optsWithGlobals<
+        WeightsOptions & { model: string; prompts?: string; pictures: string; device: string; json?: boolean }
+      >();
+      const each = numberOption('pictures', options.pictures, { least: 1, whole: true })!;
+      const { deviceName } = await import('@rldf/torch');
+      const device = deviceName(options.device as 'cpu') as 'cpu';
+      const { loadReward, rewards } = await import('../rewards/index.js');
+      const measuring = await import('../rewards/percentiles.js');
+      const field = await tortured(name, options);
+      await provideRewards(field);
+      const reward = (await loadReward(field, device)) as Reward;
+      await reward.ready?.(); // what is missing is told before anything is drawn
+      const drawn = async () => {
+        await provideModels([options.model]);
+        const { readPromptFile } = await import('../prompts/prompt-files.js');
+        const { basename } = await import('node:path');
+        const { prompts: file } = options;
+        const { Progress } = await import('./progress.js');
+        const progress = new Progress();
+        try {
+          return await measuring.modelReference({
+            model: options.model,
+            device,
+            each,
+            ...(file !== undefined && { prompts: { from: basename(file), all: readPromptFile(file) } }),
+            onProgress: (done, total) => progress.update(`drawing ${done}/${total} prompts`),
+          });
+        } finally {
+          progress.clear();
+        }
+      };
+      const own = options.prompts === undefined && options.model === 'emoji';
+      const reference = (own ? await measuring.ownReference(looksAt(field)) : undefined) ?? (await drawn());
+      const measured = measuring.percentiles(
+        await measuring.scoreReference(reward, reference),
+        reference.description,
+      );
+      const known = typeof field === 'string' ? field : 'name' in field ? field.name : undefined;
+      const keeps = known !== undefined && Object.hasOwn(rewards, known) && options.weights !== 'tiny';
+      if (keeps) measuring.keepPercentiles(known, measured);
+      if (options.json) return printJson({ reward: reward.name, ...measured });
+      print(
+        `${reward.name}\n${table(percentileRows(measured))}\n${keeps ? `kept in ${measuring.ownPercentilesFile()}: \`rldf rewards ${known}\` shows them\n` : ''}`,
+      );
+    });
+}
+
+/** What is measured: a module, a reward in a file, one with weights that are given, or a built-in. */
+async function tortured(name: string, options: WeightsOptions): Promise<SingleReward> {
+  if (/\.ya?ml$/i.test(name)) return (await import('../recipe/reward-paths.js')).readRewardFile(name);
   if (/\.[cm]?[jt]s$/.test(name)) return { module: name };
   const found = await rewardName(name);
   const { weights, clip, tokenizer, activation } = options;
@@ -201,13 +315,17 @@ async function rewardName(typed: string): Promise<string> {
 
 type Card = import('../rewards/cards.js').RewardCard & {
   name: string;
+  needs?: string;
   package?: string;
   weights: string | null;
-  percentiles: import('../rewards/cards.js').Percentiles | null;
+  percentiles: import('../rewards/percentiles.js').Percentiles | null;
 };
 
-function cardText({ name, percentiles, weights, ...card }: Card, install: string | undefined): string {
-  const digits = (value: number) => value.toPrecision(4);
+function cardText(
+  { name, percentiles, weights, ...card }: Card,
+  install: string | undefined,
+  form: string | undefined,
+): string {
   const rows = [
     ['unit', card.unit || 'none'],
     ['range', card.range],
@@ -216,22 +334,30 @@ function cardText({ name, percentiles, weights, ...card }: Card, install: string
     ['licence', card.licence],
   ];
   if (install !== undefined) rows.push(['package', `${card.package}: ${install}`]);
+  if (form !== undefined) rows.push(['in a recipe', `reward: ${form}`]);
   if (weights !== null) rows.push(['weights', `${weights}, or reward: { name: ${name}, weights: ... }`]);
   if (percentiles !== null) {
-    const { reference, count, p5, p25, p50, p75, p95, betweenPrompts } = percentiles;
-    rows.push(
-      ['reference', `${count} pictures: ${reference}`],
-      [
-        'percentiles',
-        `5 %: ${digits(p5)}  25 %: ${digits(p25)}  50 %: ${digits(p50)}  75 %: ${digits(p75)}  95 %: ${digits(p95)}`,
-      ],
-      [
-        'prompts',
-        `${(100 * betweenPrompts).toFixed(0)} % of the variance lies between prompts: compare pictures of the same prompt only`,
-      ],
-    );
+    return `${name}: ${card.description}\n${table([...rows.map(([key, value]) => [`  ${key}`, value!]), ...percentileRows(percentiles)])}`;
   }
+  if (card.needs !== 'server')
+    rows.push(['percentiles', `not measured here: \`rldf rewards percentiles ${name}\` does`]);
   return `${name}: ${card.description}\n${table(rows.map(([key, value]) => [`  ${key}`, value!]))}`;
+}
+
+function percentileRows(percentiles: import('../rewards/percentiles.js').Percentiles): string[][] {
+  const digits = (value: number) => value.toPrecision(4);
+  const { reference, count, p5, p25, p50, p75, p95, betweenPrompts } = percentiles;
+  return [
+    ['  reference', `${count} pictures: ${reference}`],
+    [
+      '  percentiles',
+      `5 %: ${digits(p5)}  25 %: ${digits(p25)}  50 %: ${digits(p50)}  75 %: ${digits(p75)}  95 %: ${digits(p95)}`,
+    ],
+    [
+      '  prompts',
+      `${(100 * betweenPrompts).toFixed(0)} % of the variance lies between prompts: compare pictures of the same prompt only`,
+    ],
+  ];
 }
 
 function tortureText(name: string, tortures: readonly import('../rewards/torture.js').Torment[]): string {

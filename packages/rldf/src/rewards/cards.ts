@@ -1,10 +1,6 @@
-/** What is known of each built-in reward besides its code; percentiles are measured (`npm run bench -- rewards`). */
+/** What is known of each built-in reward besides its code; percentiles are measured (percentiles.ts). */
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Commercial } from '@rldf/common/base/licences';
-import { worldFolder } from '@rldf/common/instruments/models';
-import { readJson } from '@rldf/models';
 
 export interface RewardCard {
   /** What scores high, in one line. */
@@ -18,28 +14,6 @@ export interface RewardCard {
   licence: string;
   /** What that says of commercial use, where its text alone does not tell. */
   commercial?: Commercial;
-}
-
-/** Scores of a fixed set of the shipped model's pictures. */
-export interface Percentiles {
-  /** Which pictures. */
-  reference: string;
-  count: number;
-  p5: number;
-  p25: number;
-  p50: number;
-  p75: number;
-  p95: number;
-  /** Share of the variance that lies between prompts: what centring by prompt takes away. */
-  betweenPrompts: number;
-}
-
-export const percentilesFile = join(worldFolder, 'instruments', 'rewards', 'percentiles.json');
-
-/** Undefined for a reward that was not measured. */
-export function percentilesOf(name: string): Percentiles | undefined {
-  if (!existsSync(percentilesFile)) return undefined;
-  return (readJson(percentilesFile) as Record<string, Percentiles>)[name];
 }
 
 const ours = 'Apache-2.0';

@@ -10,15 +10,16 @@ import { lookingCards } from './looking-cards.js';
 import { loadRewardModule } from './module.js';
 import { publishedCards } from './published-cards.js';
 import { loadRatings } from './ratings.js';
+import { remoteCards, remoteFields } from './remote-cards.js';
 import type { CompositeReward, Reward } from './reward.js';
 import { WeightedReward } from './weighted.js';
 
 export interface BuiltInReward extends RewardCard {
   /**
-   * What does not ship with rldf: weights, which `load` finds where they are downloaded to, or an npm package. Where they are
-   * not here, it says how to get them.
+   * What does not ship with rldf: weights, which `load` finds where they are downloaded to, an npm package, or a server that the
+   * recipe names. Where they are not here, it says how to get them.
    */
-  needs?: 'weights' | 'package';
+  needs?: 'weights' | 'package' | 'server';
   /** That package. */
   package?: string;
   /** @param device of its network, if it has one; pictures may lie elsewhere */
@@ -45,6 +46,15 @@ const looking = (name: keyof typeof lookingCards): BuiltInReward => ({
       : (await import('./detected.js')).detectedReward({ score: name }, device),
 });
 
+/** One of a server, which a name alone does not tell. */
+const remote = (name: keyof typeof remoteCards): BuiltInReward => ({
+  ...remoteCards[name],
+  needs: 'server',
+  load: async () => {
+    throw new UserError(`reward ${name}: names no server — write reward: ${remoteFields[name]}`);
+  },
+});
+
 /** One with weights of its own. */
 const published = (name: keyof typeof publishedCards): BuiltInReward => ({
   ...publishedCards[name],
@@ -53,7 +63,7 @@ const published = (name: keyof typeof publishedCards): BuiltInReward => ({
 });
 
 export const rewards: Record<
-  keyof typeof cards | keyof typeof publishedCards | keyof typeof lookingCards,
+  keyof typeof cards | keyof typeof publishedCards | keyof typeof lookingCards | keyof typeof remoteCards,
   BuiltInReward
 > &
   Record<string, BuiltInReward> = {
@@ -102,6 +112,8 @@ export const rewards: Record<
   face: looking('face'),
   hand: looking('hand'),
   text: looking('text'),
+  http: remote('http'),
+  vision: remote('vision'),
 };
 
 /**

@@ -1,6 +1,7 @@
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { tensorOfPictures } from '@rldf/common/base/picture';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
@@ -73,6 +74,24 @@ test('what is not installed, and data that is not there, are told', async () => 
     /there is no eng\.traineddata\.gz in .*npm install @tesseract\.js-data\/eng/,
   );
 });
+
+test.skipIf(!hasPeer('tesseract.js'))(
+  'damaged language data is told, and nothing waits for ever',
+  async () => {
+    const data = mkdtempSync(join(tmpdir(), 'rldf-bad-'));
+    const file = join(data, 'eng.traineddata.gz');
+    const ready = () => tesseractReader({ text: 'tesseract', language: 'eng', data }).ready();
+    writeFileSync(file, 'garbage');
+    await expect(ready()).rejects.toThrow(/^reward text: .*eng\.traineddata\.gz is damaged \(/);
+    writeFileSync(file, gzipSync('no language data'));
+    await expect(ready()).rejects.toThrow(/is damaged \(it begins otherwise\)/);
+    const table = Buffer.alloc(4 + 8 * 2);
+    table.writeInt32LE(2);
+    table.writeBigInt64LE(20n, 12);
+    writeFileSync(file, gzipSync(table));
+    await expect(ready()).rejects.toThrow(/is damaged \(it ends too early\)/);
+  },
+);
 
 // skipped where the optional packages are not installed: npm install --no-save tesseract.js @tesseract.js-data/eng
 test.skipIf(!hasPeer('tesseract.js') || !hasPeer('@tesseract.js-data/eng'))(

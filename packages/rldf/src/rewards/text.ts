@@ -1,9 +1,10 @@
 /** Text in pictures against the text that the prompt quotes. */
 
-import { existsSync, mkdtempSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { encodePng } from '@rldf/common/drawing/png';
 import { UserError } from '@rldf/torch/errors';
@@ -82,6 +83,7 @@ interface Tesseract {
 }
 
 interface Worker {
+  setParameters(parameters: Record<string, string>): Promise<unknown>;
   recognize(file: Buffer): Promise<{ data: { text: string } }>;
   terminate(): Promise<unknown>;
 }
@@ -101,8 +103,16 @@ export function tesseractReader({ language, data }: TextRewardField): TextReader
     async read(pictures) {
       const reader = await worker();
       const texts: string[] = [];
-      for (const picture of pictures)
-        texts.push((await reader.recognize(await encodePng(picture))).data.text);
+      for (const picture of pictures) {
+        try {
+          texts.push((await reader.recognize(await encodePng(picture))).data.text);
+        } catch (error) {
+          throw new UserError(
+            `reward text: tesseract.js cannot read a picture of ${picture.width} x ${picture.height} pixels (${firstLine(error)}) — draw larger ones`,
+            { cause: error },
+          );
+        }
+      }
       return texts;
     },
   };
@@ -115,14 +125,53 @@ async function load(language: string, given: string | undefined): Promise<Worker
   const missing = language.split('+').find((one) => !existsSync(join(folder, `${one}.traineddata.gz`)));
   if (missing !== undefined)
     throw new UserError(`${where}: there is no ${missing}.traineddata.gz in ${folder} — it holds tesseract’s language data. Give the folder as data, or \`npm install @tesseract.js-data/${missing}\``); // biome-ignore format: one thought
+  for (const one of language.split('+')) checkData(join(folder, `${one}.traineddata.gz`), where);
+  let refuse: (reason: unknown) => void = () => {};
+  const refused = new Promise<never>((_, reject) => {
+    refuse = reject;
+  });
+  refused.catch(() => {}); // after the start, whoever asked is told
   const options = {
     langPath: folder,
     gzip: true,
     cacheMethod: 'none',
     cachePath: mkdtempSync(join(tmpdir(), 'rldf-ocr-')),
+    errorHandler: refuse, // without one it would throw where nobody catches
   };
-  return createWorker(language, 1, options);
+  let worker: Worker;
+  try {
+    worker = await Promise.race([createWorker(language, 1, options), refused]);
+  } catch (error) {
+    throw new UserError(
+      `${where}: tesseract.js does not start (${firstLine(error)}) — it reads its language data from ${folder}. Install them again: \`npm install tesseract.js @tesseract.js-data/${language.split('+')[0]}\``,
+      { cause: error },
+    );
+  }
+  await worker.setParameters({ user_defined_dpi: '300' }); // pictures have none, and it would warn of each
+  return worker;
 }
+
+/** Whether a file is whole: with one that is not, tesseract.js would end the process or wait for ever. */
+function checkData(file: string, where: string): void {
+  const damaged = (what: string, cause?: unknown) =>
+    new UserError(
+      `${where}: ${file} is damaged (${what}) — it is tesseract’s language data. Install it again, or copy the file again`,
+      { cause },
+    );
+  let data: Buffer;
+  try {
+    data = gunzipSync(readFileSync(file));
+  } catch (error) {
+    throw damaged(firstLine(error), error);
+  }
+  const parts = data.length < 4 ? 0 : data.readInt32LE(0); // then the place of each
+  if (parts < 1 || parts > 64 || data.length < 4 + 8 * parts) throw damaged('it begins otherwise');
+  for (let part = 0; part < parts; part++)
+    if (data.readBigInt64LE(4 + 8 * part) >= data.length) throw damaged('it ends too early');
+}
+
+const firstLine = (error: unknown) =>
+  (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
 
 /** Of a package for one language. */
 function dataFolder(language: string, where: string): string {

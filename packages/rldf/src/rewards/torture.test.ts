@@ -53,3 +53,23 @@ test('the same seed gives the same noise', async () => {
   const first = rewardFromFunction('first', ({ images }) => images.map(({ data }) => data[0]!));
   expect(await tortureReward(first, good, 3)).toEqual(await tortureReward(first, good, 3));
 });
+
+test('pictures of different sizes, and what the prompt file says of each, reach the reward', async () => {
+  const seen: unknown[] = [];
+  const reward = rewardFromFunction('task', ({ images, meta }) =>
+    images.map(({ width }, i) => {
+      seen.push(meta[i]);
+      return width === 16 && (meta[i] as { wanted: number }).wanted === 16 ? 1 : 0;
+    }),
+  );
+  const large = { ...square(90, true), width: 8, height: 32 };
+  const some = [
+    { prompt: 'a sign that says "one"', picture: square(90, true), meta: { wanted: 16 } },
+    { prompt: 'a sign that says "two"', picture: large, meta: { wanted: 8 } },
+  ];
+  const torments = await tortureReward(reward, some);
+  expect(torments.map(({ name }) => name)).toEqual(tortureNames); // mirrored letters are wrong
+  expect(torments.every(({ good }) => good === 0.5)).toBe(true);
+  expect(torments.find(({ name }) => name === 'wrong prompt')!.tortured).toBe(0);
+  expect(seen).not.toContain(null);
+});

@@ -6,12 +6,15 @@ import { baseNouns } from '@rldf/common/instruments/configs';
 import { type Plan, parseCaption, promptScenes, relations } from '@rldf/emoji-world';
 import { type Detector, generate, type Pipeline } from '@rldf/models';
 import { free, noiseKey, Random, type Tensor } from '@rldf/torch';
+import { ofOneSize, ownReference } from './percentiles.js';
 import { type Reward, scorePictures } from './reward.js';
 
 /** A good picture and what it was asked for. */
 export interface GoodPicture {
   prompt: string;
   picture: Picture;
+  /** What a prompt file would say besides. */
+  meta?: unknown;
 }
 
 export type Verdict = 'refused' | 'preferred' | 'no difference';
@@ -42,9 +45,9 @@ const tortures: Record<string, Torture> = {
       ((x >> 2) + (y >> 2)) % 2 === 0 ? value : GRID_COLOUR[c]!,
     ),
   }),
-  /** Only where it makes the prompt wrong. */
+  /** Only where it makes the prompt wrong: places and letters. */
   mirrored: ({ picture, prompt }) =>
-    /\b(left|right)\b/.test(prompt) ? { picture: mirrored(picture) } : undefined,
+    /\b(left|right)\b|"/.test(prompt) ? { picture: mirrored(picture) } : undefined,
   'wrong prompt': () => ({}),
 };
 
@@ -65,8 +68,10 @@ export async function tortureReward(
     const replaced = good.flatMap((one, i) => {
       const change = torture(one, random);
       if (change === undefined) return [];
-      const prompt = name === 'wrong prompt' ? promptOfAnother(good, i) : one.prompt;
-      return prompt === undefined ? [] : [{ one, other: { picture: one.picture, ...change, prompt } }];
+      const asked = name === 'wrong prompt' ? another(good, i) : one;
+      if (asked === undefined) return [];
+      const { prompt, meta } = asked;
+      return [{ one, other: { picture: one.picture, ...change, prompt, meta } }];
     });
     if (replaced.length < 2) continue;
     const before = await scoresOf(
@@ -93,12 +98,12 @@ export async function tortureReward(
   return results;
 }
 
-/** The prompt of the next picture that asks for other nouns but has the same form, so that every reward can score it. */
-function promptOfAnother(good: readonly GoodPicture[], index: number): string | undefined {
+/** The next picture whose prompt asks for other nouns but has the same form, so that every reward can score it. */
+function another(good: readonly GoodPicture[], index: number): GoodPicture | undefined {
   const plan = parseCaption(good[index]!.prompt);
   const nounsOf = (other: Plan | undefined) => other?.subjects.map(({ noun }) => noun) ?? [];
   const own = nounsOf(plan);
-  const found = [...good.slice(index + 1), ...good.slice(0, index)].find(({ prompt }) => {
+  return [...good.slice(index + 1), ...good.slice(0, index)].find(({ prompt }) => {
     const other = parseCaption(prompt);
     return (
       (other?.relation === undefined) === (plan?.relation === undefined) &&
@@ -106,17 +111,23 @@ function promptOfAnother(good: readonly GoodPicture[], index: number): string | 
       nounsOf(other).every((noun) => !own.includes(noun))
     );
   });
-  return found?.prompt;
 }
 
 async function scoresOf(reward: Reward, pictures: readonly GoodPicture[]): Promise<number[]> {
-  const images = tensorOfPictures(pictures.map(({ picture }) => picture));
-  const prompts = pictures.map(({ prompt }) => prompt);
-  try {
-    return (await scorePictures(reward, { images, prompts, meta: prompts.map(() => null) })).total;
-  } finally {
-    images.free();
+  const scores: number[] = [];
+  let start = 0;
+  for (const batch of ofOneSize(pictures.map(({ picture }) => picture))) {
+    const own = pictures.slice(start, start + batch.length);
+    start += batch.length;
+    const images = tensorOfPictures(batch);
+    const [prompts, meta] = [own.map(({ prompt }) => prompt), own.map((one) => one.meta ?? null)];
+    try {
+      scores.push(...(await scorePictures(reward, { images, prompts, meta })).total);
+    } finally {
+      images.free();
+    }
   }
+  return scores;
 }
 
 const GRID_COLOUR = [255, 0, 255];
@@ -141,6 +152,19 @@ function mirrored(picture: Picture): Picture {
 }
 
 const hash = (name: string) => tortureNames.indexOf(name);
+
+/** Good pictures for a reward that looks at photographs or words: those that it is measured on. Undefined of others. */
+export async function goodPicturesOf(name: string, count: number): Promise<GoodPicture[] | undefined> {
+  const reference = await ownReference(name);
+  if (reference === undefined) return undefined;
+  const most = Math.max(...reference.groups.map(({ pictures }) => pictures.length));
+  const inTurn = Array.from({ length: most }, (_, i) =>
+    reference.groups.flatMap(({ prompt, meta, pictures }) =>
+      pictures[i] === undefined ? [] : [{ prompt, meta, picture: pictures[i] }],
+    ),
+  );
+  return inTurn.flat().slice(0, count);
+}
 
 const CANDIDATES = 3;
 

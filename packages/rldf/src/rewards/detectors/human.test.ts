@@ -8,7 +8,7 @@ import { humanNames } from './human-licences.js';
 import { openDetector } from './index.js';
 
 const photograph = async (name: string) => {
-  const file = fileURLToPath(new URL(`../../../../../test/photographs/${name}.jpg`, import.meta.url));
+  const file = fileURLToPath(new URL(`../../../assets/rewards/photographs/${name}.jpg`, import.meta.url));
   const { data, info } = await sharp(file).removeAlpha().raw().toBuffer({ resolveWithObject: true });
   return tensorOfPictures([
     { width: info.width, height: info.height, channels: 3, data: new Uint8Array(data) },
