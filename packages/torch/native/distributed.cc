@@ -39,15 +39,9 @@ auto& opened() {
   return store;
 }
 
-// nothing where there is no such entry yet
-std::optional<std::string> get(const std::string& key) {
-  if (!opened()->check({key})) return std::nullopt;
-  const std::vector<uint8_t> value = opened()->get(key);
-  return std::string(value.begin(), value.end());
-}
-
 // Gloo binds to the interface that the environment names, as in Python; else to the address `host`;
-// else to that of this machine's name. -> whether tensors on GPUs go over NCCL
+// else to that of this machine's name. All have come: connecting takes seconds, and who ends now is
+// not waited for longer. -> whether tensors on GPUs go over NCCL
 bool openGroup(const std::string& name, int64_t rank, int64_t size, const std::string& host,
                int64_t timeout, bool nccl) {
   const auto of = [&](const char* kind) {
@@ -55,13 +49,17 @@ bool openGroup(const std::string& name, int64_t rank, int64_t size, const std::s
   };
   const int at = static_cast<int>(rank), all = static_cast<int>(size);
   group = c10::make_intrusive<c10d::ProcessGroup>(of("/group"), at, all);
-  auto gloo = Gloo::Options::create(milliseconds(timeout));
+  auto gloo =
+      Gloo::Options::create(std::min(milliseconds(timeout), milliseconds(8000 + 50 * size)));
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   gloo->devices.push_back(interface      ? Gloo::createDeviceForInterface(interface)
                           : host.empty() ? Gloo::createDefaultDevice()
                                          : Gloo::createDeviceForHostname(host));
   using Kind = c10d::ProcessGroup::BackendType;
-  group->setBackend(c10::kCPU, Kind::GLOO, c10::make_intrusive<Gloo>(of("/gloo"), at, all, gloo));
+  const auto backend = c10::make_intrusive<Gloo>(of("/gloo"), at, all, gloo);
+  backend->setTimeout(milliseconds(timeout));
+  group->setBackend(c10::kCPU, Kind::GLOO, backend);
+  opened()->setTimeout(milliseconds(timeout));  // NCCL's ranks meet there with their first tensor
 #ifdef USE_C10D_NCCL
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = milliseconds(timeout);
@@ -84,7 +82,9 @@ TORCH_LIBRARY_FRAGMENT(rldf, library) {
               &openStore);
   library.def("store_set(str key, str value) -> ()",
               [](const std::string& key, const std::string& value) { opened()->set(key, value); });
-  library.def("store_get(str key) -> str?", &get);
+  library.def("store_get(str key) -> str?", [](const std::string& key) {
+    return opened()->check({key}) ? std::optional(opened()->get_to_str(key)) : std::nullopt;
+  });
   library.def("open_group(str name, int rank, int size, str host, int timeout, bool nccl) -> bool",
               &openGroup);
   library.def("close_group(str name) -> ()", [](const std::string& name) {

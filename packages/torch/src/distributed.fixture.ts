@@ -15,7 +15,7 @@ try {
     timeoutSeconds: Number(seconds),
   });
   if (way === 'dies' && at === 1) process.kill(process.pid, 'SIGKILL');
-  if (way === 'stays away' && at === 1) await group.get('what nobody writes', 600); // ends with the store, which is rank 0's
+  if (way === 'stays away' && at === 1) await group.store.get('what nobody writes', 600); // ends with the store, which is rank 0's
   const sum = group.allReduce(full([3], at + 1)); // 1 + 2 + ...
   const most = group.allReduce(tensor([at, -at]), 'max');
   const columns = cat([ones([2, 1]), full([2, 1], 2)], 1).permute([1, 0]); // of strides that are not row-major
@@ -25,8 +25,8 @@ try {
   const told = group.broadcast(full([2], 10 * at), 1);
   const whole = group.allGather(tensor([[at, 7]]));
   group.barrier();
-  group.set(`said/${at}`, `by ${at}`);
-  const heard = await group.get(`said/${(at + 1) % all}`);
+  group.store.set(`said/${at}`, `by ${at}`);
+  const heard = await group.store.get(`said/${(at + 1) % all}`);
   const { collectives, bytes } = group.traffic;
   say(
     JSON.stringify({
@@ -37,7 +37,7 @@ try {
         told: numbers(told),
         many: many.map(numbers),
       },
-      ...{ whole: numbers(whole), heard, collectives, bytes, members: group.members.length },
+      ...{ whole: numbers(whole), heard, collectives, bytes },
     }),
   );
   group.close();

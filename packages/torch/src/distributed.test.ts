@@ -39,7 +39,6 @@ test('two processes: sums, maxima, a broadcast, what all have, entries of the st
       many: [[3, 3, 3, 3], [20, 20, 20], [5]],
       collectives: 8,
       bytes: 12 + 8 + 16 + 16 + 16 + 8 + 8 + 4,
-      members: 2,
     },
   };
   expect(found).toEqual([
@@ -69,19 +68,23 @@ test('a rank that never comes is named; a port that is taken and a store that is
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => server.on('listening', resolve));
   const { port } = server.address() as { port: number };
-  const [waiting, taken, nobody] = await Promise.all([
+  const [waiting, taken, nobody, another] = await Promise.all([
     start(0, 3, 0, 'alone', 1),
     start(0, 2, port, 'alone', 1),
     start(1, 2, await freePort(), 'alone', 1),
+    start(1, 2, port, 'alone', 3), // where something else listens, and says nothing
   ]);
   server.close();
   expect(waiting).toMatch(
-    /^UserError: rank 0 of 3, 127\.0\.0\.1:0: ranks 1, 2 did not come within 1 s — all 3 must be started/,
+    /^UserError: rank 0 of 3, 127\.0\.0\.1:[1-9]\d*: ranks 1, 2 did not come within 1 s — all 3 must be started/,
   );
   expect(taken).toMatch(
     /^UserError: rank 0 of 2, 127\.0\.0\.1:\d+: opening the store failed \(.*in use.*\) — the port must be free/,
   );
   expect(nobody).toMatch(
     /^UserError: rank 1 of 2, 127\.0\.0\.1:\d+: reaching the store failed \(.*\) — rank 0 must listen there/,
+  );
+  expect(another).toMatch(
+    /^UserError: rank 1 of 2, 127\.0\.0\.1:\d+: reaching the store failed \(something listens there and does not answer\) — /,
   );
 });

@@ -1,7 +1,6 @@
 /** Processes that compute together, over PyTorch's own c10d: a store where they meet, and collectives of tensors. */
 
 import { connect, createServer } from 'node:net';
-import { hostname } from 'node:os';
 import { itemSize } from './dtype.js';
 import { UserError } from './errors.js';
 import { cat, ones } from './factories.js';
@@ -9,11 +8,13 @@ import { native } from './native.js';
 import { scope } from './scope.js';
 import { type Tensor, wrap } from './tensor.js';
 
-export interface GroupOptions {
-  /** Which of the processes this is, from 0. */
+/** Which of the processes this is, from 0, and how many there are. */
+interface Rank {
   rank: number;
-  /** How many there are. */
   size: number;
+}
+
+export interface StoreOptions extends Rank {
   /** Where the store listens. */
   host: string;
   /** 0, where rank 0 serves: the system chooses. */
@@ -22,16 +23,23 @@ export interface GroupOptions {
   serves?: boolean;
   /** Tells a restart from the attempt before it, whose entries are still in the store. */
   attempt?: string;
-  /** For meeting, and for one collective. 600 s by default. */
+  /** For meeting. 600 s by default. */
   timeoutSeconds?: number;
+  /** Asked while ranks are waited for: why they will not come, if that is known. */
+  giveUp?: (() => Error | undefined) | undefined;
+}
+
+export interface GroupOptions extends StoreOptions {
+  /** For one collective; as long as for meeting by default. */
+  collectiveSeconds?: number;
   /** Whether tensors on GPUs go over NCCL; without it they go by way of the CPU. */
   nccl?: boolean;
-  /** Asked while ranks are waited for: why they will not come, if that is known. */
-  giveUp?: () => Error | undefined;
 }
 
 /** Between two looks into the store. */
 const pollMs = 10;
+/** Somebody listens at the store's address: it answers at once, if it is the store. */
+const answerMs = 8000;
 
 const resolved = new Map<string, number>();
 
@@ -45,6 +53,99 @@ function call(name: string, ...args: unknown[]): unknown {
 /** The last group that was opened has a name of its own, since names are kept in the process. */
 let opened = 0;
 
+/** Where processes meet: entries that all can read and write. One a process. */
+export class Store {
+  readonly #rank: Rank;
+  readonly #giveUp: NonNullable<StoreOptions['giveUp']>;
+
+  private constructor(
+    { rank, size, giveUp = () => undefined }: StoreOptions,
+    /** Where it listens: `host:port`. */
+    readonly address: string,
+  ) {
+    this.#rank = { rank, size };
+    this.#giveUp = giveUp;
+  }
+
+  /** Opens it, or reaches it where another rank does. @throws UserError when the address is taken, or nobody listens there */
+  static async open(options: StoreOptions): Promise<Store> {
+    const { rank, size, host, port, serves = rank === 0, attempt = '0', timeoutSeconds = 600 } = options;
+    const end = performance.now() + 1000 * timeoutSeconds;
+    const failed = (reason: string, fix: string) =>
+      new UserError(
+        `rank ${rank} of ${size}, ${host}:${port}: ${serves ? 'opening' : 'reaching'} the store failed (${reason}) — ${fix}`,
+      );
+    // libtorch waits for an address and its answer without looking up: it is asked only when a store is there
+    for (let found = serves; !found && performance.now() < end; ) {
+      const reason = options.giveUp?.();
+      if (reason !== undefined) throw reason;
+      const who = await listener(host, port, Math.min(answerMs, end - performance.now()));
+      if (who === 'silent')
+        throw failed(
+          'something listens there and does not answer',
+          'it is no store. Choose another MASTER_PORT',
+        );
+      found = who === 'answers';
+    }
+    const wait = serves ? 1000 * timeoutSeconds : Math.min(answerMs, Math.max(1, end - performance.now()));
+    try {
+      const found = call('rldf::open_store', host, port, serves, `rldf/${attempt}`, Math.ceil(wait));
+      return new Store(options, `${host}:${found}`);
+    } catch (error) {
+      const fix = serves
+        ? 'the port must be free. Choose another with MASTER_PORT'
+        : `rank 0 must listen there. Look whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same everywhere`;
+      throw failed(firstLine(error), fix);
+    }
+  }
+
+  /** Writes an entry. */
+  set(key: string, value: string): void {
+    this.#attempt(`writing ${key} to the store`, () => call('rldf::store_set', key, value));
+  }
+
+  /** Reads one, if somebody has written it. */
+  peek(key: string): string | undefined {
+    return this.#attempt(`reading ${key} in the store`, () => call('rldf::store_get', key)) as
+      | string
+      | undefined;
+  }
+
+  /** Reads one; waits until somebody has written it. @throws UserError after `seconds`, or when it is given up */
+  async get(key: string, seconds = 60): Promise<string> {
+    for (const end = performance.now() + 1000 * seconds; ; ) {
+      const found = this.peek(key);
+      if (found !== undefined) return found;
+      const reason = this.#giveUp();
+      if (reason !== undefined) throw reason;
+      if (performance.now() > end)
+        return this.#attempt(`waiting ${seconds} s for ${key} in the store`, () => {
+          throw new Error('nobody has written it');
+        });
+      await new Promise((resolve) => setTimeout(resolve, pollMs));
+    }
+  }
+
+  /** Some ranks were waited for so long in vain. */
+  inVain(missing: readonly number[], seconds: number): UserError {
+    const { rank, size } = this.#rank;
+    const [ranks, them] = missing.length > 1 ? ['ranks', 'them'] : ['rank', 'it'];
+    return new UserError(
+      `rank ${rank} of ${size}, ${this.address}: ${ranks} ${missing.join(', ')} did not come within ${seconds} s — all ${size} must be started. Look at what the launcher says of ${them}`,
+    );
+  }
+
+  #attempt<T>(what: string, run: () => T): T {
+    try {
+      return run();
+    } catch (error) {
+      throw new UserError(
+        `rank ${this.#rank.rank} of ${this.#rank.size}, ${this.address}: ${what} failed (${firstLine(error)}) — it ends with rank 0. Look at rank 0's message`,
+      );
+    }
+  }
+}
+
 /**
  * Processes that meet at a store. All make the same calls in the same order; every failure is a UserError that says which rank
  * did what, and where.
@@ -52,67 +153,55 @@ let opened = 0;
 export class Group {
   readonly rank: number;
   readonly size: number;
-  /** Where the store listens: `host:port`. */
-  readonly address: string;
-  /** Who the ranks are: host and process. */
-  readonly members: readonly string[];
   /** Whether tensors on GPUs go over NCCL. */
   readonly nccl: boolean;
   /** Collectives so far, and bytes that were given to them. */
   readonly traffic = { collectives: 0, bytes: 0, seconds: 0 };
   readonly #name: string;
 
-  private constructor(options: GroupOptions, address: string, members: readonly string[]) {
-    const { rank, size, host, timeoutSeconds = 600, nccl = false } = options;
+  /** All ranks must have come to the store: opening waits for them without looking up. */
+  constructor(
+    readonly store: Store,
+    {
+      rank,
+      size,
+      host,
+      timeoutSeconds = 600,
+      collectiveSeconds = timeoutSeconds,
+      nccl = false,
+    }: GroupOptions,
+  ) {
     this.rank = rank;
     this.size = size;
-    this.address = address;
-    this.members = members;
     this.#name = `rldf-${opened++}`;
     this.nccl = this.#attempt('opening the group', () => {
       const bind = /^(localhost|127\..*)$/.test(host) ? '127.0.0.1' : '';
-      return call('rldf::open_group', this.#name, rank, size, bind, 1000 * timeoutSeconds, nccl) as boolean;
+      return call(
+        'rldf::open_group',
+        this.#name,
+        rank,
+        size,
+        bind,
+        1000 * collectiveSeconds,
+        nccl,
+      ) as boolean;
     });
   }
 
   /** Meets the other ranks. @throws UserError when the address is taken, nobody listens there, or a rank does not come */
   static async open(options: GroupOptions): Promise<Group> {
-    const { rank, size, host, port, serves = rank === 0, attempt = '0', timeoutSeconds = 600 } = options;
+    const { rank, size, timeoutSeconds = 600 } = options;
     const end = performance.now() + 1000 * timeoutSeconds;
-    const where = `rank ${rank} of ${size}, ${host}:${port}`;
-    const givenUp = () => {
+    const store = await Store.open(options);
+    store.set(`rank/${rank}`, 'here');
+    for (const missing = new Set(Array.from({ length: size }, (_, other) => other)); ; ) {
+      for (const other of missing) if (store.peek(`rank/${other}`) !== undefined) missing.delete(other);
+      if (missing.size === 0) return new Group(store, options);
       const reason = options.giveUp?.();
       if (reason !== undefined) throw reason;
-    };
-    // libtorch waits for the address without looking up: it is asked only when somebody listens there
-    while (!serves && performance.now() < end && !(await listens(host, port))) givenUp();
-    let found: number;
-    try {
-      const left = serves ? 1000 * timeoutSeconds : Math.max(1, end - performance.now());
-      found = call('rldf::open_store', host, port, serves, `rldf/${attempt}`, Math.ceil(left)) as number;
-    } catch (error) {
-      const fix = serves
-        ? 'the port must be free. Choose another with MASTER_PORT'
-        : `rank 0 must listen there. Look whether it runs, and whether MASTER_ADDR and MASTER_PORT are the same everywhere`;
-      throw new UserError(
-        `${where}: ${serves ? 'opening' : 'reaching'} the store failed (${firstLine(error)}) — ${fix}`,
-      );
-    }
-    call('rldf::store_set', `rank/${rank}`, `${hostname()}, process ${process.pid}`);
-    const members = Array<string | undefined>(size).fill(undefined);
-    for (;;) {
-      for (const [other, known] of members.entries())
-        members[other] = known ?? entryOf(where, `rank/${other}`);
-      const missing = members.flatMap((member, other) => (member === undefined ? [other] : []));
-      if (missing.length === 0) break;
-      givenUp();
-      if (performance.now() >= end)
-        throw new UserError(
-          `${where}: rank${missing.length > 1 ? 's' : ''} ${missing.join(', ')} did not come within ${timeoutSeconds} s — all ${size} must be started. Look at what the launcher says of ${missing.length > 1 ? 'them' : 'it'}`,
-        );
+      if (performance.now() >= end) throw store.inVain([...missing], timeoutSeconds);
       await new Promise((resolve) => setTimeout(resolve, pollMs));
     }
-    return new Group(options, `${host}:${found}`, members as string[]);
   }
 
   /** Sum over all ranks (or another reduction), in place. */
@@ -182,24 +271,6 @@ export class Group {
     });
   }
 
-  /** Writes an entry of the store, which all ranks can read. */
-  set(key: string, value: string): void {
-    this.#attempt(`writing ${key} to the store`, () => call('rldf::store_set', key, value));
-  }
-
-  /** Reads one; waits until somebody has written it. @throws UserError after `seconds` */
-  async get(key: string, seconds = 60): Promise<string> {
-    for (const end = performance.now() + 1000 * seconds; ; ) {
-      const found = this.#attempt(`reading ${key} in the store`, () => call('rldf::store_get', key));
-      if (found !== undefined) return found as string;
-      if (performance.now() > end)
-        return this.#attempt(`waiting ${seconds} s for ${key} in the store`, () => {
-          throw new Error('nobody has written it');
-        });
-      await new Promise((resolve) => setTimeout(resolve, pollMs));
-    }
-  }
-
   close(): void {
     call('rldf::close_group', this.#name);
   }
@@ -233,7 +304,7 @@ export class Group {
       return run();
     } catch (error) {
       throw new UserError(
-        `rank ${this.rank} of ${this.size}, ${this.address}: ${what} failed (${firstLine(error)}) — every rank must be alive and within reach. Look at the messages of the others; \`rldf resume\` goes on behind the last checkpoint`,
+        `rank ${this.rank} of ${this.size}, ${this.store.address}: ${what} failed (${firstLine(error)}) — every rank must be alive and within reach. Look at the messages of the others; \`rldf resume\` goes on behind the last checkpoint`,
       );
     }
   }
@@ -258,15 +329,8 @@ function bucketsOf(tensors: readonly Tensor[], bytes: number): Tensor[][] {
   return buckets;
 }
 
-function entryOf(where: string, key: string): string | undefined {
-  try {
-    return call('rldf::store_get', key) as string | undefined;
-  } catch (error) {
-    throw new UserError(
-      `${where}: the store is gone (${firstLine(error)}) — it ends with rank 0. Look at rank 0's message`,
-    );
-  }
-}
+/** Asks a store how many entries it has, as libtorch does: VALIDATE with its number, GETNUMKEYS. */
+const question = Buffer.from([0, 0xce, 0xf7, 0x85, 0x3c, 7]);
 
 /** Below those that the system itself gives to connections: 32768 and up on Linux, 49152 and up elsewhere. */
 const ports = { first: 20_000, count: 12_000 };
@@ -290,16 +354,27 @@ export async function freePort(): Promise<number> {
   );
 }
 
-/** Whether somebody listens at an address; tells no after a second at most, and not at once. */
-async function listens(host: string, port: number): Promise<boolean> {
+/** Who listens at an address. Tells nobody after a second at most, and not at once. */
+async function listener(
+  host: string,
+  port: number,
+  patience: number,
+): Promise<'nobody' | 'answers' | 'silent'> {
   const socket = connect({ host, port, timeout: 1000 });
-  const found = await new Promise<boolean>((resolve) => {
-    socket.once('connect', () => resolve(true));
-    socket.once('timeout', () => resolve(false));
-    socket.once('error', () => setTimeout(() => resolve(false), 20 * pollMs));
-  });
-  socket.destroy();
-  return found;
+  try {
+    return await new Promise((resolve) => {
+      socket.once('connect', () => {
+        socket.setTimeout(patience, () => resolve('silent'));
+        socket.write(question);
+      });
+      socket.once('timeout', () => socket.connecting && resolve('nobody'));
+      socket.once('data', () => resolve('answers'));
+      socket.once('end', () => resolve('answers')); // in its way
+      socket.once('error', () => setTimeout(() => resolve('nobody'), 20 * pollMs));
+    });
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** Without where libtorch was compiled, and what it advises. */

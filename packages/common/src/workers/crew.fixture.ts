@@ -16,6 +16,16 @@ async function told(what: string, ...by: number[]): Promise<void> {
   while (!by.every((of) => existsSync(file(what, of))))
     await new Promise((resolve) => setTimeout(resolve, 5));
 }
+const { meet } = Crew.prototype;
+if (way === 'goes before the start' && at === 1)
+  Crew.prototype.meet = async () => process.kill(process.pid, 'SIGKILL') as never;
+if (way === 'goes at the start')
+  Crew.prototype.meet = async function (...given) {
+    const said = await meet.apply(this, given);
+    if (at === 1) process.kill(process.pid, 'SIGKILL');
+    process.env.RLDF_WORKERS_TIMEOUT = '1'; // they had all the time they needed to meet
+    return said as never;
+  };
 try {
   const crew = await Crew.join({ ...place, attempt: 0, launcher: 'rldf' });
   if (way === 'works') {

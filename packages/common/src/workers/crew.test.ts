@@ -10,11 +10,15 @@ import { Crew } from './crew.js';
 const fixture = fileURLToPath(new URL('crew.fixture.ts', import.meta.url));
 
 /** What each of some ranks prints, line by line. */
-async function together(size: number, way: string): Promise<unknown[][]> {
+async function together(
+  size: number,
+  way: string,
+  { ranks = Array.from({ length: size }, (_, rank) => rank), env = {} } = {},
+): Promise<unknown[][]> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), 'rldf-crew-'));
   return Promise.all(
-    Array.from({ length: size }, async (_, rank) => {
+    ranks.map(async (rank) => {
       const words = [
         '--conditions=rldf-source',
         '--import',
@@ -26,7 +30,10 @@ async function together(size: number, way: string): Promise<unknown[][]> {
         way,
         folder,
       ];
-      const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, words, {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: { ...process.env, ...env },
+      });
       let text = '';
       child.stdout.on('data', (data) => (text += data));
       await new Promise((resolve) => child.on('close', resolve));
@@ -70,13 +77,49 @@ test('a step that the leader leaves: nobody passes its meeting, and the next one
   expect(third).toEqual(second);
 });
 
+const dismissed = ['Dismissed: the leading worker has ended the work'];
+
+test('a worker that is gone before the work begins ends all at once; those that never come and two of one rank are told', async () => {
+  const [before, at, alone, twice] = await Promise.all([
+    together(3, 'goes before the start'),
+    together(2, 'goes at the start'), // while the other one connects to it
+    together(3, 'works', { ranks: [0], env: { RLDF_WORKERS_TIMEOUT: '0.5' } }),
+    together(3, 'works', { ranks: [0, 1, 1] }),
+  ]);
+  const ended = /^UserError: worker 1 of 3 \(.*, process \d+\) has ended — /;
+  expect(before).toEqual([[expect.stringMatching(ended)], [], dismissed]);
+  expect(at).toEqual([
+    [
+      expect.stringMatching(
+        /^UserError: (rank 0 of 2, .*: opening the group failed|worker 1 of 2 .* has ended)/,
+      ),
+    ],
+    [],
+  ]);
+  expect(alone).toEqual([
+    [
+      expect.stringMatching(
+        /^UserError: rank 0 of 3, .*: ranks 1, 2 did not come within 0.5 s — all 3 must be started/,
+      ),
+    ],
+  ]);
+  expect(twice).toEqual([
+    [
+      expect.stringMatching(
+        /^UserError: workers: .* has come as rank 1 of 3, as .*, process \d+ had before — /,
+      ),
+    ],
+    dismissed,
+    dismissed,
+  ]);
+});
+
 test('a worker that dies, fails or hangs is named by the leader, once; the others are dismissed', async () => {
   const [died, failed, hung] = await Promise.all([
     together(3, 'dies'),
     together(2, 'fails'),
     together(2, 'hangs'),
   ]);
-  const dismissed = ['Dismissed: the leading worker has ended the work'];
   expect(died[0]).toEqual([
     expect.stringMatching(/^UserError: worker 1 of 3 \(.*, process \d+\) has ended — /),
   ]);

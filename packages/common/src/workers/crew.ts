@@ -6,7 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
-import { cat, type Device, Group, keep, noGrad, scope, type Tensor, tensor, zeros } from '@rldf/torch';
+import { cat, type Device, Group, keep, noGrad, Store, scope, type Tensor, tensor, zeros } from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { dial, type Line, listen, type Message } from './line.js';
 import type { Place } from './place.js';
@@ -26,8 +26,17 @@ export class Dismissed extends Error {
 
 /** Time for the work to end by itself when a worker is lost; then the process is ended. */
 const graceMs = 5000;
-/** Seconds to wait for another worker. */
-const patience = () => Number(process.env.RLDF_WORKERS_TIMEOUT ?? 600);
+/** Seconds to wait for another worker; while they start, which launchers let all do at once, less. */
+const patience = (ordinary = 600) => Number(process.env.RLDF_WORKERS_TIMEOUT ?? ordinary);
+const startSeconds = 120;
+const tellAfterSeconds = 10;
+
+export interface JoinOptions {
+  /** Whether tensors on GPUs go over NCCL. */
+  nccl?: boolean;
+  giveUp?: () => Error | undefined;
+  onWait?: (line: string) => void;
+}
 
 interface Meeting {
   label: string;
@@ -41,7 +50,9 @@ export class Crew {
   readonly localRank: number;
   /** Restarts so far, by the launcher. */
   readonly attempt: number;
-  readonly #group: Group | undefined;
+  #group: Group | undefined;
+  /** Who the workers are, by rank: host and process. */
+  #members: string[] = [];
   /** The leader's, by rank; a follower's only one, to rank 0. */
   readonly #lines = new Map<number, Line>();
   readonly #meetings = new Map<number, Meeting>();
@@ -53,12 +64,12 @@ export class Crew {
   #stop: AbortSignal | undefined;
   #over = false;
 
-  private constructor(place?: Place, group?: Group) {
+  private constructor(place?: Place) {
     this.rank = place?.rank ?? 0;
     this.size = place?.size ?? 1;
     this.localRank = place?.localRank ?? 0;
     this.attempt = place?.attempt ?? 0;
-    this.#group = group;
+    this.#members[this.rank] = `${hostname()}, process ${process.pid}`;
   }
 
   static alone(): Crew {
@@ -66,47 +77,86 @@ export class Crew {
   }
 
   /**
-   * Meets the others.
+   * Meets the others: first over the lines, so that from then on everyone hears of who ends, then as a group.
    * @param giveUp asked while it waits: why there is nobody to wait for, if so
+   * @param onWait told once by the leader, where others let it wait
    * @throws UserError when they do not come
    */
-  static async join(
-    place: Place,
-    { nccl = false, giveUp = () => undefined as Error | undefined } = {},
-  ): Promise<Crew> {
-    const timeoutSeconds = patience();
-    const attempt = `${place.attempt}`;
-    const group = await Group.open({ ...place, attempt, timeoutSeconds, nccl, giveUp });
-    const crew = new Crew(place, group);
-    const local = /^(localhost|127\..*)$/.test(place.host);
-    if (crew.rank === 0) {
-      const token = randomBytes(16).toString('hex');
-      const heard = (rank: number, message: Message) => crew.#heardByLeader(rank, message);
-      const { port, lines, server } = await listen(local ? '127.0.0.1' : '0.0.0.0', token, heard, (rank) =>
-        crew.#lost(rank),
-      );
-      group.set('line', JSON.stringify({ host: local ? '127.0.0.1' : hostname(), port, token }));
-      for (const end = performance.now() + 1000 * timeoutSeconds; lines.size < crew.size - 1; ) {
-        const late =
-          performance.now() > end &&
-          new UserError(
-            `workers: ${crew.size - 1 - lines.size} of ${crew.size} met rank 0 at ${group.address} and were not heard of again — all must stay alive. Look at their messages`,
-          );
-        const reason = giveUp() ?? crew.#fault ?? (late || undefined);
-        if (reason !== undefined) throw reason;
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      server.close();
-      for (const [rank, line] of lines) crew.#lines.set(rank, line);
-    } else {
-      const { host, port, token } = JSON.parse(await group.get('line', timeoutSeconds));
-      const heard = (message: Message) => crew.#heardByFollower(message);
-      const lost = () => crew.#lost(0);
-      const line = await dial(host, port, { rank: crew.rank, token }, heard, lost).catch(lost);
-      if (line === undefined) throw crew.#fault;
-      crew.#lines.set(0, line);
+  static async join(place: Place, { nccl = false, giveUp, onWait }: JoinOptions = {}): Promise<Crew> {
+    const crew = new Crew(place);
+    const seconds = patience(startSeconds);
+    const options = { ...place, attempt: `${place.attempt}`, timeoutSeconds: seconds, giveUp };
+    const store = await Store.open(options);
+    try {
+      await (crew.leads ? crew.#gatherAll(store, seconds, giveUp, onWait) : crew.#comeTo(store, seconds));
+      crew.#members = await crew.meet('start', crew.#members[place.rank] as string);
+      crew.#group = new Group(store, { ...options, collectiveSeconds: patience(), nccl });
+    } catch (error) {
+      const known = crew.#fault !== undefined;
+      const tells = crew.leads || known || crew.#lines.size === 0;
+      if (!known) await crew.fail(error);
+      throw tells ? error : new Dismissed(2); // the leader does
     }
     return crew;
+  }
+
+  /** Leader: waits for the lines of all. */
+  async #gatherAll(
+    store: Store,
+    seconds: number,
+    giveUp: JoinOptions['giveUp'],
+    onWait: JoinOptions['onWait'],
+  ) {
+    const local = /^127\./.test(store.address) || store.address.startsWith('localhost');
+    const token = randomBytes(16).toString('hex');
+    const { port, server } = await listen(local ? '127.0.0.1' : '0.0.0.0', token, {
+      came: (rank, name, line) => {
+        const known = this.#members[rank];
+        if (known !== undefined || rank >= this.size) {
+          const error = new UserError(
+            `workers: ${name} has come as rank ${rank} of ${this.size}${known === undefined ? '' : `, as ${known} had before`} — each must have a number of its own. Look at the launcher's variables`,
+          );
+          line.send({ kind: 'fault', name: error.name, message: error.message });
+          this.#fails(error);
+          return;
+        }
+        this.#members[rank] = name;
+        this.#lines.set(rank, line);
+      },
+      heard: (rank, message) => this.#heardByLeader(rank, message),
+      closed: (rank) => this.#lost(rank),
+    });
+    store.set('line', JSON.stringify({ host: local ? '127.0.0.1' : hostname(), port, token }));
+    const began = performance.now();
+    let told = false;
+    try {
+      while (this.#lines.size < this.size - 1) {
+        const missing = Array.from({ length: this.size - 1 }, (_, i) => i + 1).filter(
+          (rank) => !this.#lines.has(rank),
+        );
+        const waited = (performance.now() - began) / 1000;
+        const reason =
+          this.#fault ?? giveUp?.() ?? (waited > seconds ? store.inVain(missing, seconds) : undefined);
+        if (reason !== undefined) throw reason;
+        if (!told && waited > tellAfterSeconds)
+          onWait?.(`waiting for ${missing.length} of ${this.size} workers: rank ${missing.join(', ')}`);
+        told ||= waited > tellAfterSeconds;
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
+    } finally {
+      server.close();
+    }
+  }
+
+  /** Follower: opens its line. */
+  async #comeTo(store: Store, seconds: number): Promise<void> {
+    const { host, port, token } = JSON.parse(await store.get('line', seconds));
+    const hello = { rank: this.rank, name: this.#members[this.rank] as string, token };
+    const heard = (message: Message) => this.#heardByFollower(message);
+    const lost = () => this.#lost(0);
+    const line = await dial(host, port, hello, heard, lost).catch(lost);
+    if (line === undefined) throw this.#fault;
+    this.#lines.set(0, line);
   }
 
   get leads(): boolean {
@@ -421,7 +471,7 @@ export class Crew {
   }
 
   #memberOf(rank: number): string {
-    return this.#group?.members[rank] ?? 'unknown';
+    return this.#members[rank] ?? 'unknown';
   }
 }
 

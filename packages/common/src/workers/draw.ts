@@ -9,13 +9,14 @@ import {
   loadPipeline,
   type Pipeline,
 } from '@rldf/models';
-import type { Device } from '@rldf/torch';
+import type { Device, DType } from '@rldf/torch';
 import { crew } from './crew.js';
 
 /** What the other workers load to have the leader's pipeline. */
 export interface SharedModel {
   folder: string;
   device?: Device | undefined;
+  dtype?: DType | undefined;
   adapters?: readonly { path: string; strength: number }[];
 }
 
@@ -85,10 +86,13 @@ export class DrawingFollower {
     this.#loaded = undefined;
   }
 
-  #pipelineOf({ id, folder, device, adapters = [] }: DrawCommand['model']): Pipeline {
+  #pipelineOf({ id, folder, device, dtype, adapters = [] }: DrawCommand['model']): Pipeline {
     if (this.#loaded?.id === id) return this.#loaded.pipeline;
     this.free();
-    const pipeline = loadPipeline(folder, device === undefined ? {} : { device: crew().deviceHere(device) });
+    const pipeline = loadPipeline(folder, {
+      ...(device !== undefined && { device: crew().deviceHere(device) }),
+      ...(dtype !== undefined && { dtype }),
+    });
     const attached = adapters.flatMap(({ path, strength }) =>
       Object.values(loadLora(path, pipeline.parameters, strength)).filter(
         (one): one is LoraAdapter => one !== undefined,

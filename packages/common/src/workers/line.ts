@@ -10,7 +10,7 @@ import { deserialize, serialize } from 'node:v8';
 
 /** What is sent: a message of either side. */
 export type Message =
-  | { kind: 'hello'; rank: number; token: string }
+  | { kind: 'hello'; rank: number; name: string; token: string }
   /** Follower: has come to the meeting of this number. */
   | { kind: 'here'; meeting: number; label: string; value: unknown }
   /** Leader: all have come; what each said, by rank. */
@@ -68,38 +68,40 @@ export class Line {
   }
 }
 
-/** Rank 0's ends. */
+/** Rank 0's ends: told of each that comes, what it says and when it closes. */
 export async function listen(
   host: string,
   token: string,
-  onMessage: (rank: number, message: Message) => void,
-  onClose: (rank: number) => void,
-): Promise<{ server: Server; port: number; lines: Map<number, Line> }> {
-  const lines = new Map<number, Line>();
+  on: {
+    came: (rank: number, name: string, line: Line) => void;
+    heard: (rank: number, message: Message) => void;
+    closed: (rank: number) => void;
+  },
+): Promise<{ server: Server; port: number }> {
   const server = createServer((socket) => {
     let rank: number | undefined;
     const line = new Line(
       socket,
       (message) => {
-        if (rank !== undefined) onMessage(rank, message);
+        if (rank !== undefined) on.heard(rank, message);
         else if (message.kind === 'hello' && message.token === token) {
           rank = message.rank;
-          lines.set(rank, line);
+          on.came(rank, message.name, line);
         } else socket.destroy(); // somebody else's
       },
-      () => rank !== undefined && onClose(rank),
+      () => rank !== undefined && on.closed(rank),
     );
   }).listen(0, host);
   await once(server, 'listening');
   server.unref();
-  return { server, port: (server.address() as { port: number }).port, lines };
+  return { server, port: (server.address() as { port: number }).port };
 }
 
 /** A follower's end. */
 export async function dial(
   host: string,
   port: number,
-  hello: { rank: number; token: string },
+  hello: { rank: number; name: string; token: string },
   onMessage: (message: Message) => void,
   onClose: () => void,
 ): Promise<Line> {

@@ -46,14 +46,15 @@ export async function joinWorkers([name]: readonly string[]): Promise<number | u
   if (place === undefined) return undefined;
   const { Crew, Dismissed, setCrew } = await import('@rldf/common/workers/crew');
   const { availableDevices } = await import('@rldf/torch');
-  if (place.rank > 0) leaveSignalsToTheFirst();
   const parent = Number(process.env.RLDF_LAUNCHED); // it ends followers that it has started with itself
   const crew = await Crew.join(place, {
     nccl: availableDevices().length > 1,
     giveUp: () => (place.launcher === 'rldf' && process.ppid !== parent ? new Dismissed(2) : undefined),
+    onWait: (line) => process.stderr.write(`${line}\n`),
   });
   setCrew(crew);
   if (crew.leads) return undefined;
+  leaveSignalsToTheFirst(); // until here they end this process, as they end others that are waited for
   const { follow } = await import('../train/follow.js');
   return follow();
 }
