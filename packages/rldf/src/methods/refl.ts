@@ -160,7 +160,7 @@ class BasePictures {
   }
 
   /** Adds the gradient of the denoising loss of as many of them as there are pictures in the batch. */
-  denoise({ pictures, passes: { text, record, backward }, of }: Batch): void {
+  denoise({ pictures, passes: { text, record, backward }, order }: Batch): void {
     const { seed, train } = this.#recipe;
     const behaviours = pictures.map(({ behaviour }) => behaviour);
     const loss = scope(() => {
@@ -172,7 +172,7 @@ class BasePictures {
         const errors = denoisingErrors(this.#pipeline.unet, this.#schedule, latents, noising, captions);
         return errors.mean().mul(train.pretraining.weight);
       });
-      backward(mean.mul(pictures.length / of));
+      backward(mean.mul(pictures.length / order.length));
       return mean.item();
     });
     this.#losses.push(loss);

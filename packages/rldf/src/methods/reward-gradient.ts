@@ -71,8 +71,8 @@ export interface Batch {
   pictures: readonly EpochPicture[];
   sampler: DifferentiableSampler;
   passes: Passes;
-  /** How many pictures the update has, each of which counts the same. */
-  of: number;
+  /** All pictures of the update, each of which counts the same, in the order in which one worker alone takes them. */
+  order: readonly EpochPicture[];
   /** What is being done, and the share of this batch that is done. */
   progress(phase: 'drawing' | 'learning', within: number): ProgressEvent;
 }
@@ -96,10 +96,9 @@ export async function* batchesOf(
   { groupOf = () => 0, captions = [] }: BatchOptions = {},
 ): AsyncGenerator<Batch, void> {
   const { train, negativePrompt, sample } = recipe;
-  const groups = new Map<number, EpochPicture[]>();
   const own = crew().own(pictures);
-  for (const picture of own) groups.set(groupOf(picture), [...(groups.get(groupOf(picture)) ?? []), picture]);
-  const batches = [...groups.values()].flatMap((group) =>
+  const order = inGroups(pictures, groupOf).flat();
+  const batches = inGroups(own, groupOf).flatMap((group) =>
     Array.from({ length: Math.ceil(group.length / train.batchSize) }, (_, i) =>
       group.slice(i * train.batchSize, (i + 1) * train.batchSize),
     ),
@@ -122,12 +121,20 @@ export async function* batchesOf(
         pictures: batch,
         sampler,
         passes,
-        of: pictures.length,
+        order,
         progress: (phase, within) =>
           progress(phase, (update + (i + within) / batches.length) / train.updatesPerEpoch, update === 0), // until the first step
       };
     }
   });
+}
+
+/** Pictures of one number each, in the order in which the numbers come. */
+function inGroups<T>(pictures: readonly T[], groupOf: (picture: T) => number): T[][] {
+  const groups = new Map<number, T[]>();
+  for (const picture of pictures)
+    groups.set(groupOf(picture), [...(groups.get(groupOf(picture)) ?? []), picture]);
+  return [...groups.values()];
 }
 
 /** Runs what draws without gradient. */
@@ -162,7 +169,7 @@ export async function* followReward(
   try {
     yield batch.progress('learning', 0);
     const texts = pictures.map(({ prompt }) => prompt.text);
-    const judged = rewardGradient(learner, drawn.latents, texts, reward, loss, weight / batch.of); // dL/dr · ∂r/∂x_0
+    const judged = rewardGradient(learner, drawn.latents, texts, reward, loss, weight / batch.order.length); // dL/dr · ∂r/∂x_0
     gradient = judged.gradient;
     images = judged.images;
     await nextTurn();
@@ -255,27 +262,28 @@ export class EpochReport {
   readonly #rates: number[] = [];
   /** This worker's pictures of the update that is being made. */
   #images: Tensor[] = [];
-  #own: { picture: EpochPicture; reward: number; loss: number }[] = [];
+  #own: { place: number; picture: EpochPicture; reward: number; loss: number }[] = [];
 
   /** Takes a batch's pictures over. */
-  add({ pictures }: Batch, { rewards, losses, images }: Judged): void {
+  add({ pictures, order }: Batch, { rewards, losses, images }: Judged): void {
     this.#images.push(images);
-    for (const [i, picture] of pictures.entries())
-      this.#own.push({ picture, reward: rewards[i] as number, loss: losses[i] as number });
+    for (const [i, picture] of pictures.entries()) {
+      const [reward, loss] = [rewards[i] as number, losses[i] as number];
+      this.#own.push({ place: order.indexOf(picture), picture, reward, loss });
+    }
   }
 
   /** Asks the reward as in evaluation: for its parts, and so that its statistics move as in other methods. */
   async *score({ score }: TrainingContext, at: ProgressEvent): AsyncGenerator<ProgressEvent, void> {
     yield at;
     const shares = await crew().meet('rewards', this.#own);
-    const all = shares.flat();
+    const all = shares.flat().sort((a, b) => a.place - b.place);
     this.rewards.push(...all.map(({ reward }) => reward));
     this.#losses.push(...all.map(({ loss }) => loss));
     const images = noGrad(() => catRows(this.#images)); // of its own, [B, H, W, 3]
     const prompts = all.map(({ picture }) => picture.prompt);
     const behaviours = all.map(({ picture }) => picture.behaviour);
-    const before = shares.slice(0, crew().rank).flat().length;
-    const rows = this.#own.map((_, i) => before + i);
+    const rows = this.#own.map(({ place }) => place);
     const { parts } = await score(images, prompts, 'training', behaviours, rows).finally(() => images.free());
     for (const [name, values] of Object.entries(parts))
       this.#parts[name] = [...(this.#parts[name] ?? []), ...values];

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { append, fileOperation, makeFolder, openForAppend } from '@rldf/common/base/files';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
 import { encodePng, settingsTexts } from '@rldf/common/drawing/png';
+import { crew } from '@rldf/common/workers/crew';
 import type { Behaviour } from '@rldf/models';
 import type { Seed, Tensor } from '@rldf/torch';
 import type { Scores } from '../rewards/reward.js';
@@ -46,16 +47,22 @@ export interface PictureLine {
   grounded?: number;
 }
 
+/** What the first worker asks of the others, who have drawn some of the pictures that are kept. */
+export interface KeptCommand {
+  do: 'kept';
+}
+
 /** Pictures that belong to one line. */
 interface Noted {
-  pictures: Picture[];
+  /** The first ones of the line, as far as they were drawn here, by their place in it. */
+  pictures: Map<number, Picture>;
   prompts: string[];
   total: number[];
   parts: Record<string, number[]>;
   behaviours: Behaviour[];
 }
 
-/** What a training draws, until its step is over. */
+/** What a training draws, on all workers, until its step is over. */
 export class PictureLog {
   #noted: Noted | undefined;
 
@@ -63,41 +70,62 @@ export class PictureLog {
    * Pictures were drawn for training and scored. Several batches of a step are put together.
    * @param images uint8 [B, H, W, 3], the caller's
    * @param behaviours how each was drawn, where the method knows
-   * @param rows of the pictures, where other workers have the rest: only these are noted
+   * @param rows of the pictures among all, where other workers have the rest
    */
   note(
     images: Tensor,
-    given: readonly string[],
+    prompts: readonly string[],
     { total, parts }: Scores,
     behaviours: readonly Behaviour[] = [],
-    rows?: readonly number[],
+    rows: readonly number[] = [...prompts.keys()],
   ): void {
-    const own = <T>(list: readonly T[]): readonly T[] =>
-      rows === undefined ? list : rows.flatMap((row) => list[row] ?? []);
-    const prompts = own(given);
-    this.#noted ??= { pictures: [], prompts: [], total: [], parts: {}, behaviours: [] };
+    this.#noted ??= { pictures: new Map(), prompts: [], total: [], parts: {}, behaviours: [] };
     const noted = this.#noted;
-    const wanted = Math.min(mostKept - noted.pictures.length, prompts.length);
-    if (wanted > 0) {
-      const first = images.narrow(0, 0, wanted); // [b, H, W, 3]
-      noted.pictures.push(...picturesOf(first));
-      first.free();
+    for (const [i, row] of rows.entries()) {
+      const place = noted.prompts.length + row;
+      if (place >= mostKept && noted.pictures.size > 0) continue; // one tells the size
+      const image = images.narrow(0, i, 1); // [1, H, W, 3]
+      noted.pictures.set(place, picturesOf(image)[0] as Picture);
+      image.free();
     }
     noted.prompts.push(...prompts);
-    noted.total.push(...own(total));
+    noted.total.push(...total);
     for (const [name, values] of Object.entries(parts))
-      noted.parts[name] = [...(noted.parts[name] ?? []), ...own(values)];
-    noted.behaviours.push(...own(behaviours));
+      noted.parts[name] = [...(noted.parts[name] ?? []), ...values];
+    noted.behaviours.push(...behaviours);
+  }
+
+  /** A step begins: what was noted before is over. */
+  forget(): void {
+    this.#noted = undefined;
+  }
+
+  /** Another worker's side of `write`, where pictures are kept: hands over its own. */
+  async handOver(): Promise<void> {
+    await crew().meet('kept pictures', this.#noted?.pictures);
+    this.forget();
   }
 
   /** The step is over: writes what was noted. @param keep whether as files too */
   async write(run: Run, step: number, keep: boolean): Promise<void> {
     const noted = this.#noted;
-    this.#noted = undefined;
+    this.forget();
     if (noted === undefined) return;
-    const { pictures, prompts, total: rewards, parts, behaviours } = noted;
+    const { prompts, total: rewards, parts, behaviours } = noted;
+    let shares = [noted.pictures];
+    if (keep) {
+      crew().tell({ do: 'kept' } satisfies KeptCommand);
+      shares = await crew().meet('kept pictures', noted.pictures);
+    }
+    const pictures = shares.flatMap((share) => [...share]).sort(([a], [b]) => a - b);
     const known = behaviours.length === prompts.length ? behavioursOf(behaviours) : {};
-    await logPictures(run, { step, kind: 'rollout', prompts, rewards, parts, ...known }, pictures, keep);
+    const line = { step, kind: 'rollout' as const, prompts, rewards, parts, ...known };
+    await logPictures(
+      run,
+      line,
+      pictures.map(([, picture]) => picture),
+      keep,
+    );
   }
 }
 

@@ -22,8 +22,8 @@ export async function follow(options: Pick<TrainOptions, 'reward'> = {}): Promis
       if (command.do === 'generate') await drawing.draw(command);
       if (command.do === 'train') {
         drawing.free();
-        const { training, reward, release } = await prepare(checkRecipe(command.recipe), options);
-        await followTraining(training, reward);
+        const { training, reward, drawn, release } = await prepare(checkRecipe(command.recipe), options);
+        await followTraining(training, reward, drawn);
         release();
       }
     }

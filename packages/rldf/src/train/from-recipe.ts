@@ -112,6 +112,7 @@ export async function* resume(run: string, options: ResumeOptions = {}): AsyncGe
 }
 
 type Prepared = Omit<TrainRunOptions, 'run' | 'resume' | 'fallback'> & {
+  drawn: PictureLog;
   inputs: RunInputs;
   release: () => void;
 };

@@ -12,10 +12,12 @@ import {
   type SharedBatch,
   scorePictures,
 } from '../rewards/reward.js';
+import type { KeptCommand, PictureLog } from '../run/picture-log.js';
 import type { DrawRequest, Training, TrainingEvent } from '../run/training.js';
 
 /** What the leader tells the followers of a training. */
 type Command =
+  | KeptCommand
   | { do: 'state'; training: unknown }
   | { do: 'run'; from: number }
   | { do: 'step'; reward: StateTree | null }
@@ -98,7 +100,11 @@ export function led(training: Training, reward: Reward | CompositeReward): Share
 }
 
 /** A follower's side, to the end of the training. */
-export async function followTraining(training: Training, reward: Reward | CompositeReward): Promise<void> {
+export async function followTraining(
+  training: Training,
+  reward: Reward | CompositeReward,
+  drawn: PictureLog,
+): Promise<void> {
   let events: AsyncGenerator<TrainingEvent> | undefined;
   for (;;) {
     const command = (await crew().command()) as Command;
@@ -114,12 +120,14 @@ export async function followTraining(training: Training, reward: Reward | Compos
     if (command.do === 'step') {
       if ('load' in reward) reward.load(command.reward as StateTree);
       if (events === undefined) throw new InternalError('workers: a step before the run');
+      drawn.forget();
       await followStep(events);
     }
+    if (command.do === 'kept') await drawn.handOver();
     if (command.do === 'draw') {
       const { requests, scored } = command;
-      const drawn = scored && (await drawScoredShare(training, reward, requests, scored));
-      (drawn?.images ?? (await drawShare(training, requests))).free();
+      const found = scored && (await drawScoredShare(training, reward, requests, scored));
+      (found?.images ?? (await drawShare(training, requests))).free();
     }
   }
 }

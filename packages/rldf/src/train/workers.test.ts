@@ -1,7 +1,7 @@
 // The same training with one worker and with several: noise bit for bit, pictures to one grey level, adapters to 1e-5. A few methods
 // with two workers; `npm run test:workers` does all of them with 2, 3 and 4, and plants faults.
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +9,7 @@ import { readSafetensors } from '@rldf/torch';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { methodNames } from '../methods/index.js';
 import { comparableRow, readMetrics } from '../run/metrics.js';
+import type { PictureLine } from '../run/picture-log.js';
 import { Run } from '../run/run.js';
 import { saveTinyModel } from './tiny-run.fixture.js';
 
@@ -44,6 +45,23 @@ function apart(root: string, other: string, method: string): number {
   return norm(a.map((value, i) => value - (b[i] as number))) / norm(b);
 }
 
+/** What is logged of a run's pictures, and the files that are kept of them. */
+function logged(root: string, method: string): { lines: PictureLine[]; files: string[] } {
+  const samples = join(root, method, 'samples');
+  const lines = readFileSync(join(samples, 'pictures.jsonl'), 'utf8').trim().split('\n');
+  const files = readdirSync(samples, { recursive: true, encoding: 'utf8' }).sort();
+  return { lines: lines.map((line) => JSON.parse(line) as PictureLine), files };
+}
+
+/** With numbers that come from pictures to one grey level. */
+const nearly = ({ rewards, parts, ...line }: PictureLine) => ({
+  ...line,
+  rewards: rewards.map((one) => expect.closeTo(one, 2)),
+  parts: Object.fromEntries(
+    Object.entries(parts).map(([name, values]) => [name, values.map((one) => expect.closeTo(one, 2))]),
+  ),
+});
+
 let alone: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'workers-'));
@@ -67,6 +85,9 @@ for (const size of all ? [2, 3, 4] : [2])
       );
       const steps = [...ours!].map((value, i) => Math.abs(value - (theirs![i] as number)));
       expect([method, Math.max(...steps) <= 1]).toEqual([method, true]);
+      const log = logged(alone, method);
+      expect([method, log.lines.some(({ kept }) => kept > 0)]).toEqual([method, true]);
+      expect([method, logged(root, method)]).toEqual([method, { ...log, lines: log.lines.map(nearly) }]);
       const rows = [root, alone].map((one) =>
         readMetrics(new Run(join(one, method)).metricsPath).map(comparableRow),
       );
