@@ -208,7 +208,7 @@ Examples:
       const estimate = new Estimate();
       try {
         const { shareModel } = await import('@rldf/common/workers/draw');
-        shareModel(pipeline, { folder: model.path, device, adapters });
+        shareModel(pipeline, { folder: model.path, device, dtype: options.precision, adapters });
         const written = await generateFiles(pipeline, {
           ...settings,
           ...((boxes.length > 0 || options.boxesOfPrompt) && { objectsOf }),

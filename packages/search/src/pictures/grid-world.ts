@@ -99,14 +99,14 @@ export class GridWorld extends SearchWorld {
     const { memory } = this.#options;
     const batch = [this.request(state)];
     const seen = new Set([state]);
-    const reach = 4 * memory.source.batchSize;
+    const { batchSize, ahead = batchSize } = memory.source;
     for (const near of seen) {
-      if (batch.length >= memory.source.batchSize || seen.size > reach) break;
+      if (batch.length >= ahead || seen.size > 4 * ahead) break;
       for (const neighbour of this.grid.neighbours(near)) {
         if (seen.has(neighbour)) continue;
         seen.add(neighbour);
         const request = this.request(neighbour);
-        if (batch.length < memory.source.batchSize && !memory.knows(request)) batch.push(request);
+        if (batch.length < ahead && !memory.knows(request)) batch.push(request);
       }
     }
     return batch;

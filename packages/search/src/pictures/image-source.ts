@@ -17,8 +17,13 @@ export interface PictureRequest {
 export interface ImageSource {
   /** Model and settings: pictures of sources of one name are interchangeable. */
   readonly name: string;
-  /** How many pictures are best drawn at once. A search fills a batch with neighbours; 1: nothing is drawn ahead. */
+  /** How many pictures are best drawn at once. */
   readonly batchSize: number;
+  /**
+   * Pictures that a search asks for at once, neighbours with the one that it needs: `batchSize` by default, 1 draws nothing ahead.
+   * The same with any number of workers, so that a search costs the same pictures.
+   */
+  readonly ahead?: number;
   /**
    * Draws all and hands over each as soon as it is there, so that those before a failure are not lost.
    * @param deliver is awaited; `index` counts in `requests`
@@ -55,6 +60,7 @@ export function pipelineSource(pipeline: Pipeline, options: PipelineSourceOption
   return {
     name: `${model}, ${steps} steps, guidance ${guidanceScale}${against}`,
     batchSize: batchOfAll(pipeline, batchSize),
+    ahead: batchSize,
     async draw(requests, deliver, signal) {
       if (!checked) await check?.(batchSize, { steps, guided: guidanceScale !== 1 });
       checked = true;
