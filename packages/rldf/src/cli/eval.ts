@@ -214,7 +214,11 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
         ];
         const { remarkOnJudge } = await import('../eval/pairs.js');
         const remark = remarkOnJudge(numbers.metrics);
-        const skipped = Object.entries(numbers.skipped).map(([name, why]) => `left out: ${name} (${why})\n`);
+        const entries = Object.entries(numbers.skipped);
+        const skipped = [...new Set(Object.values(numbers.skipped))].map((why) => {
+          const names = entries.filter(([, reason]) => reason === why).map(([name]) => name);
+          return `left out: ${names.join(', ')} (${why})\n`;
+        });
         print(
           `${tables.join('\n\n')}\n${remark === undefined ? '' : `${remark}\n`}${skipped.join('')}${page}\n`,
         );

@@ -155,7 +155,7 @@ test('percentiles are measured on pictures of the user’s own model and prompts
   const prompts = join(cache, 'prompts.txt');
   writeFileSync(prompts, 'a cat\na dog\n');
   expect((await rldf('rewards', 'imagereward')).out).toMatch(
-    /percentiles +not measured here: `rldf rewards percentiles imagereward` does/,
+    /percentiles +not measured yet: `rldf rewards percentiles imagereward --model MODEL` does/,
   );
   const words = [
     'rewards',

@@ -340,7 +340,7 @@ function cardText(
     return `${name}: ${card.description}\n${table([...rows.map(([key, value]) => [`  ${key}`, value!]), ...percentileRows(percentiles)])}`;
   }
   if (card.needs !== 'server')
-    rows.push(['percentiles', `not measured here: \`rldf rewards percentiles ${name}\` does`]);
+    rows.push(['percentiles', `not measured yet: \`rldf rewards percentiles ${name} --model MODEL\` does`]);
   return `${name}: ${card.description}\n${table(rows.map(([key, value]) => [`  ${key}`, value!]))}`;
 }
 

@@ -116,7 +116,7 @@ export async function ownReference(name: string): Promise<Reference | undefined>
   if (!['face', 'geneval', 'composition', 'text'].includes(name)) return undefined;
   const { faceViews, objectViews, signs } = await import('./photographs.js');
   if (name === 'face')
-    return { description: '48 views of one photograph with a face', groups: await faceViews(48) };
+    return { description: 'views of one photograph with a face', groups: await faceViews(48) };
   if (name === 'text')
     return { description: '16 words drawn as signs, in five ways each', groups: await signs() };
   return {
