@@ -146,3 +146,14 @@ export function lanes(most: number): <T>(work: () => Promise<T>) => Promise<T> {
     }
   };
 }
+
+/** What was begun comes in the order in which it was begun, however long each takes; a failure holds nobody up. */
+export function inTurn(): <T>(work: Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const before = last;
+    const mine = work.then((value) => before.then(() => value));
+    last = mine.catch(() => before);
+    return mine;
+  };
+}

@@ -5,7 +5,7 @@ import { savePipeline, tinyPipeline } from '@rldf/models';
 import { noiseKey, Random, setThreads } from '@rldf/torch';
 import { beforeAll, expect, test } from 'vitest';
 import { type SingleReward, singleRewardSchema } from '../config/fields.js';
-import { serve } from '../rewards/remote/server.fixture.js';
+import { limits, serve } from '../rewards/remote/server.fixture.js';
 import { type EvaluateOptions, evaluate } from './evaluate.js';
 import { metricOf } from './measures.js';
 import { pairsOverSeeds } from './over-seeds.js';
@@ -157,7 +157,7 @@ test('a judge that always likes the first place tells nothing, and that is said'
 test('a server that stalls ends the work soon; run again, only what is missing is asked', async () => {
   let stalls = true;
   const { address, asked } = await serve<Body>(
-    (one, count) => (stalls && count > 4 ? undefined : consistent(one)), // never answers
+    (one, count) => (stalls && count > 4 ? limits.expire() : consistent(one)), // never answers
   );
   const reward = judge(address, { timeout: 0.15, parallel: 1 });
   await expect(evaluate(optionsOf(reward))).rejects.toThrow(

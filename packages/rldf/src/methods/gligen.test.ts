@@ -144,19 +144,23 @@ test.each(['ddpo', 'alignprop', 'rwr'])('%s trains the gated layers alone', asyn
 });
 
 test('block by block, gated layers learn the same', async () => {
-  const weights = async (checkpointing: boolean) => {
+  // of one update, whose first moment is the gradient: behind it AdamW makes a rounding of a small gradient a whole step
+  const once = { updatesPerEpoch: 1, innerEpochs: 1, captionDropout: 0 };
+  const gradient = async (checkpointing: boolean) => {
     const pipeline = tinyGligenPipeline(2);
     const small = minimalRecipe('rwr');
-    const train = { ...small.train, unet: 'gated', checkpointing };
+    const train = { ...small.train, ...once, unet: 'gated', checkpointing };
     const recipe = checkRecipe({ ...small, epochs: 1, explore: null, train });
     settle(pipeline, { ...recipe, grounding: { beta: 1 } });
     const training = methodOf(recipe).create(recipe, pipeline, context);
     for await (const _ of training.run(0)); // to the end
-    const { trainables } = training.state() as { trainables: { unet: Tensor[] } };
-    return trainables.unet.flatMap((tensor) => tensor.toNumbers());
+    const { optimiser } = training.state() as { optimiser: { first: Tensor[] } };
+    return optimiser.first.flatMap((tensor) => tensor.toNumbers());
   };
-  const [whole, parts] = [await weights(false), await weights(true)];
-  expect(Math.max(...whole.map((value, i) => Math.abs(value - parts[i]!)))).toBeLessThan(1e-5);
+  const [whole, parts] = [await gradient(false), await gradient(true)];
+  const norm = (values: number[]) => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+  // sums in another order round by 2 ** -24 of their size, in each of some 30 layers, there and back
+  expect(norm(whole.map((value, i) => value - parts[i]!)) / norm(whole)).toBeLessThan(60 * 2 ** -24);
 });
 
 test('a picture is replayed with its grounded steps: the probability is that of drawing, and of no other number of steps', async () => {

@@ -3,7 +3,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { jsonText } from '@rldf/common/base/exact';
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
-import { Failure } from '@rldf/common/base/remote';
+import { Failure, inTurn } from '@rldf/common/base/remote';
 import { encodePng } from '@rldf/common/drawing/png';
 import { shown, UserError } from '@rldf/torch/errors';
 import { checkedFields, type HttpRewardField, httpRewardSchema } from '../../config/remote-fields.js';
@@ -57,12 +57,13 @@ export function httpReward(
   const where = `reward ${name}`;
   const { batch: size, timeout: timeoutSeconds, retries, parallel, key } = field;
   const connection = connect({ where, url, timeoutSeconds, retries, parallel, key, ...options });
+  const turn = inTurn();
   /** Scores that are under way, by what they are of. */
   const asked = new Map<string, Promise<number>>();
 
   async function scoresOf(pictures: readonly Asked[]): Promise<number[]> {
     const id = randomUUID();
-    const files = await Promise.all(pictures.map(({ picture }) => encodePng(picture)));
+    const files = await turn(Promise.all(pictures.map(({ picture }) => encodePng(picture))));
     const request: HttpRewardRequest = {
       protocol: httpRewardProtocol,
       id,

@@ -7,7 +7,7 @@ import { tensor } from '@rldf/torch';
 import { afterEach } from 'vitest';
 import type { RewardBatch } from '../reward.js';
 
-/** Of the requests to them. */
+/** Of the requests to them: none runs out by the clock; where a server stalls, it calls `limits.expire()`. */
 export const limits = limitsOfTests();
 
 const servers: { close(): void }[] = [];

@@ -1,6 +1,7 @@
 /** A vision-language model as a judge: it answers a question about each picture, or says which of two is better. */
 
 import { type Picture, picturesOf } from '@rldf/common/base/picture';
+import { inTurn } from '@rldf/common/base/remote';
 import { howToResume } from '@rldf/common/base/underway';
 import { encodePng } from '@rldf/common/drawing/png';
 import { shown, UserError } from '@rldf/torch/errors';
@@ -71,6 +72,8 @@ export function visionReward(
   });
   /** Whether the server tells the probabilities of its words; unknown at first. */
   let tells: boolean | undefined;
+  /** Pictures are asked about in their order, whichever file is ready first: a budget or a fault cuts off the last ones. */
+  const turn = inTurn();
   /** What is being asked, so that nothing is asked twice at once. */
   const asking = new Map<string, Promise<number | undefined>>();
 
@@ -125,7 +128,7 @@ export function visionReward(
   function scoreIfRead(prompt: string, picture: Picture): Promise<number | undefined> {
     if (template.ask === 'pair')
       throw new UserError(`${where}: compares pictures — nothing to ask about one`);
-    const file = encodePng(picture);
+    const file = turn(encodePng(picture));
     file.catch(() => {});
     const of = `a picture of "${prompt}"`;
     const keyOf = (ask: string) => JSON.stringify([ask, prompt, pictureHash(picture)]);
@@ -167,7 +170,7 @@ export function visionReward(
   function prefers(prompt: string, [a, b]: readonly [Picture, Picture]): Promise<number | undefined> {
     const key = JSON.stringify(['pair', prompt, pictureHash(a), pictureHash(b)]);
     return known(key, async () => {
-      const [first, second] = await Promise.all([encodePng(a), encodePng(b)]);
+      const [first, second] = await turn(Promise.all([encodePng(a), encodePng(b)]));
       const content = ['Picture A:', first, 'Picture B:', second, filled(template.question, prompt)];
       const asked = { ...common, content, maxTokens: template.maxTokens ?? 16, choices: A_B };
       const told = 'Answer with one letter only, A or B.';
