@@ -102,8 +102,11 @@ def draw(question):
     pipe = DiffusionPipeline.from_pretrained(question["model"], torch_dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     if question.get("adapter"):
-        folder, name = os.path.split(question["adapter"])
-        pipe.load_lora_weights(folder, weight_name=name)
+        if hasattr(pipe, "load_lora_weights"):
+            folder, name = os.path.split(question["adapter"])
+            pipe.load_lora_weights(folder, weight_name=name)
+        else:  # GLIGEN's pipeline reads none; its U-Net does
+            pipe.unet.load_lora_adapter(load_file(question["adapter"]), prefix="unet")
     loading = time.perf_counter() - began
     kept = {}
 

@@ -124,8 +124,8 @@ function verdict({ limit, fits, chosen, asked, memory, askedMemory, wayOut }: Pl
   return [
     `no fit     one picture at a time still takes ${byteWords(memory.peak)} of ${room} for tensors`,
     ...wayOut.map(
-      ({ change, peak, fits: would }) =>
-        `           ${change} would take ${byteWords(peak)}${would ? '' : ', still too much'}, but learns something else`,
+      ({ settings, peak, fits: would, learns }) =>
+        `           ${settings} would take ${byteWords(peak)}${would ? '' : ', still too much'}, and learns ${learns}`,
     ),
   ];
 }

@@ -11,6 +11,15 @@ export interface Sizes {
   train: number;
 }
 
+/** What to set together, what it would need, and whether it is the same training. */
+export interface WayOut {
+  /** As `rldf train` and `plan` take them. */
+  settings: string;
+  peak: number;
+  fits: boolean;
+  learns: 'the same but for rounding' | 'something else';
+}
+
 export interface Fitted {
   /** What the recipe asks for, never more than there are pictures. */
   asked: Sizes;
@@ -20,8 +29,8 @@ export interface Fitted {
   /** The memory that the sizes as asked would take. */
   askedMemory: MemoryPrediction;
   work: WorkPrediction;
-  /** If it does not fit: changes of the recipe and what each would need. They change what is learned. */
-  wayOut: { change: string; peak: number; fits: boolean }[];
+  /** If it does not fit: changes of the recipe, and what each would need with one picture at once. */
+  wayOut: WayOut[];
 }
 
 type Measure = (recipe: Recipe) => Promise<{ memory: MemoryPrediction; work: WorkPrediction }>;
@@ -58,25 +67,54 @@ export async function fit(recipe: Recipe, limit: number | undefined, measure: Me
   return { ...answer, chosen, fits, ...found, wayOut: fits ? [] : await wayOut(recipe, limit, measure) };
 }
 
-/** Changes that need less, with what they need at the smallest batches. */
-async function wayOut(recipe: Recipe, limit: number, measure: Measure): Promise<Fitted['wayOut']> {
-  const smallest = withSizes(recipe, { sample: 1, train: 1 });
-  const { sample, train } = smallest;
-  const half = Math.max(1, sample.picturesPerPrompt >> 1);
-  const changes: [string, object][] = [];
-  if (train.unet === 'full') changes.push(['train.unet=lora', { train: { ...train, unet: 'lora' } }]);
-  if (train.textEncoder === 'full')
-    changes.push(['train.textEncoder=lora', { train: { ...train, textEncoder: 'lora' } }]);
-  if (train.textEncoder2 === 'full')
-    changes.push(['train.textEncoder2=lora', { train: { ...train, textEncoder2: 'lora' } }]);
-  if (half < sample.picturesPerPrompt)
-    changes.push([`sample.picturesPerPrompt=${half}`, { sample: { ...sample, picturesPerPrompt: half } }]);
-  const measured: Fitted['wayOut'] = [];
-  for (const [change, changed] of changes) {
-    const { peak } = (await measure({ ...smallest, ...changed } as Recipe)).memory;
-    measured.push({ change, peak, fits: peak <= limit });
+/**
+ * Changes that need less: first what learns the same but for rounding, each added to those before it until they fit; if all of
+ * them do not, what learns something else, each added to all of them.
+ */
+async function wayOut(recipe: Recipe, limit: number, measure: Measure): Promise<WayOut[]> {
+  const ways: WayOut[] = [];
+  let best = { recipe: withSizes(recipe, { sample: 1, train: 1 }), settings: '' };
+  const tried = async ([change, changed]: Change, learns: WayOut['learns']) => {
+    const next = {
+      recipe: { ...best.recipe, ...changed } as Recipe,
+      settings: `${best.settings} --set ${change}`.trim(),
+    };
+    const { peak } = (await measure(next.recipe)).memory;
+    ways.push({ settings: next.settings, peak, fits: peak <= limit, learns });
+    return { next, fits: peak <= limit };
+  };
+  for (const change of sameChanges(best.recipe)) {
+    const { next, fits } = await tried(change, 'the same but for rounding');
+    if (fits) return ways;
+    best = next;
   }
-  return measured;
+  for (const change of otherChanges(best.recipe)) await tried(change, 'something else');
+  return ways;
+}
+
+/** What to set, and the recipe's fields with it. */
+type Change = [set: string, fields: object];
+
+function sameChanges({ train, precision, device, offload }: Recipe): Change[] {
+  const changes: Change[] = [];
+  if (!train.checkpointing)
+    changes.push(['train.checkpointing=true', { train: { ...train, checkpointing: true } }]);
+  if (precision === undefined || precision === 'float32')
+    changes.push(['precision=bfloat16', { precision: 'bfloat16' }]);
+  if (device !== 'cpu' && !offload) changes.push(['offload=true', { offload: true }]);
+  return changes;
+}
+
+function otherChanges({ train, sample }: Recipe): Change[] {
+  const full = (['unet', 'textEncoder', 'textEncoder2'] as const).filter((part) => train[part] === 'full');
+  const halved = (['promptsPerEpoch', 'picturesPerPrompt'] as const).filter((field) => sample[field] > 1);
+  return [
+    ...full.map((part): Change => [`train.${part}=lora`, { train: { ...train, [part]: 'lora' } }]),
+    ...halved.map((field): Change => {
+      const half = sample[field] >> 1;
+      return [`sample.${field}=${half}`, { sample: { ...sample, [field]: half } }];
+    }),
+  ];
 }
 
 /** The recipe with as many pictures worked on at once; it learns the same. */

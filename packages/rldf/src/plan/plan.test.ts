@@ -147,10 +147,25 @@ test('each batch is halved only while its own phase does not fit', async () => {
   expect(await byHand(109)).toMatchObject({ chosen: { sample: 1, train: 1 }, fits: false });
 });
 
-test('what cannot fit says what would', async () => {
-  const found = await byHand(120, recipeOf({ train: { clipNats: 2, unet: 'full', batchSize: 4 } }));
+test('what cannot fit says what would: first what learns the same, each beside those before it', async () => {
+  const full = recipeOf({ train: { clipNats: 2, unet: 'full', batchSize: 4 } });
+  const found = await byHand(120, full);
   expect(found.fits).toBe(false);
-  expect(found.wayOut[0]).toEqual({ change: 'train.unet=lora', peak: 110, fits: true });
+  const first = '--set train.checkpointing=true';
+  const same = `${first} --set precision=bfloat16`;
+  const rows = found.wayOut.map(({ settings, peak, fits, learns }) => [settings, peak, fits, learns]);
+  expect(rows).toEqual([
+    [first, 1010, false, 'the same but for rounding'],
+    [same, 1010, false, 'the same but for rounding'],
+    [`${same} --set train.unet=lora`, 110, true, 'something else'],
+    [`${same} --set sample.promptsPerEpoch=${full.sample.promptsPerEpoch / 2}`, 1010, false, 'something else'],
+    [`${same} --set sample.picturesPerPrompt=${full.sample.picturesPerPrompt / 2}`, 1010, false, 'something else'],
+  ]); // biome-ignore format: one a line
+  const halved = await fit(full, 600, async ({ precision }) => ({
+    memory: measured(precision === 'bfloat16' ? 500 : 1000, 100),
+    work,
+  }));
+  expect(halved.wayOut.map(({ settings, fits }) => [settings, fits])).toEqual([[first, false], [same, true]]); // biome-ignore format: one thought
 });
 
 test('pictures that learn from one step: all without a fraction, else by the largest of binomial numbers', () => {

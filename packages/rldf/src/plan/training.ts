@@ -39,9 +39,9 @@ function fixOf({ asked, chosen, fits, memory, wayOut }: Plan): string {
     ...(chosen.train < asked.train ? [`--set train.batchSize=${chosen.train}`] : []),
   ].join(' ');
   if (fits) return `Use ${sizes}; what is learned stays the same`;
-  const smaller = wayOut.filter((way) => way.fits).map(({ change }) => `--set ${change}`);
+  const smaller = wayOut.filter((way) => way.fits);
   if (smaller.length > 0)
-    return `Use --set sample.batchSize=1 --set train.batchSize=1 ${smaller.join(' or ')}, which learns something else`;
+    return `Use --set sample.batchSize=1 --set train.batchSize=1 ${smaller.map(({ settings }) => settings).join(' or ')}, which learns ${smaller[0]!.learns}`;
   return `Even one picture at a time takes ${byteWords(memory.peak + processBytes)}: draw fewer pictures an epoch, or take a smaller model or a larger machine`;
 }
 
