@@ -172,6 +172,8 @@ def pretraining(q, start, data):
             with torch.no_grad():
                 phrases = text(data["phrases"]).pooler_output[data[f"{step}.rows"]] * told["masks"][..., None]
             grounding = {"gligen": {**told, "positive_embeddings": phrases}}
+            noisy = data[f"{step}.noisy"]
+            looks = watch(unet) if "attentionWeight" in q else []
         answer = unet(noisy, d["timesteps"], encoder_hidden_states=hidden, cross_attention_kwargs=grounding).sample.float()
         snr = bar[d["timesteps"]] / (1 - bar[d["timesteps"]])
         clamped = snr.clamp(low, high)
@@ -185,6 +187,8 @@ def pretraining(q, start, data):
         if q.get("plain"):
             weight = torch.ones_like(weight)
         loss = ((answer - target).square().flatten(1).mean(1) * weight.float()).mean()
+        if "attentionWeight" in q:
+            return loss + q["attentionWeight"] * attention_loss(looks, told)
         if "layoutWeight" not in q:
             return loss
         layout = {k: data[f"{step}.{k}"] for k in ("token", "target", "told", "heard")}
@@ -195,6 +199,42 @@ def pretraining(q, start, data):
         return loss + q["layoutWeight"] * error
 
     return Fit(named, q["options"], rates).run(loss_of).answer(q["output"])
+
+
+def watch(unet):
+    """How the first head of every gated layer divides its attention in the next pass; what attends is a constant."""
+    looks, hooks = [], []
+
+    def look(fuser, inputs):
+        x, objects = inputs
+        both = fuser.norm1(torch.cat([x.detach(), fuser.linear(objects)], 1))
+        width = both.shape[2] // fuser.attn.heads
+        query = fuser.attn.to_q(both[:, : x.shape[1]])[..., :width]
+        key = fuser.attn.to_k(both)[..., :width]
+        looks.append((query @ key.transpose(1, 2) / width**0.5).softmax(2))
+        hooks.pop(0).remove()
+
+    for block in unet.modules():
+        if getattr(block, "fuser", None) is not None:
+            hooks.append(block.fuser.register_forward_pre_hook(look))
+    return looks
+
+
+def attention_loss(looks, told):
+    """Cross-entropy to what boxes cover of each place; places outside are to attend to places."""
+    losses = []
+    for shares in looks:
+        places = shares.shape[1]
+        side = round(places**0.5)
+        low = torch.arange(side) / side
+        left, top, right, bottom = told["boxes"][:, :, None].unbind(3)  # [B, N, 1]
+        over = lambda a, b: (torch.minimum(low + 1 / side, b) - torch.maximum(low, a)).clamp(min=0) * side
+        cover = over(top, bottom)[..., :, None] * over(left, right)[..., None, :] * told["masks"][:, :, None, None]
+        cover = cover.flatten(2).transpose(1, 2)  # [B, places, N]
+        cover = cover / cover.sum(2, keepdim=True).clamp(min=1)
+        objects, none = shares[:, :, places:].log(), shares[:, :, :places].sum(2).log()
+        losses.append(-((cover * objects).sum(2) + (1 - cover.sum(2)) * none).mean())
+    return sum(losses) / len(losses)
 
 
 def autoencoder(q, start, data):

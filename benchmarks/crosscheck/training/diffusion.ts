@@ -130,20 +130,22 @@ const grounded =
     const named = gatedParameters(unet).map(([path, one]) => [`unet.${path}`, one] as const);
     for (const [i, [path, one]] of named.entries())
       if (/alpha_|null_|fuser\.(attn\.to_out|ff\.net\.2)/.test(path)) noGrad(() => one.copy_(normal([noiseKey(SEED, 'gates', i)], [...one.shape, 1]).reshape(one.shape).mul(0.5)));
-    const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, boxDropout: 0.3 };
+    const attentionWeight = 0.3;
+    const settings = { batchSize: 8, seed: SEED, cachedScenes: 64, captionDropout: 0.2, boxDropout: 0.3, attentionWeight };
     const options = { ...ourOptions(context, name, given), ...settings, scheduler };
     const cache = await cacheLatents(loadPatchBasis(basisOf(context.model)), pipeline.tokenizer, options);
     const shown = await shownObjects(pipeline, options);
     const empty = integers(pipeline.tokenizer.encode(['']).ids[0] as number[]).unsqueeze(0);
+    const schedule = new NoiseSchedule(scheduler);
     const data: StateDict = new Map([['phrases', integers(pipeline.tokenizer.encode(shown.phrases).ids.flat()).reshape([shown.phrases.length, -1])]]);
     eachUpdate(data, (step) => {
-      const { latents, noise, ids, timesteps, rows, grounding } = groundedBatch(cache, shown, empty, 1000, step, options);
+      const { latents, noise, noisy, ids, timesteps, rows, grounding } = groundedBatch(cache, shown, empty, schedule, step, options);
       const { boxes, masks } = grounding;
-      return { latents, noise, ids, timesteps: integers(timesteps), rows, boxes, masks };
+      return { latents, noise, noisy, ids, timesteps: integers(timesteps), rows, boxes, masks };
     });
     return {
       name,
-      question: { ask: 'pretraining', ...theirs(pipeline, scheduler), trained: ['gated', 'none'], plain: true, options: theirOptions(given) },
+      question: { ask: 'pretraining', ...theirs(pipeline, scheduler), trained: ['gated', 'none'], plain: true, attentionWeight, options: theirOptions(given) },
       start: new Map([...copies(unet.entries, 'unet.'), ...copies(textEncoder.entries, 'text.')]),
       data,
       train: () => followed(options, named, pretrainGligen(pipeline, cache, shown, options)),

@@ -59,6 +59,23 @@ export class Attention {
     ]);
   }
 
+  /**
+   * How the first head divides its attention, as logarithms of shares.
+   * @param x [B, N, queryDim]
+   * @param key [B, heads, M, headDim]
+   * @returns [B, N, M]
+   */
+  logShares(x: Tensor, key: Tensor): Tensor {
+    return scope(() => {
+      const query = this.#splitHeads(this.#toQuery.forward(x)).select(1, 0); // [B, N, headDim]
+      const products = query.matmul(key.select(1, 0).transpose(1, 2)); // [B, N, M]
+      return products
+        .mul(this.#headDim ** -0.5)
+        .to('float32')
+        .logSoftmax(-1);
+    });
+  }
+
   #attend(query: Tensor, key: Tensor, value: Tensor): Tensor {
     if (!this.#upcast || query.dtype === 'float32') return F.scaledDotProductAttention(query, key, value);
     const wide = [query, key, value].map((part) => part.to('float32')) as [Tensor, Tensor, Tensor];
@@ -103,6 +120,8 @@ export class GatedSelfAttentionDense {
   readonly #norm2: LayerNorm;
   readonly #alphaAttention: Tensor; // []
   readonly #alphaDense: Tensor; // []
+  /** Where a training looks on: called with what `forward` is. */
+  watch: ((x: Tensor, ofObjects: readonly Tensor[]) => void) | undefined;
 
   constructor(
     path: ParameterPath,
@@ -118,6 +137,18 @@ export class GatedSelfAttentionDense {
     this.#alphaDense = path.tensor('alpha_dense', [], 'zeros');
   }
 
+  /**
+   * What places and objects get of the first head's attention, as logarithms of shares; arguments as `forward`.
+   * @returns [B, HW, HW + N]
+   */
+  logShares(x: Tensor, [ofObjects]: readonly Tensor[]): Tensor {
+    return scope(() => {
+      const normed = this.#norm1.forward(x);
+      const [own] = this.#attention.keyValue(normed);
+      return this.#attention.logShares(normed, cat([own, ofObjects!], 2));
+    });
+  }
+
   /** Keys and values of the objects [B, N, objectDim], each [B, heads, N, headDim]. */
   keyValue(objects: Tensor): readonly [Tensor, Tensor] {
     return scope(() => this.#attention.keyValue(this.#norm1.forward(this.#linear.forward(objects))));
@@ -129,6 +160,7 @@ export class GatedSelfAttentionDense {
    * @returns [B, HW, dim]
    */
   forward(x: Tensor, ofObjects: readonly Tensor[]): Tensor {
+    this.watch?.(x, ofObjects);
     return scope(() => {
       const normed = this.#norm1.forward(x);
       const own = this.#attention.keyValue(normed);
@@ -158,7 +190,7 @@ export class BasicTransformerBlock {
   readonly #onlyCrossAttention: boolean;
   readonly #norm1: LayerNorm;
   readonly #attention1: Attention;
-  readonly #fuser: GatedSelfAttentionDense | undefined;
+  readonly fuser: GatedSelfAttentionDense | undefined;
   readonly #norm2: LayerNorm;
   readonly #attention2: Attention;
   readonly #norm3: LayerNorm;
@@ -174,7 +206,7 @@ export class BasicTransformerBlock {
       contextDim: onlyCrossAttention ? crossAttentionDim : dim,
     });
     if (options.gated)
-      this.#fuser = new GatedSelfAttentionDense(path.at('fuser'), {
+      this.fuser = new GatedSelfAttentionDense(path.at('fuser'), {
         dim,
         objectDim: crossAttentionDim,
         heads,
@@ -190,7 +222,7 @@ export class BasicTransformerBlock {
   prepare({ hiddenStates: text, objects }: Conditioning, prepared: PreparedConditioning): void {
     const readers = this.#onlyCrossAttention ? [this.#attention1, this.#attention2] : [this.#attention2];
     for (const attention of readers) prepared.set(attention, attention.keyValue(text));
-    if (this.#fuser && objects) prepared.set(this.#fuser, this.#fuser.keyValue(objects));
+    if (this.fuser && objects) prepared.set(this.fuser, this.fuser.keyValue(objects));
   }
 
   /** [B, N, dim] -> [B, N, dim] */
@@ -200,8 +232,8 @@ export class BasicTransformerBlock {
       const known = (layer: Attention | GatedSelfAttentionDense) => prepared?.get(layer);
       const context = this.#onlyCrossAttention ? text : normed;
       let hidden = x.add(this.#attention1.forward(normed, context, known(this.#attention1)));
-      if (this.#fuser && grounding)
-        hidden = this.#fuser.forward(hidden, known(this.#fuser) ?? this.#fuser.keyValue(objects!));
+      if (this.fuser && grounding)
+        hidden = this.fuser.forward(hidden, known(this.fuser) ?? this.fuser.keyValue(objects!));
       hidden = hidden.add(
         this.#attention2.forward(this.#norm2.forward(hidden), text, known(this.#attention2)),
       );

@@ -1,4 +1,5 @@
 export { AestheticPredictor, widthsOf } from './aesthetic.js';
+export type { GatedSelfAttentionDense } from './attention.js';
 export { AutoencoderKL, type LatentDistribution, renameOldAttention } from './autoencoder-kl.js';
 export { AutoencoderTiny } from './autoencoder-tiny.js';
 export type { Behaviour } from './behaviour.js';

@@ -11,6 +11,7 @@ import {
   type Tensor,
   UserError,
 } from '@rldf/torch';
+import type { GatedSelfAttentionDense } from './attention.js';
 import { atOnce, type BlockRunner } from './block-runner.js';
 import type { Conditioning, PreparedConditioning } from './conditioning.js';
 import { checkFields, unetFields } from './config-fields.js';
@@ -196,6 +197,14 @@ export class UNet2DConditionModel {
   /** Whether it can be told objects with their places (GLIGEN). */
   get grounded(): boolean {
     return this.#positionNet !== undefined;
+  }
+
+  /** The layers that are told objects with their places, from the input to the output. */
+  get gatedLayers(): readonly GatedSelfAttentionDense[] {
+    const levels = [...this.#downBlocks, this.#midBlock, ...this.#upBlocks];
+    return levels.flatMap(({ attentions }) =>
+      attentions.flatMap(({ blocks }) => blocks.flatMap(({ fuser }) => fuser ?? [])),
+    );
   }
 
   /** What it computes in. */

@@ -1,11 +1,20 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { schedulerConfig } from '@rldf/common/instruments/configs';
 import { findModel } from '@rldf/common/instruments/models';
-import { type GroundedObject, generate, loadPipeline, type Pipeline, readJson } from '@rldf/models';
-import { setThreads, tensor, zeros } from '@rldf/torch';
+import {
+  type GroundedObject,
+  generate,
+  loadPipeline,
+  NoiseSchedule,
+  type Pipeline,
+  readJson,
+  tinyGligenPipeline,
+} from '@rldf/models';
+import { noiseKey, normal, setThreads, tensor, zeros } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { groundedBatch, withGatedLayers } from './gligen.js';
+import { groundedBatch, pretrainGligen, withGatedLayers } from './gligen.js';
 import { runPretraining } from './index.js';
 
 setThreads(1);
@@ -40,14 +49,14 @@ test('the stage trains gated layers and position net alone, and writes a model t
   expect(await drawn(trained, cat)).not.toEqual(await drawn(trained));
 });
 
-test('boxes go with dropped captions and alone; all else is told where it is; timesteps are noisy ones', () => {
+test('boxes go with dropped captions and alone; all else is told where it is; half of the pictures are noise alone', () => {
   const cache = { latents: zeros([3, 1, 2, 2]), tokens: tensor([[1], [2], [3]], { dtype: 'int64' }) };
   const objects: GroundedObject[][] = [cat, [{ phrase: 'a dog', box: [0.25, 0, 1, 0.5] }, ...cat], []];
   const features = tensor([[1, 2], [3, 4]]); // biome-ignore format: rows
   const shown = { objects, phrases: ['a cat', 'a dog'], features };
   const options = { batchSize: 300, seed: 0, captionDropout: 0.2, boxDropout: 0.25 };
   const empty = tensor([[9]], { dtype: 'int64' });
-  const batch = groundedBatch(cache, shown, empty, 1000, 0, {
+  const batch = groundedBatch(cache, shown, empty, new NoiseSchedule(schedulerConfig), 0, {
     ...options,
     folder: '',
     steps: 1,
@@ -73,8 +82,15 @@ test('boxes go with dropped captions and alone; all else is told where it is; ti
   }
   expect(share.quiet / (share.quiet + share.told)).toBeGreaterThan(0.15);
   expect(share.quiet / (share.quiet + share.told)).toBeLessThan(0.35);
-  const mean = batch.timesteps.reduce((sum, t) => sum + t, 0) / 300;
-  expect(mean).toBeGreaterThan(790); // four fifths: their density grows as t³
-  expect(mean).toBeLessThan(810);
+  const [noise, noisy] = [batch.noise, batch.noisy].map((all) => all.flatten(1));
+  const apart = noisy!.sub(noise!).abs().sum(1).toNumbers();
+  const begun = batch.timesteps.filter((_, i) => apart[i] === 0);
+  const later = batch.timesteps.filter((_, i) => apart[i] !== 0);
+  expect([begun.length, later.length]).toEqual([150, 150]);
+  expect([Math.min(...begun) >= 900, Math.min(...later) >= 650, Math.min(...later) < 700]).toEqual([
+    true,
+    true,
+    true,
+  ]);
   expect(Math.max(...batch.timesteps)).toBeLessThan(1000);
 });
