@@ -7,6 +7,7 @@ import {
   type LoraAdapter,
   loadLora,
   loadPipeline,
+  type MicroConditioning,
   type Pipeline,
 } from '@rldf/models';
 import type { Device, DType } from '@rldf/torch';
@@ -25,6 +26,7 @@ export interface DrawCommand {
   do: 'generate';
   model: SharedModel & { id: number };
   promptChunks: number | undefined;
+  microConditioning: MicroConditioning | undefined;
   options: GenerateOptions;
 }
 
@@ -46,8 +48,14 @@ export async function generateShared(pipeline: Pipeline, options: GenerateOption
   if (crew().size === 1 || model === undefined || options.latents !== undefined)
     return generate(pipeline, options);
   const { signal: _, onStep: __, ...told } = options;
-  const { promptChunks } = pipeline;
-  crew().tell({ do: 'generate', model, promptChunks, options: told } satisfies DrawCommand);
+  const { promptChunks, microConditioning } = pipeline;
+  crew().tell({
+    do: 'generate',
+    model,
+    promptChunks,
+    microConditioning,
+    options: told,
+  } satisfies DrawCommand);
   return drawShare(pipeline, options);
 }
 
@@ -72,8 +80,9 @@ async function drawShare(pipeline: Pipeline, options: GenerateOptions): Promise<
 export class DrawingFollower {
   #loaded: { id: number; pipeline: Pipeline; attached: LoraAdapter[] } | undefined;
 
-  async draw({ model, promptChunks, options }: DrawCommand): Promise<void> {
+  async draw({ model, promptChunks, microConditioning, options }: DrawCommand): Promise<void> {
     const pipeline = this.#pipelineOf(model);
+    if (microConditioning !== undefined) pipeline.microConditioning = microConditioning;
     if (promptChunks !== undefined) pipeline.promptChunks = promptChunks;
     const { images, latents } = await drawShare(pipeline, options);
     images.free();

@@ -16,6 +16,8 @@ import {
   type LoraAdapter,
   latentShape,
   loadLora,
+  type MicroConditioning,
+  type PictureSize,
   type Pipeline,
   type SchedulerName,
 } from '@rldf/models';
@@ -31,6 +33,7 @@ import {
 } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { byteWords, machineMemory } from '../base/machine.js';
+import { tellSizes } from '../sampling/model-settings.js';
 
 export interface GenerateFilesOptions {
   /** Name of the model, as it is written into the pictures. */
@@ -51,6 +54,8 @@ export interface GenerateFilesOptions {
   scheduler?: SchedulerName;
   width?: number;
   height?: number;
+  /** What a model of XL's kind is told of the pictures' sizes. */
+  microConditioning?: MicroConditioning;
   adapters?: readonly AdapterFile[];
   /** Initial noise of unit variance instead of the seeds': safetensors with `latents` [n, c, h, w]. */
   latentsFile?: string;
@@ -104,6 +109,29 @@ export function parseBox(text: string): GroundedObject {
   );
 }
 
+/** The sizes that a command line gives, as height,width or top,left. @throws UserError for anything else */
+export function parseSizes(texts: {
+  originalSize?: string | undefined;
+  crop?: string | undefined;
+  targetSize?: string | undefined;
+}): MicroConditioning | undefined {
+  const given = Object.entries(texts).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  if (given.length === 0) return undefined;
+  return Object.fromEntries(
+    given.map(([name, text]) => {
+      const least = name === 'crop' ? 0 : 1;
+      const pair = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : Number.NaN));
+      if (pair.length === 2 && pair.every((value) => value >= least))
+        return [name, pair as unknown as PictureSize];
+      const [option, form] =
+        name === 'crop' ? ['crop', 'top,left'] : [name.replace('S', '-s'), 'height,width'];
+      throw new UserError(
+        `--${option} ${text}: expected ${form} in whole pixels from ${least} — such as ${name === 'crop' ? '0,128' : '1024,768'}`,
+      );
+    }),
+  );
+}
+
 /**
  * Draws one picture a prompt and writes the files.
  * @throws UserError for options that contradict each other or the model
@@ -112,7 +140,9 @@ export async function generateFiles(
   pipeline: Pipeline,
   options: GenerateFilesOptions,
 ): Promise<GeneratedFiles> {
-  const { adapters = [] } = options;
+  const { adapters = [], microConditioning } = options;
+  if (microConditioning !== undefined)
+    tellSizes(pipeline, microConditioning, '--original-size, --crop, --target-size');
   for (const { path } of adapters) checkBase(path, pipeline, options.model);
   const attached = adapters.flatMap(({ path, strength }) =>
     Object.values(loadLora(path, pipeline.parameters, strength)).filter(
@@ -198,6 +228,7 @@ async function drawAll(
         ...(pipeline.unet.grounded
           ? { boxes: objectsOf?.(prompt) ?? [], groundedSteps: groundedSteps(steps, groundingBeta) }
           : {}),
+        ...(options.microConditioning === undefined ? {} : { microConditioning: options.microConditioning }),
         ...(chunks > 1 ? { promptChunks: chunks } : {}),
         ...(options.adapters?.length
           ? { adapters: options.adapters.map(({ path, strength }) => `${basename(path)}:${strength}`) }

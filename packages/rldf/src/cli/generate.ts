@@ -26,6 +26,9 @@ interface Options {
   scheduler?: string;
   width?: string;
   height?: string;
+  originalSize?: string;
+  crop?: string;
+  targetSize?: string;
   model: string;
   output: string;
   batchSize: string;
@@ -87,6 +90,12 @@ export function generateCommand(): Command {
     .addOption(new Option('--scheduler <name>', 'default: the model’s').choices(Object.keys(schedulers)))
     .option('--width <pixels>', 'default: the model’s')
     .option('--height <pixels>', 'default: the model’s')
+    .option(
+      '--original-size <height,width>',
+      'told to a model of XL’s kind: before it was scaled (default: what is drawn)',
+    )
+    .option('--crop <top,left>', 'told to such a model: pixels that were cut off (default: 0,0)')
+    .option('--target-size <height,width>', 'told to such a model: aimed at (default: what is drawn)')
     .option(...modelOption, 'emoji')
     .option('--output <folder>', 'where the files go', 'pictures')
     .option(...batchSizeOption, '16')
@@ -113,7 +122,9 @@ Examples:
       const { UserError } = await import('@rldf/torch/errors');
       const { namedSet, readPromptFile } = await import('../prompts/prompts.js');
       const { findModel } = await import('@rldf/common/instruments/models');
-      const { generateFiles, parseAdapter, parseBox } = await import('../adapters/generate-files.js');
+      const { generateFiles, parseAdapter, parseBox, parseSizes } = await import(
+        '../adapters/generate-files.js'
+      );
       const { refuseOverwriting } = await import('../base/outputs.js');
       const { loadPipeline } = await import('@rldf/models');
       const { deviceName } = await import('@rldf/torch');
@@ -161,6 +172,11 @@ Examples:
             : schedulers[options.scheduler as keyof typeof schedulers],
         negativePrompt: options.negative,
         groundingBeta: numberOption('grounding-beta', options.groundingBeta, { whole: false }),
+        microConditioning: parseSizes({
+          originalSize: options.originalSize,
+          crop: options.crop,
+          targetSize: options.targetSize,
+        }),
         latentsFile: options.latents,
         saveLatentsFile: options.saveLatents,
       });

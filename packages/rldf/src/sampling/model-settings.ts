@@ -20,6 +20,16 @@ export interface ModelSettings {
   grounding?: { beta: number } | null | undefined;
 }
 
+/** @throws UserError when the model is told no sizes */
+export function tellSizes(pipeline: Pipeline, sizes: MicroConditioning, where: string): void {
+  if (pipeline.textEncoder2 === undefined) {
+    throw new UserError(
+      `${where}: this model is told no sizes — only those of Stable Diffusion XL’s kind are. Leave it out`,
+    );
+  }
+  pipeline.microConditioning = sizes;
+}
+
 /**
  * Has the model draw and learn as a recipe says.
  * @param judges weights of the networks of its reward
@@ -36,14 +46,7 @@ export function settle(
       `train.textEncoder2: ${train.textEncoder2} — this model has one text encoder. Leave it out, or use a model of Stable Diffusion XL’s kind`,
     );
   }
-  if (microConditioning !== undefined) {
-    if (pipeline.textEncoder2 === undefined) {
-      throw new UserError(
-        'microConditioning: this model is told no sizes — only those of Stable Diffusion XL’s kind are. Leave it out',
-      );
-    }
-    pipeline.microConditioning = microConditioning;
-  }
+  if (microConditioning !== undefined) tellSizes(pipeline, microConditioning, 'microConditioning');
   if (!pipeline.unet.grounded && (train.unet === 'gated' || grounding)) {
     throw new UserError(
       `${grounding ? 'grounding' : 'train.unet: gated'}: this model has no gated layers — only those of GLIGEN’s kind have. ${grounding ? 'Leave it out' : 'Set train.unet: lora'}, or use a model of that kind (docs/models.md)`,
