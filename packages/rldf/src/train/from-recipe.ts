@@ -219,7 +219,7 @@ export async function prepare(
       ...(begun !== undefined && inputsOf(begun) === undefined && { baseUnknown: true }),
       watch: { mode: recipe.watch.mode, ...(judge === undefined ? {} : { judge }) },
       batchSize: recipe.sample.batchSize,
-      ...(crew().size === 1 && { sizes: recipe }), // several workers would have to agree
+      sizes: recipe,
       notices: [
         ...changed,
         ...samplerNotices(recipe, pipeline.schedulerConfig),

@@ -123,6 +123,17 @@ test('again and again, until nothing is left to halve; the last checkpoint is wh
   expect(run.loadCheckpoint().step).toBe(0);
 });
 
+test('several workers: none halves alone; what is to be set is said', () => {
+  const sizes = { sample: { batchSize: 8 }, train: { batchSize: 4 } };
+  const ofAnother = new Error('worker 1 (there): CUDA out of memory. Tried to allocate 2 GiB');
+  expect(() => halveAfter(ofAnother, sizes, 'learning', 2)).toThrow(
+    /^train: memory ran out learning \(worker 1 .*in one of 2 workers .*sample\.batchSize below 8 and train\.batchSize below 4.*rldf resume/,
+  );
+  expect(() => halveAfter(ofAnother, sizes, 'learning', 2)).toThrow(UserError);
+  expect(sizes).toEqual({ sample: { batchSize: 8 }, train: { batchSize: 4 } });
+  expect(halveAfter(new Error('out of luck'), sizes, 'learning', 2)).toBeUndefined();
+});
+
 test('other errors end the run as before; a user’s own words about memory are no lack of it', () => {
   const sizes = { sample: { batchSize: 8 }, train: { batchSize: 8 } };
   expect(halveAfter(new Error('out of luck'), sizes, 'learning')).toBeUndefined();

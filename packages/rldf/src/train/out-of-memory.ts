@@ -11,13 +11,24 @@ export interface BatchSizes {
 /**
  * Halves what the phase depends on, and tells so.
  * @param phase what was being done, as progress names it
+ * @param workers that share the run: what one of them halves alone, the others do not know of, and would wait for
  * @returns nothing for errors of other kinds
- * @throws UserError when there is nothing left to halve
+ * @throws UserError when there is nothing left to halve, or nobody who may
  */
-export function halveAfter(error: unknown, sizes: BatchSizes | undefined, phase: string): string | undefined {
+export function halveAfter(
+  error: unknown,
+  sizes: BatchSizes | undefined,
+  phase: string,
+  workers = 1,
+): string | undefined {
   if (sizes === undefined || !isOutOfMemory(error)) return undefined;
   const { sample, train } = sizes;
   const [words] = (error as Error).message.split('\n');
+  if (workers > 1) {
+    throw new UserError(
+      `train: memory ran out ${phase} (${words}) in one of ${workers} workers — only a run of one worker halves its batches by itself; the last checkpoint is whole. Set sample.batchSize below ${sample.batchSize} and train.batchSize below ${train.batchSize}, or take fewer workers on this machine (\`rldf plan --workers\` says what fits), and start a new run; or go on with one worker: rldf resume`,
+    );
+  }
   const learning = phase === 'learning' && train.batchSize > 1;
   const changed = (learning ? [train] : [sample, train]).filter(({ batchSize }) => batchSize > 1);
   if (changed.length === 0) {

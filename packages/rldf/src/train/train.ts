@@ -127,7 +127,7 @@ async function* withinMemory(options: TrainRunOptions): AsyncGenerator<RunEvent>
       }
       done = true;
     } catch (error) {
-      smaller = halveAfter(error, sizes, phase);
+      smaller = halveAfter(error, sizes, phase, crew().size);
       if (smaller === undefined) throw error;
     }
     if (smaller === undefined || sizes === undefined) continue;
