@@ -203,7 +203,7 @@ def pretraining(q, start, data):
 
 def watch(unet):
     """How the first head of every gated layer divides its attention in the next pass; what attends is a constant."""
-    looks, hooks = [], []
+    looks, hooks = [], {}
 
     def look(fuser, inputs):
         x, objects = inputs
@@ -212,11 +212,11 @@ def watch(unet):
         query = fuser.attn.to_q(both[:, : x.shape[1]])[..., :width]
         key = fuser.attn.to_k(both)[..., :width]
         looks.append((query @ key.transpose(1, 2) / width**0.5).softmax(2))
-        hooks.pop(0).remove()
+        hooks.pop(fuser).remove()
 
     for block in unet.modules():
         if getattr(block, "fuser", None) is not None:
-            hooks.append(block.fuser.register_forward_pre_hook(look))
+            hooks[block.fuser] = block.fuser.register_forward_pre_hook(look)
     return looks
 
 

@@ -10,11 +10,10 @@ import {
   NoiseSchedule,
   type Pipeline,
   readJson,
-  tinyGligenPipeline,
 } from '@rldf/models';
-import { noiseKey, normal, setThreads, tensor, zeros } from '@rldf/torch';
+import { setThreads, type Tensor, tensor, zeros } from '@rldf/torch';
 import { expect, test } from 'vitest';
-import { groundedBatch, pretrainGligen, withGatedLayers } from './gligen.js';
+import { groundedBatch, withGatedLayers } from './gligen.js';
 import { runPretraining } from './index.js';
 
 setThreads(1);
@@ -93,4 +92,18 @@ test('boxes go with dropped captions and alone; all else is told where it is; ha
     true,
   ]);
   expect(Math.max(...batch.timesteps)).toBeLessThan(1000);
+});
+
+test('objects begin apart: their keys differ by more than half of their size', async () => {
+  const pipeline = withGatedLayers(loadPipeline(findModel('emoji').path), 0);
+  const apart: number[] = [];
+  for (const layer of pipeline.unet.gatedLayers)
+    layer.watch = (_, [keys]) => {
+      const [one, other] = [0, 1].map((object) => keys!.select(2, object)); // [B, heads, headDim]
+      const size = (all: Tensor) => all.square().mean().sqrt().item();
+      apart.push(size(one!.sub(other!)) / size(one!));
+    };
+  await drawn(pipeline, [...cat, { phrase: 'a dog', box: [0.5, 0, 1, 0.5] }]);
+  expect(apart.length).toBeGreaterThanOrEqual(7);
+  expect(Math.min(...apart)).toBeGreaterThan(0.5);
 });
