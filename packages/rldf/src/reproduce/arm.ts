@@ -1,7 +1,7 @@
 /** One arm with one seed: trains, judges the test pictures, and keeps its result. */
 
-import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join, sep } from 'node:path';
 import { tensorOfPictures } from '@rldf/common/base/picture';
 import type { Budget } from '@rldf/common/base/protocol-file';
 import { sha256 } from '@rldf/common/base/sha256';
@@ -58,8 +58,21 @@ export async function* runArm(options: ArmOptions): AsyncGenerator<RunEvent, Arm
       seconds: sum(rows, 'time/step'),
       cpuSeconds: sum(rows, 'time/cpu'),
     },
-    adapters: Object.fromEntries(adapters.map((path) => [basename(path), sha256(readFileSync(path))])),
+    adapters: hashesOf(adapters),
   });
+}
+
+/** Of files by name; of the weights in a folder, which a training of whole layers exports, by their place in it. */
+export function hashesOf(exported: readonly string[]): Record<string, string> {
+  const files = exported.flatMap((path): [name: string, file: string][] =>
+    statSync(path).isFile()
+      ? [[basename(path), path]]
+      : readdirSync(path, { recursive: true, encoding: 'utf8' })
+          .filter((name) => name.endsWith('.safetensors'))
+          .sort()
+          .map((name) => [[basename(path), ...name.split(sep)].join('/'), join(path, name)]),
+  );
+  return Object.fromEntries(files.map(([name, file]) => [name, sha256(readFileSync(file))]));
 }
 
 interface StoredPair {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { picturesOf } from '@rldf/common/base/picture';
 import { protocolCommit, readProtocol } from '@rldf/common/base/protocol-file';
+import { sha256 } from '@rldf/common/base/sha256';
 import { loadLora, loadPipeline, savePipeline, tinyPipeline } from '@rldf/models';
 import { tensor } from '@rldf/torch';
 import { expect, test } from 'vitest';
@@ -11,6 +12,7 @@ import { recipePath, recipesFolder, tableNames } from '../cli/shared.js';
 import { readPicture } from '../report/report.js';
 import { loadReward } from '../rewards/index.js';
 import { drawForEvaluation } from '../sampling/evaluation.js';
+import { hashesOf } from './arm.js';
 import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
@@ -133,6 +135,18 @@ test('judges: what no recipe can name, loaded before the first run', async () =>
     expect(score).toEqual(expect.any(Number));
     await expect(loadReward(name)).rejects.toThrow(name);
   }
+});
+
+test('what a training of whole layers exports, a folder, is told by the weights in it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'rldf-exported-'));
+  mkdirSync(join(folder, 'model', 'unet'), { recursive: true });
+  writeFileSync(join(folder, 'lora.safetensors'), 'one');
+  writeFileSync(join(folder, 'model', 'unet', 'weights.safetensors'), 'two');
+  writeFileSync(join(folder, 'model', 'unet', 'config.json'), '{}');
+  expect(hashesOf([join(folder, 'lora.safetensors'), join(folder, 'model')])).toEqual({
+    'lora.safetensors': sha256('one'),
+    'model/unet/weights.safetensors': sha256('two'),
+  });
 });
 
 const tables = join(recipesFolder, 'reproduce');
