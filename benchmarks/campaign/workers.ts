@@ -13,7 +13,7 @@ import type { CampaignOptions } from './main.js';
 
 const program = fileURLToPath(new URL('../../packages/rldf/dist/cli/main.js', import.meta.url));
 const epochs = 6;
-const killsPerRun = 3;
+const killsPerRun = 5;
 /** All must have ended by then. */
 const mostSeconds = 10;
 
@@ -87,7 +87,7 @@ export async function run({ count = 50, seed, say }: CampaignOptions): Promise<b
     for (let own = 0; own < killsPerRun && kills < count; own++) {
       const size = 2 + random.integer(2);
       const victim = random.integer(size);
-      const after = (0.15 + 0.8 * random.uniform()) * length;
+      const after = (0.05 + 0.9 * random.uniform()) * length;
       const { child, ended } = start(words(name, size));
       await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, after))]);
       const pids = workersOf(child);

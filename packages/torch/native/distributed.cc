@@ -50,7 +50,7 @@ bool openGroup(const std::string& name, int64_t rank, int64_t size, const std::s
   const int at = static_cast<int>(rank), all = static_cast<int>(size);
   group = c10::make_intrusive<c10d::ProcessGroup>(of("/group"), at, all);
   auto gloo =
-      Gloo::Options::create(std::min(milliseconds(timeout), milliseconds(8000 + 50 * size)));
+      Gloo::Options::create(std::min(milliseconds(timeout), milliseconds(5000 + 50 * size)));
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   gloo->devices.push_back(interface      ? Gloo::createDeviceForInterface(interface)
                           : host.empty() ? Gloo::createDefaultDevice()

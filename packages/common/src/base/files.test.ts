@@ -11,6 +11,7 @@ import {
   makeFolder,
   readTextIfThere,
   replaceFile,
+  replaceFiles,
   setFileHook,
 } from './files.js';
 
@@ -63,6 +64,26 @@ test('a file in the place of a folder is explained; what is missing is empty', (
   expect(() => makeFolder(join(folder, 'file', 'below'))).toThrow('a part of the path is a file');
   expect(listFolder(join(folder, 'none'))).toEqual([]);
   expect(readTextIfThere(join(folder, 'none'))).toBeUndefined();
+});
+
+test('many files are there at once, or as they were', () => {
+  const below = join(folder, 'many');
+  makeFolder(below);
+  const files = ['a', 'b', 'c'].map((name) => ({ path: join(below, name), data: Buffer.from(name) }));
+  const before = fileOperations();
+  replaceFiles(files);
+  expect(fileOperations() - before).toBe(3 * 4 + 1); // open, write, flush, rename; flush of the folder
+  const texts = () => listFolder(below).map((name) => `${name} ${readTextIfThere(join(below, name))}`);
+  expect(texts()).toEqual(['a a', 'b b', 'c c']);
+  const remove = setFileHook((operation, path) => {
+    if (operation === 'flush' && path.endsWith('b')) throw Object.assign(new Error(), { code: 'ENOSPC' });
+  });
+  expect(() => replaceFiles(files.map((file) => ({ ...file, data: Buffer.from('new') })))).toThrow(
+    'the disk is full',
+  );
+  remove();
+  expect(texts()).toEqual(['a a', 'b b', 'c c']);
+  replaceFiles([]);
 });
 
 test('every operation is counted', () => {

@@ -82,6 +82,16 @@ export function makeFolder(path: string): void {
 
 /** Writes a whole file and flushes it to the disk. Not atomic: see `replaceFile`. */
 export function writeFileDurably(path: string, data: string | Uint8Array): void {
+  const descriptor = writtenFile(path, data);
+  try {
+    fileOperation('flush', path, () => fsyncSync(descriptor));
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Writes a whole file, not flushed yet. @returns its descriptor, open */
+function writtenFile(path: string, data: string | Uint8Array): number {
   const bytes = typeof data === 'string' ? Buffer.from(data) : data;
   const descriptor = fileOperation('open', path, () => openSync(path, 'w'));
   try {
@@ -89,9 +99,10 @@ export function writeFileDurably(path: string, data: string | Uint8Array): void 
       const piece = bytes.subarray(start, start + pieceBytes);
       fileOperation('write', path, () => writeFully(descriptor, piece));
     }
-    fileOperation('flush', path, () => fsyncSync(descriptor));
-  } finally {
+    return descriptor;
+  } catch (error) {
     closeSync(descriptor);
+    throw error;
   }
 }
 
@@ -105,6 +116,30 @@ export function replaceFile(path: string, data: string | Uint8Array): void {
     rmSync(temporary, { force: true });
     throw error;
   }
+}
+
+/**
+ * `replaceFile` of many in one folder: all are written before the first is flushed, which then flushes them all. One at a time
+ * waits for the disk for each.
+ */
+export function replaceFiles(files: readonly { path: string; data: Uint8Array }[]): void {
+  const begun: { path: string; temporary: string; descriptor: number }[] = [];
+  try {
+    try {
+      for (const { path, data } of files) {
+        const temporary = `${path}.tmp-${process.pid}`;
+        begun.push({ path, temporary, descriptor: writtenFile(temporary, data) });
+      }
+      for (const { path, descriptor } of begun) fileOperation('flush', path, () => fsyncSync(descriptor));
+    } finally {
+      for (const { descriptor } of begun) closeSync(descriptor);
+    }
+    for (const { path, temporary } of begun) fileOperation('rename', path, () => renameSync(temporary, path));
+  } catch (error) {
+    for (const { path } of files) rmSync(`${path}.tmp-${process.pid}`, { force: true });
+    throw error;
+  }
+  if (begun[0] !== undefined) flushFolder(dirname(begun[0].path));
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Drawing pictures into files: PNGs with their settings inside, a contact sheet, and the noise as safetensors. */
 
 import { basename, join, resolve } from 'node:path';
-import { fileOperation, makeFolder, replaceFile } from '@rldf/common/base/files';
+import { fileOperation, makeFolder, replaceFile, replaceFiles } from '@rldf/common/base/files';
 import { picturesOf } from '@rldf/common/base/picture';
 import { version } from '@rldf/common/base/version';
 import { contactSheet, type GridCell } from '@rldf/common/drawing/grid';
@@ -211,7 +211,7 @@ async function drawAll(
     }).finally(() => latents?.free());
     const pictures = picturesOf(images);
     free([images, denoised]);
-    for (const [offset, picture] of pictures.entries()) {
+    const files = pictures.map(async (picture, offset) => {
       const index = start + offset;
       const { prompt, seed } = batch[offset]!;
       const settings = {
@@ -238,9 +238,10 @@ async function drawAll(
           : { latents: `${basename(options.latentsFile)}[${index}]` }),
         software: `rldf ${version}`,
       };
-      replaceFile(fileOf(index), await encodePng(picture, settingsTexts(settings)));
       if (index < mostOnSheet) cells.push({ pictures: [picture], label: prompt, detail: `seed ${seed}` });
-    }
+      return { path: fileOf(index), data: await encodePng(picture, settingsTexts(settings)) };
+    });
+    replaceFiles(await Promise.all(files));
   }
   const sheet = join(output, 'sheet.png');
   replaceFile(sheet, await contactSheet(cells));
