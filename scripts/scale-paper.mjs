@@ -21,8 +21,8 @@ const models = {
 };
 /** DDPO: 50 steps with guidance, all of them learned from, 4 updates an epoch. A backward pass counts as two forward ones. */
 const ddpo = { steps: 50, halves: 2, updates: 4 };
-/** Scoring, choosing and the agreement before each collective: of an epoch, on all. */
-const perMeeting = 1e-3;
+/** Of an update besides: agreeing and adding up between two processes, as `npm run bench -- scaling` measures it on one machine. */
+const perMeeting = 3e-3;
 
 const seconds = ({ forward }, pictures) =>
   (pictures * ddpo.steps * ddpo.halves * (1 + 3) * forward) / (gpu.flops * gpu.reached);
@@ -45,7 +45,7 @@ const counts = [8, 64, 512];
 const percent = (share) => `${Math.round(100 * share)} %`;
 const time = (value) =>
   value < 1
-    ? `${(1000 * value).toPrecision(2)} ms`
+    ? `${Number((1000 * value).toPrecision(2))} ms`
     : value < 100
       ? `${value.toPrecision(3)} s`
       : `${Math.round(value)} s`;
