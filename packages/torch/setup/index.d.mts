@@ -1,7 +1,7 @@
 type Say = (text: string) => void;
-/** Versions of PyTorch that the tests run with. */
+/** Versions of PyTorch that the tests run with on the first of `testedNode`; the first is the one that is installed. */
 export const testedTorch: readonly string[];
-/** Majors of Node that the tests run with. */
+/** Majors of Node that the tests run with on the first of `testedTorch`. */
 export const testedNode: readonly number[];
 export class SetupError extends Error {}
 /** @throws SetupError if this Node is too old */

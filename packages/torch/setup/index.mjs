@@ -7,10 +7,10 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const testedTorch = ['2.13.0'];
-/** Majors of Node that the tests run with, on the tested PyTorch. */
+/** What the tests run with: each major of Node on the first PyTorch, which is the one that is installed, and each PyTorch on the first. */
+export const testedTorch = ['2.13.0', '2.14.1', '2.15.0'];
 export const testedNode = [20, 22, 24];
-const installedTorch = '2.13.0';
+const installedTorch = testedTorch[0];
 const minimumNode = [20, 19];
 const packageFolder = dirname(dirname(fileURLToPath(import.meta.url)));
 

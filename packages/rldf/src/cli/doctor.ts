@@ -31,17 +31,23 @@ Examples:
     });
 }
 
-/** Whether the tests run with this Node and this PyTorch together. Another pair may well work: it is no problem yet. */
+/**
+ * Whether the tests run with this Node and this PyTorch together: each Node with the first PyTorch, and each PyTorch with the first
+ * Node. Another pair may well work: it is no problem yet.
+ */
 export function pairWords(
   node: string,
   torch: string,
   { testedNode, testedTorch }: { testedNode: readonly number[]; testedTorch: readonly string[] },
 ): string {
+  const [major, version] = [Number(node.split('.')[0]), torch.split('+')[0] as string];
+  const [[firstNode], [firstTorch]] = [testedNode, testedTorch];
   const isTested =
-    testedNode.includes(Number(node.split('.')[0])) && testedTorch.includes(torch.split('+')[0] as string);
+    (version === firstTorch && testedNode.includes(major)) ||
+    (major === firstNode && testedTorch.includes(version));
   const pair = `Node ${node} with PyTorch ${torch}`;
   if (isTested) return `${pair}: tested`;
-  return `${pair}: NOT TESTED; tested are Node ${testedNode.join(', ')} with PyTorch ${testedTorch.join(', ')}. In the repository \`npm run test:node\` and \`test:torch\` try others`;
+  return `${pair}: NOT TESTED; tested are Node ${testedNode.join(', ')} with PyTorch ${firstTorch}, and PyTorch ${testedTorch.join(', ')} with Node ${firstNode}. In the repository \`npm run test:node\` and \`test:torch\` try others`;
 }
 
 /** Every part is examined by itself, so that one that is broken hides no other. */
