@@ -38,8 +38,8 @@ export const gligenMutants: readonly Mutant[] = [
   {
     name: 'gligen-layer-runs-without-boxes',
     file: ATTENTION,
-    find: 'if (this.#fuser && grounding)',
-    replace: 'if (this.#fuser && (objects || prepared?.get(this.#fuser)))',
+    find: 'if (this.fuser && grounding)',
+    replace: 'if (this.fuser && (objects || prepared?.get(this.fuser)))',
     cases: ['pipeline-gligen-scheduled'],
   },
   {
