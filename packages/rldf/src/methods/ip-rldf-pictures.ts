@@ -28,7 +28,7 @@ import {
 import { UserError } from '@rldf/torch/errors';
 import { loadPrompts, type Prompt, repeatPrompts } from '../prompts/prompts.js';
 import type { RelabelGrammar } from '../relabel/grammar.js';
-import { type Asked, askedOf, boxesAsked, boxesFound, judge } from '../relabel/relabel.js';
+import { type Asked, askedOf, boxesFound, boxesTold, judge } from '../relabel/relabel.js';
 import type { TrainingContext } from '../run/training.js';
 import { type IpRldfRecipe, pictureCounts } from './ip-rldf-schema.js';
 
@@ -166,15 +166,16 @@ export function ownPictures(
   const { seed, sample, negativePrompt, grounding } = recipe;
   const labels = detector?.ownWords ? detector.labels : undefined;
   const asked = new Map(
-    grammar && prompts.map(({ text }) => [text, askedOf(grammar, text, labels)] as const),
+    grammar && detector && prompts.map(({ text }) => [text, askedOf(grammar, text, labels)] as const),
   );
   return async (round, rows) => {
     const texts = rows.map((row) => (prompts[row] as Prompt).text);
     const askedIn = (text: string) => asked.get(text) as Asked;
     const layoutOf = (text: string, row: number) =>
-      boxesAsked(
+      boxesTold(
         grammar as RelabelGrammar,
-        askedIn(text),
+        text,
+        labels,
         new Random(noiseKey(seed, 'picture layout', round, row)),
       );
     const settings = {

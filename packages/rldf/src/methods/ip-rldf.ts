@@ -16,7 +16,7 @@ import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import type { BatchArithmetic } from '../config/batch-arithmetic.js';
 import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
-import { askedOf, boxesAsked } from '../relabel/relabel.js';
+import { boxesTold } from '../relabel/relabel.js';
 import {
   type ProgressEvent,
   progress,
@@ -76,6 +76,7 @@ export function createIpRldf(
   const prompts = promptsOf(recipe, context.prompts);
   const grounded = recipe.grounding ?? undefined;
   const grammar = detector || grounded ? loadGrammar(recipe.grammar) : undefined;
+  const labels = detector?.ownWords ? detector.labels : undefined;
   const source =
     recipe.pictures === 'own'
       ? ownPictures(recipe, pipeline, prompts, grammar, detector, context)
@@ -205,7 +206,7 @@ export function createIpRldf(
       grounded?.evaluate === 'prompt'
         ? learner.draw(
             requests,
-            requests.map(({ prompt }) => boxesTold(grammar as RelabelGrammar, prompt)),
+            requests.map(({ prompt }) => boxesTold(grammar as RelabelGrammar, prompt, labels)),
           )
         : learner.draw(requests),
     exportTo: (folder) => learner.exportTo(folder),
@@ -214,16 +215,6 @@ export function createIpRldf(
       learner.free();
     },
   };
-}
-
-/** The plain layout that a prompt asks for; nothing of a prompt that tells none. */
-function boxesTold(grammar: RelabelGrammar, prompt: string): GroundedObject[] {
-  try {
-    return boxesAsked(grammar, askedOf(grammar, prompt));
-  } catch (error) {
-    if (error instanceof UserError) return [];
-    throw error;
-  }
 }
 
 /** One step of the run. Rows count pictures, the self-training ones first; updates count from 0 in each epoch. */

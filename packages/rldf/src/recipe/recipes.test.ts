@@ -63,8 +63,11 @@ test('prompt files of the papers: 45 animals, and 398 of ImageNet', () => {
 });
 
 // All of them, two seconds each: npm run check:docs.
-test('a recipe is planned from configurations alone, and needs what its header says', async () => {
-  const path = recipePath('stable-diffusion/texforce-phrase');
+test.each([
+  'texforce-phrase',
+  'ip-rldf-gligen', // whose boxes are told in the words of a detector of photographs
+])('%s: planned from configurations alone, it needs what its header says', async (name) => {
+  const path = recipePath(`stable-diffusion/${name}`);
   const { memory } = await plan(loadRecipe(path), { calibration: 0 });
   const said = Number(/^# Hardware: about (\d+) GB/m.exec(readFileSync(path, 'utf8'))?.[1]) * 1e9;
   expect(Math.abs((memory.peak + processBytes) / said - 1)).toBeLessThan(0.15);

@@ -3,7 +3,7 @@ import type { BoxEdges, Detection } from '@rldf/models';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { grammarNames, loadGrammar, measures, parseGrammar } from './grammar.js';
-import { askedOf, judge } from './relabel.js';
+import { askedOf, boxesTold, judge } from './relabel.js';
 
 const spatial = loadGrammar('spatial');
 const at = (label: string, x: number, y: number, size = 10): Detection => ({
@@ -13,6 +13,15 @@ const at = (label: string, x: number, y: number, size = 10): Detection => ({
 });
 const told = (prompt: string, ...detections: Detection[]) =>
   judge(spatial, askedOf(spatial, prompt), detections);
+
+test('boxes of a prompt are told in the detector’s words; of a prompt in others there are none', () => {
+  const prompt = 'a snowboard to the right of a bench';
+  const told = boxesTold(spatial, prompt, ['bench', 'snowboard']);
+  expect(told.map(({ phrase }) => phrase).sort()).toEqual(['a bench', 'a snowboard']);
+  const left = Object.fromEntries(told.map(({ phrase, box }) => [phrase, box[0]]));
+  expect(left['a snowboard']).toBeGreaterThan(left['a bench']!);
+  expect(boxesTold(spatial, prompt)).toEqual([]);
+});
 
 describe('by hand', () => {
   test.each([

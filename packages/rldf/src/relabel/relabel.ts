@@ -187,6 +187,21 @@ export function boxesAsked(
   }));
 }
 
+/** The same from the prompt itself; nothing of a prompt that tells none. @param labels as `askedOf` */
+export function boxesTold(
+  grammar: RelabelGrammar,
+  prompt: string,
+  labels?: readonly string[],
+  random?: Random,
+): GroundedObject[] {
+  try {
+    return boxesAsked(grammar, askedOf(grammar, prompt, labels), random);
+  } catch (error) {
+    if (error instanceof UserError) return [];
+    throw error;
+  }
+}
+
 function pairOf(measure: RelabelGrammar['relations'][string]['measure'], order: 'less' | 'greater'): Place[] {
   const half = FILLS / 2;
   const [less, more] = ((): [Place, Place] => {
