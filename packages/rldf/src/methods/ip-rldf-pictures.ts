@@ -45,6 +45,10 @@ export interface Labelled {
   objects?: GroundedObject[];
 }
 
+/** The words in which prompts are read: the detector's, where it has its own; else those of the built-in world. */
+export const wordsOfPrompts = (detector: Detector | undefined): readonly string[] | undefined =>
+  detector?.ownWords ? detector.labels : undefined;
+
 /** One a picture of the first round: the self-training prompts, then those of the base pictures. */
 export function promptsOf(recipe: IpRldfRecipe, given: readonly Prompt[]): Prompt[] {
   const { sample, base } = recipe;
@@ -164,7 +168,7 @@ export function ownPictures(
   { signal, recall = (_, draw) => draw() }: Pick<TrainingContext, 'signal' | 'recall'> = {},
 ): PictureSource {
   const { seed, sample, negativePrompt, grounding } = recipe;
-  const labels = detector?.ownWords ? detector.labels : undefined;
+  const labels = wordsOfPrompts(detector);
   const asked = new Map(
     grammar && detector && prompts.map(({ text }) => [text, askedOf(grammar, text, labels)] as const),
   );

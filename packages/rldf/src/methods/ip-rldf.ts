@@ -40,6 +40,7 @@ import {
   ownPictures,
   PictureStore,
   promptsOf,
+  wordsOfPrompts,
   worldPictures,
 } from './ip-rldf-pictures.js';
 import {
@@ -76,7 +77,7 @@ export function createIpRldf(
   const prompts = promptsOf(recipe, context.prompts);
   const grounded = recipe.grounding ?? undefined;
   const grammar = detector || grounded ? loadGrammar(recipe.grammar) : undefined;
-  const labels = detector?.ownWords ? detector.labels : undefined;
+  const labels = wordsOfPrompts(detector);
   const source =
     recipe.pictures === 'own'
       ? ownPictures(recipe, pipeline, prompts, grammar, detector, context)

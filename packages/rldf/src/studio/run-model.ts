@@ -5,10 +5,12 @@ import { checkSameTensors, tensorsOf } from '@rldf/common/storage/state-tree';
 import { loadPipeline, type Pipeline } from '@rldf/models';
 import { setThreads } from '@rldf/torch';
 import { InternalError } from '@rldf/torch/errors';
+import type { DetectorField } from '../config/detector-fields.js';
 import { loadOptionsOf } from '../config/precision.js';
 import { methodOf, type Recipe } from '../methods/index.js';
 import { loadPrompts } from '../prompts/prompts.js';
 import { loadRecipe } from '../recipe/load.js';
+import { ownLabels } from '../rewards/detectors/index.js';
 import type { Run } from '../run/run.js';
 import type { Training } from '../run/training.js';
 import { settle } from '../sampling/model-settings.js';
@@ -44,10 +46,12 @@ export class RunModel {
     };
     try {
       const prompts = loadPrompts(recipe.prompts);
+      const { detector } = recipe as { detector?: DetectorField };
+      const words = detector === undefined ? undefined : ownLabels(detector); // in which prompts are read
       this.training = methodOf(recipe).create(recipe, pipeline, {
         prompts,
         score: unused,
-        detector: { labels: [], detect: unused },
+        detector: { labels: words ?? [], ownWords: words !== undefined, detect: unused },
         differentiable: unused,
       });
     } catch (error) {
