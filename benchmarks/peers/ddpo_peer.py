@@ -8,9 +8,7 @@
 """
 
 import io
-import json
 import os
-import sys
 import time
 import warnings
 
@@ -19,6 +17,7 @@ warnings.filterwarnings("ignore")
 
 import torch
 from accelerate import PartialState
+from answering import answer_all
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -195,14 +194,4 @@ def answer(question):
     return seconds
 
 
-output = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # whatever the libraries print goes to the error stream
-for line in sys.stdin:
-    try:
-        reply = answer(json.loads(line))
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()
-        reply = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps(reply), file=output, flush=True)
+answer_all(answer)

@@ -171,14 +171,16 @@ What each suite measures, and how intervals are made: docs/evaluation.md`,
           progress.clear();
           if (options.json) return printJson(numbers);
           const over = `95 % interval over ${numbers.seeds} seeds`;
-          const rowsOf = (all: Record<string, { ci95: readonly number[] | null }>, value: string) =>
-            Object.entries(all).map(([name, one]) => [
-              name,
-              digits((one as unknown as Record<string, number | null>)[value] ?? null),
-              interval(one.ci95),
-            ]);
-          const differences = rowsOf(numbers.differences, 'difference');
-          const pooled = rowsOf(numbers.pairs ?? {}, 'value');
+          const differences = Object.entries(numbers.differences).map(([name, { difference, ci95 }]) => [
+            name,
+            digits(difference),
+            interval(ci95),
+          ]);
+          const pooled = Object.entries(numbers.pairs ?? {}).map(([name, { value, ci95 }]) => [
+            name,
+            digits(value),
+            interval(ci95),
+          ]);
           const tables = [
             ...(differences.length === 0 ? [] : [table([['', 'difference', over], ...differences])]),
             ...(pooled.length === 0 ? [] : [table([['', 'value', over], ...pooled])]),

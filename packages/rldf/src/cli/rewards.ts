@@ -198,18 +198,15 @@ function tortureCommand(): Command {
       const reward = await loadReward(field);
       await reward.ready?.(); // what is missing is told before anything is drawn
       const own = await goodPicturesOf(looksAt(field), count);
-      if (own !== undefined) {
-        const tortures = await tortureReward(reward, own);
-        if (options.json) return printJson({ reward: reward.name, model: null, tortures });
-        return print(`${tortureText(reward.name, tortures)}\n`);
-      }
-      const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
-      await provideModels([options.model]);
-      const pipeline = loadPipeline(findModel(options.model).path);
-      const form = field === 'spatial' ? 'relation' : 'any';
-      const good = await drawGoodPictures(pipeline, detector, count, form);
-      const tortures = await tortureReward(reward, good);
-      if (options.json) return printJson({ reward: reward.name, model: options.model, tortures });
+      const drawn = async () => {
+        const detector = listInstruments().includes('detector') ? loadDetector('detector') : undefined;
+        await provideModels([options.model]);
+        const pipeline = loadPipeline(findModel(options.model).path);
+        return drawGoodPictures(pipeline, detector, count, field === 'spatial' ? 'relation' : 'any');
+      };
+      const tortures = await tortureReward(reward, own ?? (await drawn()));
+      const model = own === undefined ? options.model : null;
+      if (options.json) return printJson({ reward: reward.name, model, tortures });
       print(`${tortureText(reward.name, tortures)}\n`);
     });
 }

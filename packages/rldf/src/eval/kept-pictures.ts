@@ -1,7 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { replaceFile } from '@rldf/common/base/files';
+import { fileOperation } from '@rldf/common/base/files';
 import type { Picture } from '@rldf/common/base/picture';
 
 /** Pictures of the first model until those of the second are there: on disk, for there may be thousands. */
@@ -13,7 +13,8 @@ export class KeptPictures {
   put({ width, height, data }: Picture): number {
     this.#folder ??= mkdtempSync(join(tmpdir(), 'rldf-pairs-'));
     const number = this.#sizes.push([width, height]) - 1;
-    replaceFile(join(this.#folder, String(number)), data);
+    const file = join(this.#folder, String(number));
+    fileOperation('write', file, () => writeFileSync(file, data)); // scratch: nothing reads it behind a crash
     return number;
   }
 

@@ -5,7 +5,7 @@ import { savePipeline, tinyPipeline } from '@rldf/models';
 import { noiseKey, Random, setThreads } from '@rldf/torch';
 import { beforeAll, expect, test } from 'vitest';
 import { type SingleReward, singleRewardSchema } from '../config/fields.js';
-import { limits, serve } from '../rewards/remote/server.fixture.js';
+import { type ChatBody, limits, pngsOf, said, serve } from '../rewards/remote/server.fixture.js';
 import { type EvaluateOptions, evaluate } from './evaluate.js';
 import { metricOf } from './measures.js';
 import { pairsOverSeeds } from './over-seeds.js';
@@ -22,31 +22,6 @@ beforeAll(() => {
     savePipeline(pipeline, model);
     for (const parameters of Object.values(pipeline.parameters)) parameters.free();
   }
-});
-
-interface Body {
-  messages: { content: { image_url?: { url: string } }[] | string }[];
-}
-const pngsOf = ({ messages }: Body) =>
-  messages.flatMap(({ content }) =>
-    typeof content === 'string' ? [] : content.flatMap(({ image_url }) => image_url?.url ?? []),
-  );
-const says = (content: string, top?: Record<string, number>) => ({
-  choices: [
-    {
-      message: { content },
-      ...(top && {
-        logprobs: {
-          content: [
-            {
-              token: content,
-              top_logprobs: Object.entries(top).map(([token, p]) => ({ token, logprob: Math.log(p) })),
-            },
-          ],
-        },
-      }),
-    },
-  ],
 });
 
 const judge = (endpoint: string, more: Partial<SingleReward & object> = {}) =>
@@ -68,10 +43,10 @@ const optionsOf = (reward: SingleReward, more: Partial<EvaluateOptions> = {}): E
   ...more,
 });
 /** Prefers whichever picture has the greater bytes, wherever it stands. */
-const consistent = ({ body }: { body: Body | undefined }) => {
+const consistent = ({ body }: { body: ChatBody | undefined }) => {
   if (body === undefined) return {}; // asked whether it is there
   const [a, b] = pngsOf(body) as [string, string];
-  return says(a > b ? 'A' : 'B');
+  return said(a > b ? 'A' : 'B');
 };
 
 test('a pair is won only in both orders; equal pictures are a tie that nobody is asked about', () => {
@@ -103,7 +78,7 @@ test('measures by hand: win rate with ties counted half, and the liking for a pl
 });
 
 test('the better of two models by a judge; equal ones are a tie; a repeated command asks nothing', async () => {
-  const { address, asked } = await serve<Body>(consistent);
+  const { address, asked } = await serve<ChatBody>(consistent);
   const reward = judge(address);
   const notices: string[] = [];
   const evaluation = await evaluate(optionsOf(reward, { onNotice: (line) => notices.push(line) }));
@@ -144,7 +119,7 @@ test('the better of two models by a judge; equal ones are a tie; a repeated comm
 });
 
 test('a judge that always likes the first place tells nothing, and that is said', async () => {
-  const { address } = await serve<Body>(() => says('A', { A: 0.9, B: 0.1 }));
+  const { address } = await serve<ChatBody>(() => said('A', { A: 0.9, B: 0.1 }));
   const { suites } = await evaluate(optionsOf(judge(address)));
   const { metrics } = suites.pairs!;
   expect([metrics.pairWinRate!.value, metrics.pairTies!.value]).toEqual([0.5, 1]);
@@ -156,7 +131,7 @@ test('a judge that always likes the first place tells nothing, and that is said'
 
 test('a server that stalls ends the work soon; run again, only what is missing is asked', async () => {
   let stalls = true;
-  const { address, asked } = await serve<Body>(
+  const { address, asked } = await serve<ChatBody>(
     (one, count) => (stalls && count > 4 ? limits.expire() : consistent(one)), // never answers
   );
   const reward = judge(address, { timeout: 0.15, parallel: 1 });
@@ -172,7 +147,7 @@ test('a server that stalls ends the work soon; run again, only what is missing i
 });
 
 test('a budget ends the asking, and the answers count the next time', async () => {
-  const { address, asked } = await serve<Body>(consistent);
+  const { address, asked } = await serve<ChatBody>(consistent);
   const cache = join(folder, 'budget');
   const notices: string[] = [];
   const options = optionsOf(judge(address, { cache, budget: 5 }), { onNotice: (line) => notices.push(line) });
@@ -186,13 +161,13 @@ test('a budget ends the asking, and the answers count the next time', async () =
 test('answers that are none end the work; where the recipe allows, such a pair does not count', async () => {
   let lied: string | undefined;
   /** Never understands one pair, in one order. */
-  const confused = (one: { body: Body | undefined }) => {
+  const confused = (one: { body: ChatBody | undefined }) => {
     if (one.body === undefined) return {};
     const shown = pngsOf(one.body).join();
     lied ??= shown;
-    return shown === lied ? says('Both are fine.') : consistent(one);
+    return shown === lied ? said('Both are fine.') : consistent(one);
   };
-  const { address } = await serve<Body>(confused);
+  const { address } = await serve<ChatBody>(confused);
   const field = { parallel: 1, cache: join(folder, 'unread') };
   await expect(evaluate(optionsOf(judge(address, field)))).rejects.toThrow(
     /tiny answered "Both are fine\." for two pictures of ".*", twice — expected one letter only, A or B/,
@@ -208,7 +183,7 @@ test.each([
   ['a question about one picture', { vision: 'quality' }, {}, /quality asks about one picture — .*--suite reward/],
   ['pairs for the suite reward', {}, { suites: ['reward'] }, /preference compares two pictures — .*Use --suite pairs/],
 ])('a mistake is told before a picture is drawn: %s', async (_, field, more, message) => {
-  const { address } = await serve<Body>(consistent);
+  const { address } = await serve<ChatBody>(consistent);
   const reward = typeof field === 'object' ? judge(address, field as object) : (field as 'aesthetic');
   const { reward: __, ...without } = optionsOf('aesthetic', more as Partial<EvaluateOptions>);
   await expect(evaluate(reward === undefined ? without : { ...without, reward })).rejects.toThrow(message);

@@ -1,13 +1,8 @@
 /** Two models side by side: which of their pictures of the same prompt and noise a vision-language model prefers. */
 
+import { type BothOrders, preferenceOf } from '../rewards/remote/vision.js';
 import { type Measure, type Metric, meanOf } from './measures.js';
 import { type JudgedPrompt, share, suite } from './suite.js';
-
-/** How probable it is that the first model's picture is the better one, asked in both orders. */
-export interface BothOrders {
-  shownFirst: number;
-  shownSecond: number;
-}
 
 export interface PairVerdict {
   /** Whose picture is preferred in both orders; neither where the answers contradict each other, or the pictures are equal. */
@@ -46,7 +41,7 @@ export function pairMeasures(judged: readonly JudgedPrompt<PairVerdict | null>[]
     pairWins: is('first'),
     pairTies: is('neither'),
     pairLosses: is('second'),
-    pairPreference: each(({ asked }) => (asked ? (asked.shownFirst + asked.shownSecond) / 2 : 0.5)),
+    pairPreference: each(({ asked }) => preferenceOf(asked)),
     pairFirstPlace: each(({ asked }) => (asked ? (asked.shownFirst + 1 - asked.shownSecond) / 2 : null)),
   };
 }

@@ -22,6 +22,7 @@ import {
   noiseKlFactors,
   ValueFunction,
 } from './dpok.js';
+import { brightnessOf } from './minimal-recipes.fixture.js';
 import type { DrawnPicture } from './policy-gradient.js';
 
 setThreads(1);
@@ -51,16 +52,7 @@ const context = (score: (images: Tensor) => number[]): TrainingContext => ({
   prompts: ['a cat', 'a dog'].map((text) => ({ text, meta: null })),
   score: async (images) => ({ total: score(images), parts: {} }),
 });
-const brightness = context((images) =>
-  scope(() =>
-    images
-      .to('float32')
-      .reshape([images.shape[0] as number, -1])
-      .mean(1)
-      .div(255)
-      .toNumbers(),
-  ),
-);
+const brightness = context(brightnessOf);
 
 async function metricsOf(recipe: DpokRecipe, given = brightness): Promise<Record<string, number>[]> {
   const training = createDpok(recipe, tinyPipeline(1), given);

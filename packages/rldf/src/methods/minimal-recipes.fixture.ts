@@ -1,5 +1,5 @@
 // The smallest recipe of each method, and what it is given, for tests over all of them: a new method adds what its schema demands.
-import { noGrad, scope } from '@rldf/torch';
+import { noGrad, scope, type Tensor } from '@rldf/torch';
 import { checkRecipe } from '../recipe/load.js';
 import type { Recipe } from '../recipe/recipe.js';
 import type { TrainingContext } from '../run/training.js';
@@ -34,20 +34,24 @@ export function minimalRecipe(method: string, more: object = {}): Recipe {
   });
 }
 
+/** Of each picture, from 0 to 1. @param images uint8 [B, H, W, 3] */
+export const brightnessOf = (images: Tensor): number[] =>
+  scope(() =>
+    noGrad(() =>
+      images
+        .to('float32')
+        .reshape([images.shape[0] as number, -1])
+        .mean(1)
+        .div(255)
+        .toNumbers(),
+    ),
+  );
+
 /** Brightness, also as a function whose gradient can be followed. */
 export const brightness: TrainingContext = {
   prompts: prompts.map((text) => ({ text, meta: null })),
   score: async (images) => {
-    const total = scope(() =>
-      noGrad(() =>
-        images
-          .to('float32')
-          .reshape([images.shape[0] as number, -1])
-          .mean(1)
-          .div(255)
-          .toNumbers(),
-      ),
-    );
+    const total = brightnessOf(images);
     return { total, parts: { brightness: total } };
   },
   differentiable: (images01) => images01.mean([1, 2, 3]),

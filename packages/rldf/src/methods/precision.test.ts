@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { loadPipeline, type Pipeline, savePipeline, tinyXlPipeline } from '@rldf/models';
-import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
+import { type StateTree, setThreads } from '@rldf/torch';
 import { afterAll, expect, test } from 'vitest';
 import { loadOptionsOf } from '../config/precision.js';
 import type { Recipe } from '../recipe/recipe.js';
 import { settle } from '../sampling/model-settings.js';
 import { methodOf } from './index.js';
 import { brightness as context, minimalRecipe } from './minimal-recipes.fixture.js';
+import { copied, words } from './states.fixture.js';
 
 setThreads(1);
 const folder = mkdtempSync(join(tmpdir(), 'rldf-precision-'));
@@ -24,14 +25,6 @@ function opened(recipe: Recipe): Pipeline {
   return pipeline;
 }
 
-function mapped(tree: StateTree, replace: (tensor: Tensor) => unknown): unknown {
-  if (tree instanceof Tensor) return replace(tree);
-  if (Array.isArray(tree)) return tree.map((child: StateTree) => mapped(child, replace));
-  if (tree === null || typeof tree !== 'object') return tree;
-  return Object.fromEntries(Object.entries(tree).map(([name, child]) => [name, mapped(child, replace)]));
-}
-const words = (tree: StateTree) => JSON.stringify(mapped(tree, (tensor) => tensor.toNumbers()));
-
 async function run(recipe: Recipe, from = 0, state?: StateTree) {
   const pipeline = opened(recipe);
   const training = methodOf(recipe).create(recipe, pipeline, context);
@@ -40,7 +33,7 @@ async function run(recipe: Recipe, from = 0, state?: StateTree) {
   const rows: Record<string, number>[] = [];
   for await (const event of training.run(from)) {
     if (event.kind !== 'step') continue;
-    states.push(mapped(training.state(), (tensor) => tensor.detach().clone()) as StateTree);
+    states.push(copied(training.state()));
     rows.push(event.metrics);
   }
   for (const [path, tensor] of tensorsOf(training.state()))

@@ -1,26 +1,14 @@
 // Resume equals the straight run, for every method of the registry: weights, optimiser and metrics bit for bit.
 import { type Pipeline, tinyPipeline, tinyXlPipeline } from '@rldf/models';
-import { noGrad, type StateTree, scope, setThreads, Tensor } from '@rldf/torch';
+import { type StateTree, setThreads } from '@rldf/torch';
 import { expect, test } from 'vitest';
 import type { Recipe } from '../recipe/recipe.js';
 import { comparableRow } from '../run/metrics.js';
 import { methodOf, methods } from './index.js';
 import { brightness as context, minimalRecipe } from './minimal-recipes.fixture.js';
+import { copied, words } from './states.fixture.js';
 
 setThreads(1);
-
-/** A state with each tensor replaced. */
-function mapped(tree: StateTree, replace: (tensor: Tensor) => unknown): unknown {
-  if (tree instanceof Tensor) return replace(tree);
-  if (Array.isArray(tree)) return tree.map((child: StateTree) => mapped(child, replace));
-  if (tree === null || typeof tree !== 'object') return tree;
-  return Object.fromEntries(Object.entries(tree).map(([name, child]) => [name, mapped(child, replace)]));
-}
-
-const copied = (tree: StateTree) => mapped(tree, (tensor) => tensor.detach().clone()) as StateTree;
-
-/** All that must agree, in words. */
-const words = (tree: StateTree) => JSON.stringify(mapped(tree, (tensor) => tensor.toNumbers()));
 
 /** Runs to the end, from a state saved after step `from`. */
 async function run(recipe: Recipe, pipeline: Pipeline, from = 0, state?: StateTree) {

@@ -235,8 +235,7 @@ export async function runMiniature(
   }
 }
 
-/** Shapes are on no device: what is planned for a GPU need not find one. */
-/** Where shapes are that count; what is sent to `cpu` from a GPU does not. */
+/** Where shapes are that count; what is sent to `cpu` from a GPU does not. No device is asked: it need not be here. */
 const deviceOf = ({ device }: Recipe) => (device === 'cpu' ? 'cpu' : 'cuda:0') as Device;
 
 type Types = Exclude<LoadOptions['dtype'], DType | undefined>;

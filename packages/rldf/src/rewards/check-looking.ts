@@ -22,7 +22,7 @@ import {
 } from './photographs.js';
 import { rewardAssets } from './published-names.js';
 import { loadJudgeTemplate } from './remote/judge-template.js';
-import type { VisionJudge } from './remote/vision.js';
+import { preferenceOf, type VisionJudge } from './remote/vision.js';
 import { checkScores, type Reward } from './reward.js';
 import { tesseractReader, textScore } from './text.js';
 
@@ -154,7 +154,7 @@ async function checkPairs(judge: VisionJudge): Promise<CheckedReward> {
   });
   const scores = answers.map((answer, i) => ({
     prompt: pairs[i]!.prompt,
-    score: answer ? (answer.shownFirst + answer.shownSecond) / 2 : 0.5,
+    score: preferenceOf(answer),
   }));
   return { reward: judge.name, checks, scores };
 }

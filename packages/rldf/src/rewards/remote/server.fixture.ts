@@ -55,3 +55,41 @@ export function batchOf(...pictures: [prompt: string, colour: number, meta?: unk
     meta: pictures.map(([, , meta]) => meta ?? null),
   };
 }
+
+/** What a chat endpoint is asked. */
+export interface ChatBody {
+  model: string;
+  messages: {
+    role: string;
+    content: string | { type: string; text?: string; image_url?: { url: string } }[];
+  }[];
+  logprobs?: boolean;
+  temperature?: number;
+  max_tokens?: number;
+  max_completion_tokens?: number;
+}
+
+/** The answer of a chat endpoint; `top` are the probabilities of the first token. */
+export const said = (content: string, top?: Record<string, number>) => ({
+  choices: [
+    {
+      message: { content },
+      ...(top && {
+        logprobs: {
+          content: [
+            {
+              token: content.split(' ')[0],
+              top_logprobs: Object.entries(top).map(([token, p]) => ({ token, logprob: Math.log(p) })),
+            },
+          ],
+        },
+      }),
+    },
+  ],
+});
+
+/** The pictures that it is shown, as data URLs. */
+export const pngsOf = ({ messages }: Pick<ChatBody, 'messages'>) =>
+  messages.flatMap(({ content }) =>
+    typeof content === 'string' ? [] : content.flatMap(({ image_url }) => image_url?.url ?? []),
+  );

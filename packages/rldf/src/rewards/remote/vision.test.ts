@@ -7,50 +7,17 @@ import { loadReward } from '../index.js';
 import { readChoice, readNumber } from './chat.js';
 import { callsOf } from './cost.js';
 import { judgeTemplateNames, loadJudgeTemplate, parseJudgeTemplate } from './judge-template.js';
-import { batchOf, limits, serve } from './server.fixture.js';
+import { batchOf, type ChatBody, limits, pngsOf, said, serve } from './server.fixture.js';
 import { meetingsOf, visionReward } from './vision.js';
-
-interface ChatBody {
-  model: string;
-  messages: {
-    role: string;
-    content: string | { type: string; text?: string; image_url?: { url: string } }[];
-  }[];
-  logprobs?: boolean;
-  temperature?: number;
-  max_tokens?: number;
-  max_completion_tokens?: number;
-}
 
 const folder = () => mkdtempSync(join(tmpdir(), 'rldf-judge-'));
 const quick = { waitSeconds: 0.001 };
 const cats = () => batchOf(['a cat', 10], ['a dog', 200]);
 
-/** The answer of a chat endpoint; `top` are the probabilities of the first token. */
-const said = (content: string, top?: Record<string, number>) => ({
-  choices: [
-    {
-      message: { content },
-      ...(top && {
-        logprobs: {
-          content: [
-            {
-              token: content.split(' ')[0],
-              top_logprobs: Object.entries(top).map(([token, p]) => ({ token, logprob: Math.log(p) })),
-            },
-          ],
-        },
-      }),
-    },
-  ],
-});
-
 const questionOf = ({ messages }: ChatBody) => {
   const { content } = messages.find(({ role }) => role === 'user')!;
   return typeof content === 'string' ? content : content.map(({ text }) => text ?? '').join('|');
 };
-const pngsOf = ({ messages }: ChatBody) =>
-  messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content.flatMap(({ image_url }) => image_url?.url ?? []))); // biome-ignore format: one thought
 
 test('the probability of yes against no, all ways of writing them added up; then from the cache', async () => {
   const { address, asked } = await serve<ChatBody>(({ body }) =>

@@ -20,8 +20,18 @@ export interface VisionJudge extends Reward {
   /** How probable it is that the first picture of each pair is the better one, asked in both orders. */
   compare(pairs: readonly Pair[]): Promise<number[]>;
   /** The same, each order by itself; undefined where an answer could not be read, if the recipe allows for that. */
-  prefer(pairs: readonly Pair[]): Promise<({ shownFirst: number; shownSecond: number } | undefined)[]>;
+  prefer(pairs: readonly Pair[]): Promise<(BothOrders | undefined)[]>;
 }
+
+/** How probable it is that the first picture of a pair is the better one, by where it is shown. */
+export interface BothOrders {
+  shownFirst: number;
+  shownSecond: number;
+}
+
+/** Over both orders: a liking for the first place cancels. An answer that is not there says nothing. */
+export const preferenceOf = (asked: BothOrders | undefined): number =>
+  asked === undefined ? 0.5 : (asked.shownFirst + asked.shownSecond) / 2;
 
 export interface Pair {
   prompt: string;
@@ -194,7 +204,7 @@ export function visionReward(
 
   async function compare(pairs: readonly Pair[]): Promise<number[]> {
     const both = await prefer(pairs);
-    return both.map((one) => (one === undefined ? 0.5 : (one.shownFirst + one.shownSecond) / 2)); // a liking for the first place cancels
+    return both.map(preferenceOf);
   }
 
   /** All answers. What was answered is kept before the first failure is told; after it, nothing more is asked. */
