@@ -145,23 +145,24 @@ model_with() {
   sed -i "$1" own/scheduler/scheduler_config.json
 }
 
-row_4_PNDM_and_LMS_are_drawn_as_themselves() {
+row_4_PNDM_LMS_and_UniPC_are_drawn_as_themselves() {
   model_with 's/DDIMScheduler/PNDMScheduler/; s/"prediction_type": "sample"/"prediction_type": "epsilon", "skip_prk_steps": true/'
   rldf generate 'a cat' --model own --steps 5 --output pndm
   expect_code 0
   expect_same 'scheduler of the picture' "$(setting pndm/0000.png scheduler)" PNDMScheduler
   local name
-  for name in ddim lms; do
+  for name in ddim lms unipc; do
     rldf generate 'a cat' --model own --steps 5 --scheduler "$name" --output "$name"
     expect_code 0
     expect_other "pixels of PNDM and $name" "$(pixels pndm/0000.png)" "$(pixels "$name/0000.png")"
   done
   expect_same 'scheduler of the picture' "$(setting lms/0000.png scheduler)" LMSDiscreteScheduler
+  expect_same 'scheduler of the picture' "$(setting unipc/0000.png scheduler)" UniPCMultistepScheduler
 }
 row_4_other_schedulers_are_refused_by_name() {
-  model_with 's/DDIMScheduler/UniPCMultistepScheduler/'
+  model_with 's/DDIMScheduler/HeunDiscreteScheduler/'
   rldf generate 'a cat' --model own --steps 5
-  expect_refusal 'scheduler "UniPCMultistepScheduler" — not supported'
+  expect_refusal 'scheduler "HeunDiscreteScheduler" — not supported'
 }
 row_4_a_PNDM_that_predicts_what_PNDM_cannot_is_refused() {
   model_with 's/DDIMScheduler/PNDMScheduler/'
