@@ -4,6 +4,7 @@ import {
   batchArithmetic,
   batchProblems,
   describeArithmetic,
+  stepsInRange,
   trainedStepsOf,
 } from './batch-arithmetic.js';
 
@@ -57,6 +58,25 @@ test('one picture an epoch and several updates of the score-function estimator a
 });
 
 test('at least one denoising step is learned from', () => {
-  expect(trainedStepsOf(10, 0.01)).toBe(1);
-  expect(trainedStepsOf(50, 0.5)).toBe(25);
+  expect(trainedStepsOf({ steps: 10 }, { timestepFraction: 0.01 })).toBe(1);
+  expect(trainedStepsOf({ steps: 50 }, { timestepFraction: 0.5 })).toBe(25);
+  expect(trainedStepsOf({ steps: 50 }, { stepRange: [0.8, 1], timestepFraction: 0.5 })).toBe(5);
+});
+
+test('a range of steps is counted from pure noise', () => {
+  expect(stepsInRange({ steps: 4 }, {})).toEqual([0, 1, 2, 3]);
+  expect(stepsInRange({ steps: 10 }, { stepRange: [0.7, 1] })).toEqual([0, 1, 2]);
+  expect(stepsInRange({ steps: 10 }, { stepRange: [0, 0.2] })).toEqual([8, 9]); // the middles are at .15 and .05
+  expect(stepsInRange({ steps: 4, scheduler: 'euler-ancestral' }, { stepRange: [0, 0.5] })).toEqual([2]);
+});
+
+test('a range between the middles of two steps is refused', () => {
+  const train = { ...recipe.train, stepRange: [0.91, 0.94] as const };
+  expect(batchProblems({ ...recipe, sample: { ...recipe.sample, steps: 10 }, train })).toEqual([
+    {
+      path: ['train', 'stepRange'],
+      message:
+        '[0.91, 0.94] holds the middle of none of the 10 denoising steps, which are 0.1 apart — nothing would be learned from. Set train.stepRange: [0.7, 1] for the first three',
+    },
+  ]);
 });

@@ -18,7 +18,8 @@ export interface BatchFields {
     /** Passes over an epoch's pictures; one by default. */
     innerEpochs?: number | undefined;
     batchSize: number;
-    /** Share of the denoising steps learned from; all by default. */
+    /** Part of the denoising steps learned from, 1 being the noisiest, and the share of it; all by default. */
+    stepRange?: readonly [low: number, high: number] | undefined;
     timestepFraction?: number | undefined;
     /** Guidance inside a denoising loss; none by default. */
     lossGuidanceScale?: number | undefined;
@@ -63,7 +64,7 @@ export function batchArithmetic({ epochs, sample, train }: BatchFields): BatchAr
   const sampleBatches = Math.ceil(picturesPerEpoch / sample.batchSize);
   const microBatchesPerUpdate = Math.ceil(picturesPerUpdate / train.batchSize);
   const { innerEpochs = 1 } = train;
-  const trainedSteps = trainedStepsOf(learnableSteps(sample), train.timestepFraction);
+  const trainedSteps = trainedStepsOf(sample, train);
   const updatesPerEpoch = train.updatesPerEpoch * innerEpochs;
   return {
     picturesPerEpoch,
@@ -92,9 +93,23 @@ export function learnableSteps({
   return scheduler === 'euler-ancestral' ? steps - 1 : steps;
 }
 
-/** Denoising steps learned from: the fraction rounded to the nearest, at least one. */
-export function trainedStepsOf(steps: number, timestepFraction = 1): number {
-  return Math.max(1, Math.round(steps * timestepFraction));
+/** The learnable steps in `stepRange`, noisiest first: those whose middle lies in it, where the last step ends at 0 and the first begins at 1. */
+export function stepsInRange(
+  sample: Pick<BatchFields['sample'], 'steps' | 'scheduler'>,
+  { stepRange: [low, high] = [0, 1] }: Pick<BatchFields['train'], 'stepRange'>,
+): number[] {
+  const middle = (step: number) => 1 - (step + 0.5) / sample.steps;
+  const all = Array.from({ length: learnableSteps(sample) }, (_, step) => step);
+  return all.filter((step) => middle(step) >= low && middle(step) <= high);
+}
+
+/** Number of denoising steps learned from: the fraction of those in range, rounded to the nearest, at least one. */
+export function trainedStepsOf(
+  sample: Pick<BatchFields['sample'], 'steps' | 'scheduler'>,
+  train: Pick<BatchFields['train'], 'stepRange' | 'timestepFraction'>,
+): number {
+  const { timestepFraction = 1 } = train;
+  return Math.max(1, Math.round(stepsInRange(sample, train).length * timestepFraction));
 }
 
 /** Why the numbers of a recipe cannot work together, each with the numbers and a way out. Empty when they can. */
@@ -117,6 +132,13 @@ export function batchProblems(recipe: BatchFields): ArithmeticProblem[] {
     problems.push({
       path: ['train', 'updatesPerEpoch'],
       message: `${product} cannot be split evenly into ${train.updatesPerEpoch} updates — set train.updatesPerEpoch to ${nearestDivisors(pictures, train.updatesPerEpoch)}`,
+    });
+  }
+  if (stepsInRange(sample, train).length === 0) {
+    const each = 1 / sample.steps;
+    problems.push({
+      path: ['train', 'stepRange'],
+      message: `[${train.stepRange?.join(', ')}] holds the middle of none of the ${sample.steps} denoising steps, which are ${each} apart — nothing would be learned from. Set train.stepRange: [${Math.max(0, 1 - 3 * each)}, 1] for the first three`,
     });
   }
   const { innerEpochs = 1 } = train;

@@ -14,6 +14,10 @@ export const count = z.int().min(1).max(1_000_000);
 export const positive = z.number().positive();
 /** A number above 0, at most 1. */
 export const fraction = z.number().gt(0).max(1);
+/** Two fractions, the lower one first. */
+export const range = z
+  .tuple([z.number().min(0).max(1), z.number().min(0).max(1)])
+  .refine(([from, to]) => from < to, { error: 'must rise: the first number lies below the second' });
 
 /** Any seed that other tools write: exact to the last of its 64 bits. */
 export const seedSchema = z

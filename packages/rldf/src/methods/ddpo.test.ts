@@ -293,6 +293,14 @@ test('learning rates: constant by default, rising in the warm-up, falling to 0 b
   expect(epochs.map(({ metrics }) => metrics['optimiser/learningRate'])).toEqual([8.75e-4, 3.75e-4]);
 });
 
+test('of a range of steps, each picture learns from a part of its own, and from no other step', () => {
+  const recipe = recipeOf({ sample: { steps: 20 }, train: { stepRange: [0.5, 0.9], timestepFraction: 0.5 } });
+  const chosen = Array.from({ length: 40 }, (_, i) => [...trainedSteps(recipe, [0, 1, i], 0)]);
+  expect(new Set(chosen.map((steps) => steps.length))).toEqual(new Set([4]));
+  const all = [...new Set(chosen.flat())].sort((a, b) => a - b);
+  expect(all).toEqual([2, 3, 4, 5, 6, 7, 8, 9]); // the middles of steps 2 and 9 are at .875 and .525
+});
+
 test('each pass learns from other denoising steps of a picture, as many; each picture from its own', () => {
   const recipe = recipeOf({ sample: { steps: 20 }, train: { timestepFraction: 0.5, innerEpochs: 3 } });
   const steps = [0, 1, 2].map((pass) => [...trainedSteps(recipe, [0, 1, 2], pass)].sort((a, b) => a - b));

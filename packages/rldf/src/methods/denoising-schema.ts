@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { type ArithmeticProblem, type BatchFields, batchProblems } from '../config/batch-arithmetic.js';
-import { commonFields, count, fraction, positive } from '../config/fields.js';
+import { commonFields, count, fraction, positive, range } from '../config/fields.js';
 import { exploreFields, networkFields, optimiserFields, policyEta, sampleFields } from './online-fields.js';
 
 const { updatesPerEpoch, ...optimiser } = optimiserFields;
@@ -29,9 +29,7 @@ export const denoisingFields = {
       'Fraction of captions, 0 to 1, that are replaced by the empty caption, which keeps ' +
         'classifier-free guidance working. Pre-training used 0.1.',
     ),
-  timestepRange: z
-    .tuple([z.number().min(0).max(1), z.number().min(0).max(1)])
-    .refine(([from, to]) => from < to, { error: 'must rise: the first number lies below the second' })
+  timestepRange: range
     .default([0, 1])
     .describe(
       'Part of the noise schedule from which timesteps are drawn uniformly, as two ' +

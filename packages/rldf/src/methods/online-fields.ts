@@ -1,7 +1,7 @@
 /** Fields of recipes whose pictures are drawn by the model in training. Spread into a method's `sample` and `train`. */
 
 import { z } from 'zod';
-import { count, fraction, positive } from '../config/fields.js';
+import { count, fraction, positive, range } from '../config/fields.js';
 import { exploreSchema } from './diffexp-schema.js';
 
 /** Fields of the methods that draw with the model they train. */
@@ -152,6 +152,13 @@ export const policyFields = {
     .describe(
       'Fraction of the denoising steps to learn from, above 0 and at most 1, chosen anew for ' +
         'each image and pass.',
+    ),
+  stepRange: range
+    .optional()
+    .describe(
+      'Part of the denoising steps to learn from, as two fractions: 0 is the last step, 1 the ' +
+        'first one, which sees pure noise. [0.7, 1] learns from the first three of ten. By ' +
+        'default, all, as in the paper.',
     ),
   reuse: z
     .boolean()

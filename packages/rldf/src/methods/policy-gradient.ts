@@ -4,10 +4,10 @@ import { momentsOf } from '@rldf/common/base/stats';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
 import type { PolicyScheduler } from '@rldf/models';
-import { cat, free, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
-import { InternalError } from '@rldf/torch/errors';
+import { cat, free, isHalf, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { InternalError, UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
-import { learnableSteps, trainedStepsOf } from '../config/batch-arithmetic.js';
+import { stepsInRange, trainedStepsOf } from '../config/batch-arithmetic.js';
 import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {
@@ -131,9 +131,8 @@ export function trainedSteps(
   path: readonly number[],
   pass: number,
 ): Set<number> {
-  const all = Array.from({ length: learnableSteps(sample) }, (_, step) => step);
   const random = new Random(noiseKey(seed, 'trained steps', ...path, ...(pass === 0 ? [] : [pass])));
-  return new Set(random.shuffle(all).slice(0, trainedStepsOf(all.length, train.timestepFraction)));
+  return new Set(random.shuffle(stepsInRange(sample, train)).slice(0, trainedStepsOf(sample, train)));
 }
 
 /** The loss of (picture, step) pairs: [B] from log-probabilities now and then, and advantages, [B] each. */
@@ -316,11 +315,29 @@ function observe(report: Observed, loss: Tensor, logRatio: Tensor, range: number
   }
 }
 
-/** Before the first update of an epoch the policy is the one that drew. @throws InternalError when it is not */
-export function requireSamePolicy(method: string, epoch: number, { maxRatioError }: UpdateReport): void {
-  if (maxRatioError <= 1e-3) return;
-  throw new InternalError(
-    `${method}: before the first update of epoch ${epoch} the ratio differs from 1 by ${maxRatioError} — drawing and learning evaluate different policies.`,
+/**
+ * Before the first update of an epoch the policy is the one that drew: its ratio is 1, in half precision up to a rounding that the clip
+ * must leave alone. (A batch of other pictures rounds otherwise, and a late step's small σ makes much of it.)
+ * @throws InternalError when another policy learns than drew
+ * @throws UserError when rounding alone would be clipped
+ */
+export function requireSamePolicy(
+  { pipeline: { unet } }: Learner,
+  recipe: PolicyRecipe,
+  pictures: readonly DrawnPicture[],
+  epoch: number,
+  { maxRatioError }: UpdateReport,
+): void {
+  const differs = `${recipe.method}: before the first update of epoch ${epoch + 1} the ratio differs from 1 by ${maxRatioError}`;
+  const clip = clipRange(recipe, pictures.filter(isOwn));
+  if (!isHalf(unet.dtype)) {
+    if (maxRatioError <= 1e-3) return;
+    throw new InternalError(`${differs} — drawing and learning evaluate different policies.`);
+  }
+  if (maxRatioError <= clip) return;
+  throw new UserError(
+    `${differs}, by the rounding of ${unet.dtype} alone; the clip is at ${clip} — what is clipped teaches nothing. ` +
+      'Set precision: float32 for the U-Net, leave the last steps out (train.stepRange: [0.2, 1]), or use train.estimator: sf, which has no ratio.',
   );
 }
 

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findModel } from '@rldf/common/instruments/models';
 import { tensorsOf } from '@rldf/common/storage/state-tree';
 import { loadPipeline, type Pipeline, savePipeline, tinyXlPipeline } from '@rldf/models';
 import { type StateTree, setThreads } from '@rldf/torch';
@@ -61,4 +62,27 @@ test.each([
   expect(straight.last).not.toBe(words(first));
   for (const row of straight.rows) for (const value of Object.values(row)) expect(value).not.toBeNaN();
   expect((await run(recipe, 1, first)).last === straight.last).toBe(true);
+});
+
+test('ddpo in half precision: a ratio off by rounding alone stops the run where it would be clipped, and not where there is no ratio', async () => {
+  const ddpo = (train: object) =>
+    ({
+      ...minimalRecipe('ddpo', { model: 'emoji', epochs: 1, precision: 'bfloat16', explore: null }),
+      train: { ...minimalRecipe('ddpo').train, batchSize: 1, updatesPerEpoch: 1, ...train },
+    }) as Recipe;
+  const learn = async (recipe: Recipe) => {
+    const training = methodOf(recipe).create(recipe, emoji(recipe), context);
+    for await (const event of training.run(0)) if (event.kind === 'step') return event.metrics;
+    return undefined;
+  };
+  const emoji = (recipe: Recipe) => {
+    const pipeline = loadPipeline(findModel('emoji').path, loadOptionsOf(recipe));
+    settle(pipeline, recipe);
+    return pipeline;
+  };
+  await expect(learn(ddpo({ clipNats: 0.01 }))).rejects.toThrow(
+    /^ddpo: before the first update of epoch 1 the ratio differs from 1 by [\d.e-]+, by the rounding of bfloat16 alone; the clip is at [\d.e-]+ — what is clipped teaches nothing/,
+  );
+  const metrics = await learn(ddpo({ clipNats: undefined, estimator: 'sf' }));
+  expect(metrics?.['policy/firstRatioError']).toBeGreaterThan(0.01 / 2048);
 });

@@ -1,6 +1,6 @@
 /** The training in miniature that `rldf plan` runs: the same batches on fewer steps and pictures. */
 
-import { trainedStepsOf } from '../config/batch-arithmetic.js';
+import { stepsInRange, trainedStepsOf } from '../config/batch-arithmetic.js';
 import { methodOf } from '../methods/index.js';
 import type { Recipe } from '../recipe/recipe.js';
 
@@ -8,6 +8,7 @@ import type { Recipe } from '../recipe/recipe.js';
 interface OptionalFields {
   innerEpochs?: number;
   timestepFraction?: number;
+  stepRange?: [low: number, high: number];
 }
 
 /** One epoch and one update with the recipe's batches, of `steps` denoising steps: by the method's own hook if it has one. */
@@ -20,7 +21,7 @@ export function smallRecipe(recipe: Recipe, steps: number): Recipe {
   const promptsPerEpoch = Math.min(sample.promptsPerEpoch, perUpdate);
   const learned = Math.min(train.batchSize, mostInvolved(recipe, perUpdate));
   const needed = Math.max(2, learned, Math.min(sample.batchSize, pictures));
-  const once = { innerEpochs: 1, timestepFraction: 1 } satisfies OptionalFields;
+  const once = { innerEpochs: 1, timestepFraction: 1, stepRange: [0, 1] } satisfies OptionalFields;
   const kept = Object.fromEntries(Object.entries(once).filter(([name]) => name in train));
   return {
     ...recipe,
@@ -36,9 +37,10 @@ export function smallRecipe(recipe: Recipe, steps: number): Recipe {
  * deviations above.
  */
 export function mostInvolved({ epochs, sample, train }: Recipe, perUpdate: number): number {
-  const { innerEpochs = 1, timestepFraction = 1 } = train as OptionalFields;
-  const share = trainedStepsOf(sample.steps, timestepFraction) / sample.steps;
-  const tries = sample.steps * epochs * train.updatesPerEpoch * innerEpochs;
+  const { innerEpochs = 1 } = train as OptionalFields;
+  const steps = stepsInRange(sample, train as OptionalFields).length;
+  const share = trainedStepsOf(sample, train as OptionalFields) / steps;
+  const tries = steps * epochs * train.updatesPerEpoch * innerEpochs;
   const deviation = Math.sqrt(perUpdate * share * (1 - share));
   return Math.min(perUpdate, Math.ceil(perUpdate * share + Math.sqrt(2 * Math.log(tries)) * deviation));
 }
