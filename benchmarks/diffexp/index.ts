@@ -1,18 +1,19 @@
-// What DiffExp changes in the pictures that a training would learn from, before any training: the shipped model draws prompts
-// of two nouns at low, at high and at scheduled guidance, each with and without a word that counts more, from the same noise.
-import { promptScenes } from '@rldf/emoji-world';
+// What DiffExp changes in the pictures that a training would learn from, before any training: the shipped model draws training
+// prompts at low, at high and at scheduled guidance, each with and without a word that counts more, from the same noise.
+import { promptScenes, promptSet, promptSetNames, type Scene, type SceneKind } from '@rldf/emoji-world';
+import type { Detection } from '@rldf/models';
 import { loadPipeline } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, Random, type Tensor } from '@rldf/torch';
 import { findModel, loadReward, mean, quantile, scorePictures } from 'rldf';
 import { loadJudges, meanPairwiseDistance } from 'rldf/eval';
 import { behavioursOf, type EpochPrompt, type Explore, exploreSchema, rolloutBatches } from 'rldf/learning';
-import { type OptionsOf, whole } from '../shared/options.js';
+import { type OptionsOf, text, whole } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
 import type { Result } from '../shared/rows.js';
 
 const PROMPTS = 32;
 const PICTURES = 8; // of each
-const REWARD = 'image-reward';
+const REWARDS = ['image-reward', 'preference'];
 const SEED = 20;
 const STEPS = 10;
 const [LOW, HIGH] = [1, 4];
@@ -47,32 +48,53 @@ const reference = 'fixed high';
 
 /** Of each prompt's pictures. */
 interface Looked {
-  secondObject: number[];
-  bothObjects: number[];
-  rewards: number[];
+  /** Share of the objects asked for. */
+  found: number[];
+  /** By name. */
+  rewards: Record<string, number[]>;
   features: number[][];
 }
 
+const best = (values: readonly number[]): number => Math.max(...values);
 const measures: Record<string, (prompts: readonly Looked[]) => number> = {
-  'second noun there': (prompts) => mean(prompts.flatMap(({ secondObject }) => secondObject)),
-  'both nouns there': (prompts) => mean(prompts.flatMap(({ bothObjects }) => bothObjects)),
+  'objects there': (prompts) => mean(prompts.flatMap(({ found }) => found)),
+  'all objects there': (prompts) =>
+    mean(prompts.flatMap(({ found }) => found.map((share) => Number(share === 1)))),
+  'a prompt has one picture with all': (prompts) =>
+    mean(prompts.map(({ found }) => Number(best(found) === 1))),
   'diversity within a prompt': (prompts) =>
     mean(prompts.map(({ features }) => meanPairwiseDistance(features) ?? Number.NaN)),
-  '90th percentile of the reward': (prompts) =>
-    quantile(
-      prompts.flatMap(({ rewards }) => rewards).sort((a, b) => a - b),
-      0.9,
-    ),
-  'mean reward': (prompts) => mean(prompts.flatMap(({ rewards }) => rewards)),
+  ...Object.fromEntries(
+    REWARDS.flatMap((name) => {
+      const of = ({ rewards }: Looked) => rewards[name] as number[];
+      return [
+        [`${name}: mean`, (prompts: readonly Looked[]) => mean(prompts.flatMap(of))],
+        [
+          `${name}: best of a prompt's pictures`,
+          (prompts: readonly Looked[]) => mean(prompts.map((prompt) => best(of(prompt)))),
+        ],
+      ];
+    }),
+  ),
 };
 
-export const options = { pictures: whole(`of each prompt; default: ${PICTURES}`) };
+export const options = {
+  prompts: text('NAME', 'kind of training prompts, or a set of them (`rldf prompts`); default: and'),
+  pictures: whole(`of each prompt; default: ${PICTURES}`),
+};
 
-export async function run({ pictures = PICTURES, say }: OptionsOf<typeof options>): Promise<Result> {
+export async function run({
+  prompts: named = 'and',
+  pictures = PICTURES,
+  say,
+}: OptionsOf<typeof options>): Promise<Result> {
   const pipeline = loadPipeline(findModel('emoji').path);
   const { judges } = await loadJudges(['detector', 'features']);
-  const reward = await loadReward(REWARD);
-  const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(promptScenes('train', 'and')).slice(0, PROMPTS);
+  const rewards = await Promise.all(REWARDS.map((name) => loadReward(name)));
+  const all = promptSetNames.includes(named)
+    ? promptSet(named).prompts
+    : promptScenes('train', named as SceneKind);
+  const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(all).slice(0, PROMPTS);
   const chosen = scenes.flatMap(({ prompt, scene }, p) =>
     Array.from(
       { length: pictures },
@@ -85,15 +107,16 @@ export async function run({ pictures = PICTURES, say }: OptionsOf<typeof options
     const detections = await judges.detect(images);
     const features = judges.features(images);
     const meta = chosen.map(({ prompt }) => prompt.meta);
-    const { total } = await scorePictures(reward, { images, prompts: texts, meta });
+    const scores: Record<string, readonly number[]> = {};
+    for (const [r, reward] of rewards.entries())
+      scores[REWARDS[r] as string] = (await scorePictures(reward, { images, prompts: texts, meta })).total;
     return scenes.map(({ scene }, p) => {
       const own = chosen.flatMap(({ path }, i) => (path[0] === p ? [i] : []));
-      const shows = (i: number, object: number) =>
-        detections[i]?.some(({ label }) => label === scene.objects[object]?.noun) === true;
       return {
-        secondObject: own.map((i) => Number(shows(i, 1))),
-        bothObjects: own.map((i) => Number(shows(i, 0) && shows(i, 1))),
-        rewards: own.map((i) => total[i] as number),
+        found: own.map((i) => shareFound(scene, detections[i] ?? [])),
+        rewards: Object.fromEntries(
+          REWARDS.map((name) => [name, own.map((i) => scores[name]?.[i] as number)]),
+        ),
         features: own.map((i) => features[i] as number[]),
       };
     });
@@ -131,25 +154,38 @@ export async function run({ pictures = PICTURES, say }: OptionsOf<typeof options
       ),
     ]),
   );
-  const cell = ({ value, ci95 }: Measured) =>
-    `${value.toFixed(3)} [${ci95.map((end) => end.toFixed(3)).join(', ')}]`;
+  const cell = ({ value, ci95, differenceCi95: [low, high] }: Measured) => {
+    const shown = low > 0 || high < 0 ? `**${value.toFixed(3)}**` : value.toFixed(3);
+    return `${shown} [${ci95.map((end) => end.toFixed(3)).join(', ')}]`;
+  };
   const rows = Object.entries(data).map(([arm, of]) => [
     arm,
     ...Object.keys(measures).map((name) => cell(of[name] as Measured)),
   ]);
   const settings = {
-    prompts: PROMPTS,
+    prompts: named,
+    of: scenes.length,
     pictures,
     steps: STEPS,
     low: LOW,
     high: HIGH,
-    reward: REWARD,
+    rewards: REWARDS,
     seed: SEED,
   };
   return {
     data: { settings, arms: data },
     text: `${markdownTable(['guidance', ...Object.keys(measures)], rows)}\n`,
   };
+}
+
+/** Of the scene's objects, the share that was drawn: two of three cats are two thirds. */
+function shareFound({ objects }: Scene, detections: readonly Detection[]): number {
+  const left = detections.map(({ label }) => label);
+  const found = objects.filter(({ noun }) => {
+    const at = left.indexOf(noun);
+    return at >= 0 && left.splice(at, 1).length > 0;
+  });
+  return found.length / objects.length;
 }
 
 /** A measure with its interval, prompts drawn again with replacement; the same draws for both arms. */
