@@ -25,6 +25,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   feedback: () => import('./feedback/index.js'),
   rewards: () => import('./rewards/index.js'),
   'hand-check': () => import('./hand-check/index.js'),
+  'policy-signal': () => import('./policy-signal/index.js'),
   'hack-watch': () => import('./hack-watch/index.js'),
   diffexp: () => import('./diffexp/index.js'),
   clone: () => import('./clone/index.js'),
