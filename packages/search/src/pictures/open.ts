@@ -1,7 +1,10 @@
 /** Opens what the command line names: image sources, the shipped recogniser, the world's judges. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Picture, tensorOfPictures } from '@rldf/common/base/picture';
-import { loadClipFolder, loadWorldClip } from '@rldf/common/instruments/frozen-clip';
+import { sha256 } from '@rldf/common/base/sha256';
+import { loadClipFolder, loadWorldClip, worldClip } from '@rldf/common/instruments/frozen-clip';
 import {
   instrumentFile,
   judgeOnly,
@@ -63,6 +66,7 @@ export function openSource(model: string, options: SourceOptions = {}): ImageSou
 
 /**
  * The shipped detector and CLIP, where the grammar's objects are the world's nouns.
+ * Its name holds the weights' hashes: what older weights saw is not taken for what these see.
  * @param clipFolder a CLIP folder instead, for other worlds: it recognises alone
  * @throws UserError for a grammar of other objects without a CLIP folder
  */
@@ -85,10 +89,9 @@ export function openRecogniser(
   }
   const embedder = clipEmbedder(loadWorldClip('clip'));
   const detector = loadDetector('detector');
-  return {
-    embedder,
-    recogniser: zeroShotRecogniser(grammar, { embedder, detector, name: 'detector and clip' }),
-  };
+  const hash = (file: string) => sha256(readFileSync(file)).slice(0, 12);
+  const name = `detector ${hash(instrumentFile('detector'))} and clip ${hash(join(worldClip(), 'model.safetensors'))}`;
+  return { embedder, recogniser: zeroShotRecogniser(grammar, { embedder, detector, name }) };
 }
 
 const worldNouns: ReadonlySet<string> = new Set(nouns.map(({ name }) => name));

@@ -116,6 +116,10 @@ describe('the shipped recogniser', () => {
     activities.map((activity) => [activity, activity.split(' ').at(-1)!]),
   );
 
+  test('its name, by which a memory knows it again, holds the hashes of its weights', () => {
+    expect(recogniser.name).toMatch(/^detector [\da-f]{12} and clip [\da-f]{12}, grammar /);
+  });
+
   test('names noun, scene, number, people and verb of rendered scenes', async () => {
     const art = await loadArt('noto');
     const kinds = ['single', 'background', 'count', 'people', 'activity'] as const;
