@@ -76,7 +76,7 @@ test('a range between the middles of two steps is refused', () => {
     {
       path: ['train', 'stepRange'],
       message:
-        '[0.91, 0.94] holds the middle of none of the 10 denoising steps, which are 0.1 apart — nothing would be learned from. Set train.stepRange: [0.7, 1] for the first three',
+        '[0.91, 0.94] holds the middle of none of the 10 denoising steps, which are 0.1 apart — nothing would be learned from. Set train.stepRange: [0.7, 1] for the noisiest ones',
     },
   ]);
 });

@@ -135,10 +135,10 @@ export function batchProblems(recipe: BatchFields): ArithmeticProblem[] {
     });
   }
   if (stepsInRange(sample, train).length === 0) {
-    const each = 1 / sample.steps;
+    const low = sample.steps < 4 ? 0.5 : 0.7;
     problems.push({
       path: ['train', 'stepRange'],
-      message: `[${train.stepRange?.join(', ')}] holds the middle of none of the ${sample.steps} denoising steps, which are ${each} apart — nothing would be learned from. Set train.stepRange: [${Math.max(0, 1 - 3 * each)}, 1] for the first three`,
+      message: `[${train.stepRange?.join(', ')}] holds the middle of none of the ${sample.steps} denoising steps, which are ${Number((1 / sample.steps).toFixed(3))} apart — nothing would be learned from. Set train.stepRange: [${low}, 1] for the noisiest ones`,
     });
   }
   const { innerEpochs = 1 } = train;

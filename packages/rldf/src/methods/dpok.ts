@@ -91,7 +91,7 @@ export function createDpok(recipe: DpokRecipe, pipeline: Pipeline, context: Trai
         const report = yield* mapYields(updating, (share) =>
           progress('learning', (update + share) / updates, false),
         );
-        if (update === 0) requireSamePolicy(learner, recipe, pictures, epoch, report);
+        if (update === 0) requireSamePolicy(learner, recipe, epoch, report);
         reports.push(report);
       }
       const metrics = {

@@ -3,8 +3,20 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
-import type { PolicyScheduler } from '@rldf/models';
-import { cat, free, isHalf, keep, noGrad, noiseKey, Random, scope, type Tensor, tensor } from '@rldf/torch';
+import { latentShape, type Pipeline, type PolicyScheduler } from '@rldf/models';
+import {
+  cat,
+  type DType,
+  free,
+  isHalf,
+  keep,
+  noGrad,
+  noiseKey,
+  Random,
+  scope,
+  type Tensor,
+  tensor,
+} from '@rldf/torch';
 import { InternalError, UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
 import { stepsInRange, trainedStepsOf } from '../config/batch-arithmetic.js';
@@ -12,7 +24,6 @@ import type { Scores } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import {
   balancedStepWeights,
-  elementsOf,
   meanKl,
   meanLogProb,
   policyMoments,
@@ -201,7 +212,7 @@ export async function* policyUpdate(
   const prompts = [recipe.negativePrompt, ...own.map((sample) => sample.text)];
   const batches = microBatches(recipe, own);
   const pairs = samples.reduce((sum, { steps }) => sum + steps.size, 0);
-  const range = clipRange(recipe, own);
+  const range = clipRange(recipe, learner.pipeline);
   try {
     if (klWeight > 0) await addBaseMeans(learner, policy, batches, prompts);
     yield* learner.accumulate(prompts, async function* ({ text, record, backward }) {
@@ -286,10 +297,10 @@ function drawn(samples: readonly Own[], read: (trajectory: Rollout['trajectory']
 }
 
 /** The clip of the mean log-probability's ratio: given so, or in nats of a whole picture. */
-function clipRange({ train }: PolicyRecipe, [first]: readonly Own[]): number {
+function clipRange({ train }: PolicyRecipe, pipeline: Pipeline): number {
   if (train.clipMeanLogProb !== undefined) return train.clipMeanLogProb;
   const nats = train.clipNats ?? Number.POSITIVE_INFINITY;
-  return first === undefined ? nats : nats / elementsOf(first.rollout.trajectory.latents);
+  return nats / latentShape(pipeline).reduce((product, size) => product * size, 1);
 }
 
 /** One update; means are over its (picture, step) pairs. docs/methods/ddpo.md explains each. */
@@ -319,26 +330,36 @@ function observe(report: Observed, loss: Tensor, logRatio: Tensor, range: number
  * Before the first update of an epoch the policy is the one that drew: its ratio is 1, in half precision up to a rounding that the clip
  * must leave alone. (A batch of other pictures rounds otherwise, and a late step's small σ makes much of it.)
  * @throws InternalError when another policy learns than drew
- * @throws UserError when rounding alone would be clipped
+ * @throws UserError when the rounding of half precision would be clipped
  */
 export function requireSamePolicy(
-  { pipeline: { unet } }: Learner,
+  { pipeline }: Learner,
   recipe: PolicyRecipe,
-  pictures: readonly DrawnPicture[],
   epoch: number,
   { maxRatioError }: UpdateReport,
 ): void {
   const differs = `${recipe.method}: before the first update of epoch ${epoch + 1} the ratio differs from 1 by ${maxRatioError}`;
-  const clip = clipRange(recipe, pictures.filter(isOwn));
-  if (!isHalf(unet.dtype)) {
+  const half = roundsAs(pipeline);
+  if (half === undefined || !Number.isFinite(maxRatioError)) {
     if (maxRatioError <= 1e-3) return;
     throw new InternalError(`${differs} — drawing and learning evaluate different policies.`);
   }
+  const clip = clipRange(recipe, pipeline);
   if (maxRatioError <= clip) return;
+  const withoutRatio = recipe.method === 'ddpo' ? ', or use train.estimator: sf, which has no ratio' : '';
   throw new UserError(
-    `${differs}, by the rounding of ${unet.dtype} alone; the clip is at ${clip} — what is clipped teaches nothing. ` +
-      'Set precision: float32 for the U-Net, leave the last steps out (train.stepRange: [0.2, 1]), or use train.estimator: sf, which has no ratio.',
+    `${differs}, most likely by the rounding of ${half}; the clip is at ${clip} — what is clipped teaches nothing. ` +
+      `Set precision: float32, leave the last steps out (raise the lower end of train.stepRange, as [0.2, 1])${withoutRatio}.`,
   );
+}
+
+/** The half precision of what the policy is computed by, if any of it is. */
+function roundsAs({ unet, parameters }: Pipeline): DType | undefined {
+  const encoders = [parameters.textEncoder, parameters.textEncoder2];
+  const types = encoders
+    .flatMap((part) => [...(part?.entries.values() ?? [])].slice(0, 1))
+    .map(({ dtype }) => dtype);
+  return [unet.dtype, ...types].find(isHalf);
 }
 
 /** What is logged of an epoch. */
