@@ -7,7 +7,7 @@
 //
 // Scores of different steps are uncorrelated, so all steps together, each weighed as well as possible, reach R² = Σ R_t². A mean of n products is two
 // standard errors above 0 from n = 4 / R² on.
-import { promptScenes, promptSet, promptSetNames, type SceneKind } from '@rldf/emoji-world';
+import { promptScenes, promptSet, promptSetNames, type Scene, type SceneKind } from '@rldf/emoji-world';
 import { type Behaviour, decodeImages, latentShape, loadLora, loadPipeline } from '@rldf/models';
 import {
   cat,
@@ -35,6 +35,7 @@ export const options = {
   adapter: text('FILE', 'LoRA that raises the reward'),
   rewards: words('NAME', 'whose slope is asked for'),
   prompts: text('NAME', 'kind of training prompts, or a set of them; default: relation'),
+  texts: words('PROMPT', 'these prompts instead'),
   of: whole(`so many prompts; default: ${PROMPTS}`),
   pictures: whole(`of each prompt; default: ${PICTURES}`),
 };
@@ -51,6 +52,7 @@ export async function run({
   adapter,
   rewards: names,
   prompts: named = 'relation',
+  texts,
   of = PROMPTS,
   pictures = PICTURES,
   say,
@@ -60,9 +62,9 @@ export async function run({
   const pipeline = loadPipeline(findModel('emoji').path);
   const { unet, textEncoder } = pipeline.parameters;
   const loras = Object.values(loadLora(adapter, { unet, textEncoder }));
-  const all = promptSetNames.includes(named)
-    ? promptSet(named).prompts
-    : promptScenes('train', named as SceneKind);
+  const all: readonly { prompt: string; scene: Scene | null }[] =
+    texts?.map((prompt) => ({ prompt, scene: null })) ??
+    (promptSetNames.includes(named) ? promptSet(named).prompts : promptScenes('train', named as SceneKind));
   const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(all).slice(0, of);
   const chosen = scenes.flatMap(({ prompt, scene }, p) =>
     Array.from({ length: pictures }, (_, i) => ({ prompt, scene, path: [p, i] })),
@@ -72,16 +74,16 @@ export async function run({
 
   /** Draws by the policy without the adapter, and looks on the way at what it would change. */
   const draw = (rows: typeof chosen, looksAtKl: boolean): Scores => {
-    const texts = rows.map(({ prompt }) => prompt);
+    const told = rows.map(({ prompt }) => prompt);
     const behaviours = rows.map(
       ({ path }): Behaviour => ({ seed: SEED, path, guidance: Array<number>(STEPS).fill(GUIDANCE) }),
     );
     const at = (strength: number) => {
       for (const lora of loras) lora.strength = strength;
-      const features = new TextFeatures(pipeline, ['', ...texts]);
-      const told = keep(features.guided('', texts));
+      const features = new TextFeatures(pipeline, ['', ...told]);
+      const text = keep(features.guided('', told));
       features.free();
-      return { strength, told };
+      return { strength, text };
     };
     const states = [at(0), at(SMALL), ...(looksAtKl ? [at(1)] : [])];
     const scores: number[][] = [];
@@ -91,9 +93,9 @@ export async function run({
     let current = keep(scope(() => normal(keys('start'), shape).mul(scheduler.initialNoiseScale)));
     for (let step = 0; step < STEPS; step++) {
       const next = scope(() => {
-        const moments = states.map(({ strength, told }) => {
+        const moments = states.map(({ strength, text }) => {
           for (const lora of loras) lora.strength = strength;
-          return policyMoments(pipeline, scheduler, current, step, told, behaviours, 1);
+          return policyMoments(pipeline, scheduler, current, step, text, behaviours, 1);
         });
         const [base, up, whole] = moments.map(({ mean }) => mean) as [Tensor, Tensor, Tensor?];
         const { std } = moments[0]!;
@@ -110,7 +112,7 @@ export async function run({
     }
     for (const lora of loras) lora.strength = 0;
     const images = keep(scope(() => decodeImages(pipeline, current)));
-    free([current, ...states.map(({ told }) => told)]);
+    free([current, ...states.map(({ text }) => text)]);
     return { images, scores, kl };
   };
 
@@ -153,7 +155,11 @@ export async function run({
   ];
   const header = ['step', ...steps.map((step) => String(step + 1)), 'Σ R² − n⁻¹', 'pictures'];
   return {
-    data: { settings: { adapter, prompts: named, of: scenes.length, pictures, seed: SEED }, signals, kl },
+    data: {
+      settings: { adapter, prompts: texts ?? named, of: scenes.length, pictures, seed: SEED },
+      signals,
+      kl,
+    },
     text: `${markdownTable(header, rows)}\n\n${n} pictures: a correlation's standard error is ${(1 / Math.sqrt(n)).toFixed(3)}\n`,
   };
 }
