@@ -1,14 +1,14 @@
 // What DiffExp changes in the pictures that a training would learn from, before any training: the shipped model draws training
 // prompts at low, at high and at scheduled guidance, each with and without a word that counts more, from the same noise.
-import { promptScenes, promptSet, promptSetNames, type Scene, type SceneKind } from '@rldf/emoji-world';
-import type { Detection } from '@rldf/models';
-import { loadPipeline } from '@rldf/models';
+import type { Scene } from '@rldf/emoji-world';
+import { type Detection, loadPipeline } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, Random, type Tensor } from '@rldf/torch';
 import { findModel, loadReward, mean, quantile, scorePictures } from 'rldf';
 import { loadJudges, meanPairwiseDistance } from 'rldf/eval';
 import { behavioursOf, type EpochPrompt, type Explore, exploreSchema, rolloutBatches } from 'rldf/learning';
 import { type OptionsOf, text, whole } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
+import { promptsNamed } from '../shared/prompts.js';
 import type { Result } from '../shared/rows.js';
 
 const PROMPTS = 32;
@@ -56,6 +56,7 @@ interface Looked {
 }
 
 const best = (values: readonly number[]): number => Math.max(...values);
+
 const measures: Record<string, (prompts: readonly Looked[]) => number> = {
   'objects there': (prompts) => mean(prompts.flatMap(({ found }) => found)),
   'all objects there': (prompts) =>
@@ -91,10 +92,7 @@ export async function run({
   const pipeline = loadPipeline(findModel('emoji').path);
   const { judges } = await loadJudges(['detector', 'features']);
   const rewards = await Promise.all(REWARDS.map((name) => loadReward(name)));
-  const all = promptSetNames.includes(named)
-    ? promptSet(named).prompts
-    : promptScenes('train', named as SceneKind);
-  const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(all).slice(0, PROMPTS);
+  const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(promptsNamed(named)).slice(0, PROMPTS);
   const chosen = scenes.flatMap(({ prompt, scene }, p) =>
     Array.from(
       { length: pictures },

@@ -7,7 +7,7 @@
 //
 // Scores of different steps are uncorrelated, so all steps together, each weighed as well as possible, reach R² = Σ R_t². A mean of n products is two
 // standard errors above 0 from n = 4 / R² on.
-import { promptScenes, promptSet, promptSetNames, type Scene, type SceneKind } from '@rldf/emoji-world';
+import type { Scene } from '@rldf/emoji-world';
 import { type Behaviour, decodeImages, latentShape, loadLora, loadPipeline } from '@rldf/models';
 import {
   cat,
@@ -25,6 +25,7 @@ import { findModel, loadReward, mean, scorePictures } from 'rldf';
 import { policyMoments, policyScheduler, TextFeatures } from 'rldf/learning';
 import { type OptionsOf, text, whole, words } from '../shared/options.js';
 import { markdownTable } from '../shared/page.js';
+import { promptsNamed } from '../shared/prompts.js';
 import type { Result } from '../shared/rows.js';
 
 const SEED = 21;
@@ -63,8 +64,7 @@ export async function run({
   const { unet, textEncoder } = pipeline.parameters;
   const loras = Object.values(loadLora(adapter, { unet, textEncoder }));
   const all: readonly { prompt: string; scene: Scene | null }[] =
-    texts?.map((prompt) => ({ prompt, scene: null })) ??
-    (promptSetNames.includes(named) ? promptSet(named).prompts : promptScenes('train', named as SceneKind));
+    texts?.map((prompt) => ({ prompt, scene: null })) ?? promptsNamed(named);
   const scenes = new Random(noiseKey(SEED, 'scenes')).shuffle(all).slice(0, of);
   const chosen = scenes.flatMap(({ prompt, scene }, p) =>
     Array.from({ length: pictures }, (_, i) => ({ prompt, scene, path: [p, i] })),
@@ -124,6 +124,10 @@ export async function run({
   const steps = Array.from({ length: STEPS }, (_, step) => step);
   const scores = steps.map((step) => parts.flatMap((part) => part.scores[step] as number[]));
   const kl = steps.map((step) => mean(parts.flatMap((part) => part.kl[step] as number[])));
+  if (kl.every((nats) => nats === 0))
+    throw new UserError(
+      `policy-signal: ${adapter} changes nothing — a direction is needed. Where training never rose on validation, its adapter is that of the start: train on, or at another rate.`,
+    );
   const images = noGrad(() => cat(parts.map((part) => part.images)));
   const results = await Promise.all(
     names.map(async (name) => {

@@ -260,7 +260,7 @@ function decodedImages(pipeline: Pipeline, latents: Tensor): Tensor {
 /** Denoised latents [B, C, h, w] -> pictures [B, 3, H, W] of the same type, about [-1, 1]. Differentiable. */
 export function decodeLatents({ vae, parameters }: Pipeline, latents: Tensor): Tensor {
   return scope(() => {
-    const { dtype } = parameters.vae.entries.values().next().value!;
+    const { dtype } = parameters.vae;
     return vae.decode(vae.unscale(latents).to(dtype)).to(latents.dtype);
   });
 }

@@ -20,9 +20,7 @@ export function baseFingerprint({
   parameters: { unet, textEncoder, textEncoder2 },
   location,
 }: Pipeline): string {
-  const coarse = [unet, textEncoder, textEncoder2].some(
-    (one) => one?.entries.values().next().value?.dtype === 'bfloat16',
-  );
+  const coarse = [unet, textEncoder, textEncoder2].some((one) => one?.dtype === 'bfloat16');
   if (coarse && location !== undefined) return storedFingerprint(location); // bfloat16 has fewer digits than are compared
   const first = { unet: unet.entries, textEncoder: textEncoder.entries };
   return fingerprintOf(textEncoder2 ? { ...first, textEncoder2: textEncoder2.entries } : first);

@@ -251,7 +251,7 @@ export function worldPictures(
           rows.length,
           controlWorlds[recipe.pictures],
         );
-        const { dtype } = pipeline.parameters.vae.entries.values().next().value!;
+        const { dtype } = pipeline.parameters.vae;
         const images = scenes.images.to({ dtype, device: pipeline.unet.device });
         const encode = () => (vae instanceof AutoencoderTiny ? vae.encode(images) : vae.encode(images).mean);
         const encoded = resident(pipeline, [pipeline.parameters.vae], encode);

@@ -355,11 +355,8 @@ export function requireSamePolicy(
 
 /** The half precision of what the policy is computed by, if any of it is. */
 function roundsAs({ unet, parameters }: Pipeline): DType | undefined {
-  const encoders = [parameters.textEncoder, parameters.textEncoder2];
-  const types = encoders
-    .flatMap((part) => [...(part?.entries.values() ?? [])].slice(0, 1))
-    .map(({ dtype }) => dtype);
-  return [unet.dtype, ...types].find(isHalf);
+  const { textEncoder, textEncoder2 = textEncoder } = parameters;
+  return [unet.dtype, textEncoder.dtype, textEncoder2.dtype].find(isHalf);
 }
 
 /** What is logged of an epoch. */

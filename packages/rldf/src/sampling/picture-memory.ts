@@ -28,7 +28,7 @@ export type Recall = (what: object, draw: () => Promise<DrawnTensors>) => Promis
 export function pictureMemory(folder: string, pipeline: Pipeline): Recall {
   const { schedulerConfig, promptChunks = 1, size, microConditioning, groundingBeta } = pipeline;
   const base = baseFingerprint(pipeline);
-  const types = Object.values(pipeline.parameters).map((part) => part.entries.values().next().value?.dtype);
+  const types = Object.values(pipeline.parameters).map(({ dtype }) => dtype);
   const precision = types.every((type) => type === 'float32') ? undefined : [pipeline.unet.dtype, ...types];
   const model = { base, schedulerConfig, promptChunks, size, microConditioning, groundingBeta, precision };
   return async (what, draw) => {

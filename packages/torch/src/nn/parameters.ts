@@ -129,6 +129,11 @@ export class Parameters {
     return this.entries.values().next().value?.device ?? 'cpu';
   }
 
+  /** Of the first of them. */
+  get dtype(): DType {
+    return this.entries.values().next().value?.dtype ?? 'float32';
+  }
+
   /** Moves all in place: layers keep their tensors. Not while a graph needs them. */
   moveTo(device: Device): void {
     noGrad(() =>
