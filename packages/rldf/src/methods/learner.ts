@@ -43,6 +43,7 @@ import { drawForEvaluation } from '../sampling/evaluation.js';
 import { networkGradient } from '../sampling/network-gradient.js';
 import { type Rollout, rollout } from '../sampling/rollout.js';
 import {
+  anyGuided,
   type DrawingFields,
   type EpochPicture,
   type PromptText,
@@ -362,7 +363,7 @@ export async function* rolloutBatches(
       const part = drawn.map((behaviour, i) => textOf(prompts[start + i] as string, behaviour));
       const conditioning = noGrad(() => {
         const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
-        const rows = keep(text.guided(negativePrompt, part));
+        const rows = keep(anyGuided(drawn) ? text.guided(negativePrompt, part) : text.of(part));
         text.free();
         return rows;
       });

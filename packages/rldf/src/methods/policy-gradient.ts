@@ -31,7 +31,7 @@ import {
   type Rollout,
 } from '../sampling/rollout.js';
 import type { DdpoRecipe } from './ddpo-schema.js';
-import type { EpochPicture, PromptText } from './diffexp.js';
+import { anyGuided, type EpochPicture, type PromptText } from './diffexp.js';
 import { agreementMetric, type Learner, rolloutBatches, type Step, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
@@ -286,8 +286,8 @@ function momentsAt(
 ): { mean: Tensor; std: number } {
   const current = drawn(samples, ({ latents }) => latents.select(0, step)); // x_t [B, C, h, w]
   const prompts = samples.map((sample) => sample.text);
-  const conditioning = text.guided(recipe.negativePrompt, prompts);
   const behaviours = samples.map(({ behaviour }) => behaviour);
+  const conditioning = anyGuided(behaviours) ? text.guided(recipe.negativePrompt, prompts) : text.of(prompts);
   return policyMoments(pipeline, scheduler, current, step, conditioning, behaviours, recipe.sample.eta);
 }
 
