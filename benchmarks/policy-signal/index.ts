@@ -39,6 +39,7 @@ export const options = {
   texts: words('PROMPT', 'these prompts instead'),
   of: whole(`so many prompts; default: ${PROMPTS}`),
   pictures: whole(`of each prompt; default: ${PICTURES}`),
+  guidance: whole(`of the policy; default: ${GUIDANCE}`),
 };
 
 /** Of each picture, one a step. */
@@ -56,6 +57,7 @@ export async function run({
   texts,
   of = PROMPTS,
   pictures = PICTURES,
+  guidance = GUIDANCE,
   say,
 }: OptionsOf<typeof options>): Promise<Result> {
   if (adapter === undefined || names === undefined)
@@ -76,12 +78,12 @@ export async function run({
   const draw = (rows: typeof chosen, looksAtKl: boolean): Scores => {
     const told = rows.map(({ prompt }) => prompt);
     const behaviours = rows.map(
-      ({ path }): Behaviour => ({ seed: SEED, path, guidance: Array<number>(STEPS).fill(GUIDANCE) }),
+      ({ path }): Behaviour => ({ seed: SEED, path, guidance: Array<number>(STEPS).fill(guidance) }),
     );
     const at = (strength: number) => {
       for (const lora of loras) lora.strength = strength;
       const features = new TextFeatures(pipeline, ['', ...told]);
-      const text = keep(features.guided('', told));
+      const text = keep(guidance === 1 ? features.of(told) : features.guided('', told));
       features.free();
       return { strength, text };
     };
@@ -160,7 +162,7 @@ export async function run({
   const header = ['step', ...steps.map((step) => String(step + 1)), 'Σ R² − n⁻¹', 'pictures'];
   return {
     data: {
-      settings: { adapter, prompts: texts ?? named, of: scenes.length, pictures, seed: SEED },
+      settings: { adapter, prompts: texts ?? named, of: scenes.length, pictures, guidance, seed: SEED },
       signals,
       kl,
     },

@@ -229,6 +229,17 @@ test.each([
   expect(on?.metrics['policy/firstRatioError']).toBeLessThan(1e-5);
 });
 
+test('without guidance one half of each pass is computed: the update of a guidance that is next to 1 (1e-4)', async () => {
+  const at = (guidanceScale: number) =>
+    weightsOf(recipeOf({ epochs: 1, sample: { guidanceScale }, train: { learningRate: 1e-2 } }));
+  const [[half], [whole]] = [await at(1), await at(1 + 1e-9)];
+  expect(half?.metrics['gradient/norm']).toBeGreaterThan(0);
+  expect(
+    Math.abs((half?.metrics['gradient/norm'] as number) / (whole?.metrics['gradient/norm'] as number) - 1),
+  ).toBeLessThan(1e-4);
+  expect(half?.metrics['policy/firstRatioError']).toBeLessThan(1e-5);
+});
+
 test('the ratio before an update stays 1 when the adapter is not zero any more', async () => {
   const recipe = recipeOf({ epochs: 3, train: { batchSize: 4, learningRate: 1e-2 } });
   for (const { metrics } of await weightsOf(recipe))
