@@ -158,7 +158,15 @@ const cases: [
     healthy,
     /The steps are noise/,
     /0.005 ± 0.0317 over 12 epochs/,
-    /picturesPerPrompt.*fewer train.updatesPerEpoch/,
+    /^draw more pictures.*picturesPerPrompt.*fewer train.updatesPerEpoch/,
+  ],
+  [
+    'gradients of a guided policy that disagree',
+    made(flat, (i) => ({ 'gradient/agreement': i % 2 === 0 ? 0.11 : -0.1, 'policy/approxKl': 1e-9 })),
+    { ...healthy, sample: { ...healthy.sample, guidanceScale: 3 } },
+    /The steps are noise/,
+    /0.005 ± 0.0317 over 12 epochs/,
+    /less guidance, or none \(sample.guidanceScale, now 3\)/,
   ],
   [
     'no gradient',

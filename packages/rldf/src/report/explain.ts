@@ -334,10 +334,13 @@ const rules: Rule[] = [
     const centre = mean(agreements);
     const error = standardDeviation(agreements) / Math.sqrt(agreements.length);
     if (centre > 2 * error) return undefined;
+    const guidance = run.field('sample.guidanceScale');
+    const guided = run.values('policy/approxKl').length > 0 && Number(guidance) > 1; // docs/results/policy-signal.md
+    const lower = guided ? `draw with less guidance, or none (sample.guidanceScale, now ${guidance}), ` : '';
     return {
       what: 'The steps are noise: what some updates learned, the next one does not confirm on other pictures.',
       evidence: `gradient/agreement (cosine with the mean of the gradients before) ${short(centre)} ± ${short(error)} over ${agreements.length} epochs`,
-      change: `draw more pictures an update (sample.picturesPerPrompt${now(run, 'sample.picturesPerPrompt')}, fewer train.updatesPerEpoch${now(run, 'train.updatesPerEpoch')}), on fewer prompts, or train fewer weights (train.rank${now(run, 'train.rank')})`,
+      change: `${lower}draw more pictures an update (sample.picturesPerPrompt${now(run, 'sample.picturesPerPrompt')}, fewer train.updatesPerEpoch${now(run, 'train.updatesPerEpoch')}), on fewer prompts, or train fewer weights (train.rank${now(run, 'train.rank')})`,
     };
   },
 
