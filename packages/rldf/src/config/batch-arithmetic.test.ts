@@ -27,6 +27,7 @@ test('numbers of a recipe by hand', () => {
     trainedSteps: 5,
     updatesPerEpoch: 6,
     updates: 60,
+    halves: 2,
     samplingForwards: 12000,
     trainingForwards: 12000,
   });
@@ -39,6 +40,13 @@ test('numbers of a recipe by hand', () => {
       "U-Net      12000 forwards to draw, 12000 forwards with backward to learn",
     ]
   `);
+});
+
+test('without guidance a denoising step is one pass, unless exploring changes the guidance', () => {
+  const unguided = { ...recipe, sample: { ...recipe.sample, guidanceScale: 1 } };
+  expect(batchArithmetic(unguided)).toMatchObject({ samplingForwards: 6000, trainingForwards: 6000 });
+  const explored = { ...unguided, explore: { guidance: { low: 0.5 } } };
+  expect(batchArithmetic(explored)).toMatchObject({ samplingForwards: 12000, trainingForwards: 12000 });
 });
 
 test('an uneven split is refused with the numbers and the nearest ones that work', () => {

@@ -12,7 +12,10 @@ export interface BatchFields {
     batchSize: number;
     /** Of a policy; DDIM by default. */
     scheduler?: string | undefined;
+    /** Above 1 by default. */
+    guidanceScale?: number | undefined;
   };
+  explore?: { guidance?: unknown } | null | undefined;
   train: {
     updatesPerEpoch: number;
     /** Passes over an epoch's pictures; one by default. */
@@ -46,7 +49,9 @@ export interface BatchArithmetic {
   trainedSteps: number;
   updatesPerEpoch: number;
   updates: number;
-  /** U-Net forwards of one picture, conditional and unconditional, for drawing all pictures of the run. */
+  /** U-Net forwards of a picture in one denoising step: conditional and unconditional, or conditional alone without guidance. */
+  halves: 1 | 2;
+  /** U-Net forwards of one picture, for drawing all pictures of the run. */
   samplingForwards: number;
   /** U-Net forwards with a backward. */
   trainingForwards: number;
@@ -58,7 +63,9 @@ export interface ArithmeticProblem {
 }
 
 /** @throws nothing; check `batchProblems` first, as its numbers assume that everything divides */
-export function batchArithmetic({ epochs, sample, train }: BatchFields): BatchArithmetic {
+export function batchArithmetic(recipe: BatchFields): BatchArithmetic {
+  const { epochs, sample, train } = recipe;
+  const halves = halvesOf(recipe);
   const picturesPerEpoch = sample.promptsPerEpoch * sample.picturesPerPrompt;
   const picturesPerUpdate = picturesPerEpoch / train.updatesPerEpoch;
   const sampleBatches = Math.ceil(picturesPerEpoch / sample.batchSize);
@@ -77,10 +84,15 @@ export function batchArithmetic({ epochs, sample, train }: BatchFields): BatchAr
     trainedSteps,
     updatesPerEpoch,
     updates: updatesPerEpoch * epochs,
-    samplingForwards: 2 * sample.steps * picturesPerEpoch * epochs,
-    trainingForwards: 2 * trainedSteps * picturesPerEpoch * innerEpochs * epochs,
+    halves,
+    samplingForwards: halves * sample.steps * picturesPerEpoch * epochs,
+    trainingForwards: halves * trainedSteps * picturesPerEpoch * innerEpochs * epochs,
   };
 }
+
+/** See `BatchArithmetic.halves`. */
+export const halvesOf = ({ sample, explore }: Pick<BatchFields, 'sample' | 'explore'>): 1 | 2 =>
+  sample.guidanceScale === 1 && explore?.guidance == null ? 1 : 2;
 
 /** Denoising steps that a policy can learn from: the last one of ancestral Euler has no noise, and so no probability. */
 export function learnableSteps({

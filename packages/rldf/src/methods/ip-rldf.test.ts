@@ -124,6 +124,7 @@ test('rounds fall into small steps: drawing, then the epochs', () => {
     pictures: 16,
     picturesPerUpdate: 4,
     updates: 12,
+    halves: 2,
     samplingForwards: 64,
     trainingForwards: 48,
   });

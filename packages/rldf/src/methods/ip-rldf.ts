@@ -14,7 +14,7 @@ import type { Detector, GroundedObject, Pipeline } from '@rldf/models';
 import { cat, free, noGrad, noiseKey, Random, type StateTree } from '@rldf/torch';
 import { UserError } from '@rldf/torch/errors';
 import { mapYields } from '../base/generators.js';
-import type { BatchArithmetic } from '../config/batch-arithmetic.js';
+import { type BatchArithmetic, halvesOf } from '../config/batch-arithmetic.js';
 import { loadGrammar, type RelabelGrammar } from '../relabel/grammar.js';
 import { boxesTold } from '../relabel/relabel.js';
 import {
@@ -262,6 +262,7 @@ export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
   const { rounds, epochs, sample, train, pictures: source } = recipe;
   const { self, base } = pictureCounts(recipe);
   const all = self + base;
+  const halves = halvesOf(recipe);
   const pictures = rounds === 0 ? 0 : base + rounds * self;
   const picturesPerUpdate = Math.ceil(all / train.updatesPerEpoch);
   const sampleBatches = Math.ceil(all / sample.batchSize);
@@ -278,7 +279,8 @@ export function ipRldfArithmetic(recipe: IpRldfRecipe): BatchArithmetic {
     trainedSteps: 1,
     updatesPerEpoch: train.updatesPerEpoch,
     updates: train.updatesPerEpoch * epochs * rounds,
-    samplingForwards: source === 'own' ? 2 * sample.steps * pictures : 0,
+    halves,
+    samplingForwards: source === 'own' ? halves * sample.steps * pictures : 0,
     trainingForwards: all * forwardsOf(train) * epochs * rounds,
   };
 }

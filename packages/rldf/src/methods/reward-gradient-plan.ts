@@ -13,15 +13,15 @@ export function rewardGradientArithmetic(
 ): BatchArithmetic {
   const { train } = recipe;
   const sizes = batchArithmetic(recipe);
-  const { pictures, microBatchesPerUpdate, lastMicroBatch } = sizes;
+  const { pictures, halves, microBatchesPerUpdate, lastMicroBatch } = sizes;
   return {
     ...sizes,
     sampleBatches: microBatchesPerUpdate * train.updatesPerEpoch,
     lastSampleBatch: lastMicroBatch,
     sampleBatch: train.batchSize,
     trainedSteps: followed,
-    samplingForwards: Math.round(2 * drawn * pictures),
-    trainingForwards: Math.round(2 * followed * pictures),
+    samplingForwards: Math.round(halves * drawn * pictures),
+    trainingForwards: Math.round(halves * followed * pictures),
   };
 }
 

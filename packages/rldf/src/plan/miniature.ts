@@ -167,7 +167,11 @@ export async function runMiniature(
     const checkpoint = trainedBytes + optimiser + keptOf(recipe);
     const loading = allocatedBytes() + grownKept + checkpoint; // the state is read beside what is there
     const arithmetic = method.plan.arithmetic(small);
-    let drawn = { drawing: work.drawing, drawnSteps: arithmetic.samplingForwards / 2, pictures };
+    let drawn = {
+      drawing: work.drawing,
+      drawnSteps: arithmetic.samplingForwards / arithmetic.halves,
+      pictures,
+    };
     if (work.drawing.length === 0) {
       const count = requests.length; // a method that draws as it learns
       drawn = { drawing: evaluating, drawnSteps: count * steps, pictures: count };
@@ -226,7 +230,7 @@ export async function runMiniature(
         ...drawn,
         decoding,
         learning: work.learning,
-        learnedSteps: arithmetic.trainingForwards / 2,
+        learnedSteps: arithmetic.trainingForwards / arithmetic.halves,
       },
     };
   } finally {

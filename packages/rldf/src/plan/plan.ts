@@ -84,10 +84,10 @@ export async function plan(recipe: Recipe, options: PlanOptions = {}): Promise<P
   if (options.calibration !== 0 && isHere(device)) {
     const { calibrate } = await import('./calibration.js');
     const { drawing, learning, decoding } = calibrate(work, options.calibration ?? 5, device);
-    const { pictures, samplingForwards, trainingForwards } = arithmetic;
+    const { pictures, halves, samplingForwards, trainingForwards } = arithmetic;
     const parts = {
-      drawing: (samplingForwards / 2) * drawing + pictures * decoding,
-      learning: (trainingForwards / 2) * learning,
+      drawing: (samplingForwards / halves) * drawing + pictures * decoding,
+      learning: (trainingForwards / halves) * learning,
       evaluation: evaluated * (recipe.sample.steps * drawing + decoding),
     };
     seconds = { total: parts.drawing + parts.learning + parts.evaluation, ...parts };
