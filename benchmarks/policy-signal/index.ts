@@ -83,7 +83,7 @@ export async function run({
     const at = (strength: number) => {
       for (const lora of loras) lora.strength = strength;
       const features = new TextFeatures(pipeline, ['', ...told]);
-      const text = keep(guidance === 1 ? features.of(told) : features.guided('', told));
+      const text = keep(features.forDrawing(behaviours, '', told));
       features.free();
       return { strength, text };
     };

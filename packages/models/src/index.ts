@@ -100,7 +100,7 @@ export {
   type WeightsPart,
 } from './model-files.js';
 export { fromOpenClip, isOpenClip, type OpenClipConfig, openClipConfigOf } from './open-clip.js';
-export { latentShape, type PictureSize, pixelsOf } from './picture-size.js';
+export { latentElements, latentShape, type PictureSize, pixelsOf } from './picture-size.js';
 export {
   decodeImages,
   decodeLatents,

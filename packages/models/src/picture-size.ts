@@ -21,6 +21,10 @@ export function latentShape(
   return [unet.inChannels, height / vae.downFactor, width / vae.downFactor];
 }
 
+/** Numbers in a picture's latents. */
+export const latentElements = (pipeline: Pipeline): number =>
+  latentShape(pipeline).reduce((product, size) => product * size, 1);
+
 /** Height and width of the pictures behind latents [C, h, w]. */
 export function pixelsOf(
   { vae }: Pick<Pipeline, 'vae'>,

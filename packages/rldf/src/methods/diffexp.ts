@@ -99,10 +99,6 @@ export function guidanceOf({ steps, guidanceScale }: ExploredSampling, explore?:
   );
 }
 
-/** Whether any step of these pictures is guided: at guidance 1 the unconditional half of a pass would count nothing. */
-export const anyGuided = (behaviours: readonly Behaviour[]): boolean =>
-  behaviours.some(({ guidance }) => guidance.some((scale) => scale !== 1));
-
 /** The first denoising steps, drawn at low guidance; 0 without a schedule. */
 export function lowSteps({ guidance }: Explore, steps: number): number {
   if (guidance == null) return 0;

@@ -43,7 +43,6 @@ import { drawForEvaluation } from '../sampling/evaluation.js';
 import { networkGradient } from '../sampling/network-gradient.js';
 import { type Rollout, rollout } from '../sampling/rollout.js';
 import {
-  anyGuided,
   type DrawingFields,
   type EpochPicture,
   type PromptText,
@@ -91,6 +90,12 @@ export interface Texts {
   of(prompts: readonly PromptText[]): Conditioning;
   /** Of a guided batch, 2B rows: the negative prompt for all, then these. */
   guided(negativePrompt: string | null, prompts: readonly PromptText[]): Conditioning;
+  /** Of pictures that are drawn, guided or not. */
+  forDrawing(
+    behaviours: readonly Behaviour[],
+    negativePrompt: string | null,
+    prompts: readonly PromptText[],
+  ): Conditioning;
 }
 
 /** The passes behind one update: their text, and where their gradients go. */
@@ -363,7 +368,7 @@ export async function* rolloutBatches(
       const part = drawn.map((behaviour, i) => textOf(prompts[start + i] as string, behaviour));
       const conditioning = noGrad(() => {
         const text = new TextFeatures(pipeline, [negativePrompt, ...part], { prepare });
-        const rows = keep(anyGuided(drawn) ? text.guided(negativePrompt, part) : text.of(part));
+        const rows = keep(text.forDrawing(drawn, negativePrompt, part));
         text.free();
         return rows;
       });

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { momentsOf } from '@rldf/common/base/stats';
 import { crew } from '@rldf/common/workers/crew';
 import { catRows } from '@rldf/common/workers/rows';
-import { latentShape, type Pipeline, type PolicyScheduler } from '@rldf/models';
+import { latentElements, type Pipeline, type PolicyScheduler } from '@rldf/models';
 import {
   cat,
   type DType,
@@ -31,7 +31,7 @@ import {
   type Rollout,
 } from '../sampling/rollout.js';
 import type { DdpoRecipe } from './ddpo-schema.js';
-import { anyGuided, type EpochPicture, type PromptText } from './diffexp.js';
+import type { EpochPicture, PromptText } from './diffexp.js';
 import { agreementMetric, type Learner, rolloutBatches, type Step, type Texts } from './learner.js';
 import { TextFeatures } from './texforce.js';
 
@@ -287,7 +287,7 @@ function momentsAt(
   const current = drawn(samples, ({ latents }) => latents.select(0, step)); // x_t [B, C, h, w]
   const prompts = samples.map((sample) => sample.text);
   const behaviours = samples.map(({ behaviour }) => behaviour);
-  const conditioning = anyGuided(behaviours) ? text.guided(recipe.negativePrompt, prompts) : text.of(prompts);
+  const conditioning = text.forDrawing(behaviours, recipe.negativePrompt, prompts);
   return policyMoments(pipeline, scheduler, current, step, conditioning, behaviours, recipe.sample.eta);
 }
 
@@ -300,7 +300,7 @@ function drawn(samples: readonly Own[], read: (trajectory: Rollout['trajectory']
 function clipRange({ train }: PolicyRecipe, pipeline: Pipeline): number {
   if (train.clipMeanLogProb !== undefined) return train.clipMeanLogProb;
   const nats = train.clipNats ?? Number.POSITIVE_INFINITY;
-  return nats / latentShape(pipeline).reduce((product, size) => product * size, 1);
+  return nats / latentElements(pipeline);
 }
 
 /** One update; means are over its (picture, step) pairs. docs/methods/ddpo.md explains each. */

@@ -27,7 +27,7 @@ import { gradientMissing } from '../rewards/differentiable.js';
 import { checkScores, type Reward } from '../rewards/reward.js';
 import { type ProgressEvent, progress, rewardMetrics, type TrainingContext } from '../run/training.js';
 import { type DifferentiableSample, DifferentiableSampler } from '../sampling/differentiable-sampling.js';
-import { anyGuided, type EpochPicture } from './diffexp.js';
+import type { EpochPicture } from './diffexp.js';
 import { agreementMetric, type Learner, type Passes, type Step } from './learner.js';
 import type { RewardGradientRecipe } from './reward-gradient-schema.js';
 
@@ -107,14 +107,13 @@ export async function* batchesOf(
   yield* learner.accumulate(texts, async function* (passes) {
     for (const [i, batch] of batches.entries()) {
       const behaviours = batch.map(({ behaviour }) => behaviour);
-      const guided = anyGuided(behaviours);
       const sampler = new DifferentiableSampler(learner.pipeline, {
         behaviours,
         steps: sample.steps,
         eta: sample.eta,
         conditioning(which) {
           const prompts = which.map((row) => (batch[row] as EpochPicture).text);
-          return guided ? passes.text.guided(negativePrompt, prompts) : passes.text.of(prompts);
+          return passes.text.forDrawing(behaviours, negativePrompt, prompts);
         },
       });
       yield {

@@ -7,7 +7,7 @@
 // So c is computed once, cut from its graph; each step differentiates its loss by the copy (a leaf), the leaf's gradients
 // are summed over the steps, and the sum is sent through the encoder once: the same gradient as through every step. What
 // the U-Net computes of c alone, the keys and values of its cross-attention, is treated the same.
-import { type Conditioning, type Pipeline, selectRows, toldOf } from '@rldf/models';
+import { type Behaviour, type Conditioning, type Pipeline, selectRows, toldOf } from '@rldf/models';
 import { free, gradOrUndefined, isHalf, keep, scope, type Tensor, tensor, zeros } from '@rldf/torch';
 import type { NetworkGradient } from '../sampling/network-gradient.js';
 import { encodeWeighted, type PromptText, type WeightedPrompt } from './diffexp.js';
@@ -76,6 +76,16 @@ export class TextFeatures {
     this.#gathered = this.leaves.map(({ shape, dtype, device }) =>
       keep(zeros(shape, { dtype: isHalf(dtype) ? 'float32' : dtype, device })),
     );
+  }
+
+  /** The conditioning of pictures by how they are drawn: guided, or without guidance, where the unconditional half of a pass would count nothing. */
+  forDrawing(
+    behaviours: readonly Behaviour[],
+    negativePrompt: string | null,
+    prompts: readonly PromptText[],
+  ): Conditioning {
+    const guided = behaviours.some(({ guidance }) => guidance.some((scale) => scale !== 1));
+    return guided ? this.guided(negativePrompt, prompts) : this.of(prompts);
   }
 
   /** The conditioning of a guided batch, 2B rows: the negative prompt for all, then these. Differentiable in `leaves`. */

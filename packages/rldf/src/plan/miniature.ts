@@ -11,6 +11,7 @@ import {
   type CLIPTokenizer,
   decodeImages,
   type LoadOptions,
+  latentElements,
   latentShape,
   loadPipeline,
   type Pipeline,
@@ -128,7 +129,7 @@ export async function runMiniature(
     const trained = state.filter(([path]) => path.startsWith('trainables')).map(([, tensor]) => tensor);
     const trainedBytes = bytesOf(trained);
     const optimiser = bytesOf(state.map(([, tensor]) => tensor)) - trainedBytes;
-    const latent = elementsOf(pipeline) * 4;
+    const latent = latentElements(pipeline) * 4;
     const keptOf = (of: Recipe) => ((method.plan.keeps?.(of).kept ?? 0) * latent) / 2;
     const created = allocatedBytes() - keptOf(small);
     const adapters = Math.max(0, created - weights - trainedBytes - optimiser);
@@ -180,7 +181,7 @@ export async function runMiniature(
 
     const pixels =
       ((pipeline.vae.downFactor * pipeline.vae.downFactor) / pipeline.unet.inChannels) *
-      elementsOf(pipeline) *
+      latentElements(pipeline) *
       3;
     const { holds = 'trajectories' } = method.plan;
     const heldOf = {
@@ -305,7 +306,5 @@ function decodingWork(pipeline: Pipeline, pictures: number): shapes.Work[] {
   free([noGrad(() => decodeImages(pipeline, latents)), latents]);
   return shapes.takeWork();
 }
-
-const elementsOf = (pipeline: Pipeline) => latentShape(pipeline).reduce((a, b) => a * b);
 
 const bytesOf = (tensors: readonly Tensor[]) => tensors.reduce((sum, { numel }) => sum + 4 * numel, 0);

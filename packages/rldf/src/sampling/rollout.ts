@@ -23,7 +23,7 @@ import { learnableSteps } from '../config/batch-arithmetic.js';
 // B pictures · T denoising steps · C, h, w latent · L tokens · D text width
 
 export interface RolloutOptions {
-  /** Of 2B rows, the B unconditional ones first (`TextFeatures.guided`). */
+  /** Of 2B rows, the B unconditional ones first, or of B without guidance (`TextFeatures.forDrawing`). */
   conditioning: Conditioning;
   /** One a picture: identity of its noise, and its guidance at each step. */
   behaviours: readonly Behaviour[];
