@@ -12,20 +12,31 @@ import type { Recipe } from '../recipe/recipe.js';
 /** Dotted recipe fields and their values, as after `--set`. */
 const overridesSchema = z.record(z.string(), z.unknown());
 
+function isPattern(text: string): boolean {
+  try {
+    return new RegExp(text) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 const claimed = {
   says: z.string().min(1).describe('The claim in words.'),
   arm: z.string().min(1).describe('The arm that the claim is about.'),
-  against: z.string().min(1).describe('The arm that it is compared with, paired by seed (and prompt).'),
 };
+const against = z.string().min(1).describe('The arm that it is compared with, paired by seed (and prompt).');
 
 const scoreClaimSchema = z.strictObject({
   ...claimed,
+  against: against.optional().describe(`${against.description} By default, the untrained model.`),
   judge: z.string().min(1).describe('The judge whose scores are compared.'),
+  group: z.string().optional().describe('The group of test prompts that it is about. By default, all.'),
   least: z.number().min(0).default(0).describe('The smallest mean difference that counts as shown.'),
 });
 
 const efficiencyClaimSchema = z.strictObject({
   ...claimed,
+  against,
   picturesAtMost: z
     .number()
     .gt(0)
@@ -66,6 +77,15 @@ export const protocolSchema = z.strictObject({
     .array(z.string().min(1))
     .default([])
     .describe('Rewards that nothing was trained on, which score the same test images.'),
+  groups: z
+    .record(
+      z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'groups are named in lower case, digits and "-"'),
+      z.string().refine(isPattern, 'must be a regular expression'),
+    )
+    .default({})
+    .describe(
+      'Groups of test prompts that are also shown apart: those in which a regular expression is found.',
+    ),
   claims: z
     .record(
       z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'claims are named in lower case, digits and "-"'),
@@ -96,8 +116,15 @@ export function loadProtocol(nameOrFolder: string, tables: string, names: readon
       `${file}  reference: "${protocol.reference}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,
     );
   }
-  for (const [name, { arm, against }] of Object.entries(protocol.claims)) {
-    const unknown = [arm, against].find((one) => !(one in protocol.arms));
+  for (const [name, claim] of Object.entries(protocol.claims)) {
+    const { arm, against } = claim;
+    if ('judge' in claim && claim.group !== undefined && !Object.hasOwn(protocol.groups, claim.group)) {
+      const groups = Object.keys(protocol.groups);
+      throw new UserError(
+        `${file}  claims.${name}: "${claim.group}" is no group of test prompts — ${groups.length === 0 ? 'there are none. Define it in groups' : `there are ${groups.join(', ')}`}`,
+      );
+    }
+    const unknown = [arm, against].find((one) => one !== undefined && !(one in protocol.arms));
     if (unknown === undefined) continue;
     throw new UserError(
       `${file}  claims.${name}: "${unknown}" is no arm — there are ${Object.keys(protocol.arms).join(', ')}`,

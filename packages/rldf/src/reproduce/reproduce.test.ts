@@ -16,6 +16,7 @@ import { hashesOf } from './arm.js';
 import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
+import { testPrompts } from './groups.js';
 import { loadTableJudge } from './judges.js';
 import { picturesToReach } from './pictures-to-reach.js';
 import { checkEqualPictures, loadProtocol, type Protocol, recipeOf } from './protocol.js';
@@ -265,6 +266,28 @@ test('sums of what cannot be added up are refused', () => {
   expect(check('train.unet: full')).toThrow(/high trains all weights/);
 });
 
+test('groups: the different test prompts of a recipe; a claim about a group that is not there, and a bad pattern', () => {
+  const { table, load } = repository();
+  const write = (more: string) => writeFileSync(join(table, 'protocol.yaml'), `${PROTOCOL}${more}`);
+  const claims = 'claims: { one: { says: x, arm: high, against: low, judge: reward, group: left } }\n';
+  write(`${claims}groups: { unseen: frog }\n`);
+  expect(load).toThrow(/claims\.one: "left" is no group of test prompts — there are unseen/);
+  write(claims);
+  expect(load).toThrow(/"left" is no group of test prompts — there are none\. Define it in groups/);
+  write('groups: { left: "(" }\n');
+  expect(load).toThrow(/must be a regular expression/);
+  write('groups: { left: left }\n');
+  const recipe = (fields: string) => {
+    writeFileSync(join(table, 'recipe.yaml'), `${RECIPE}${fields}`);
+    return recipeOf(load(), 'low', 1, 'full', (name) => name);
+  };
+  expect(testPrompts(recipe(''))).toEqual(['a cat', 'a dog']);
+  expect(testPrompts(recipe('report: { prompts: [a sun, a sun, a fox, a cat], maxPrompts: 3 }'))).toEqual([
+    'a sun',
+    'a fox',
+  ]);
+});
+
 test('arms of unequal budgets are refused', async () => {
   const { folder, table, commit, load } = repository();
   writeFileSync(join(table, 'protocol.yaml'), PROTOCOL.replace('low: {}', 'low: { epochs: 2 }'));
@@ -278,8 +301,18 @@ test('the numbers of a table, by hand', () => {
     arms: { a: {}, b: {} },
     reference: 'a',
     seeds: [1, 2],
+    groups: { left: 'left', above: '^above' },
     claims: {
       better: { says: 'b is better', arm: 'b', against: 'a', judge: 'reward', least: 0 },
+      'better-left': {
+        says: 'b is better',
+        arm: 'b',
+        against: 'a',
+        judge: 'reward',
+        group: 'left',
+        least: 0,
+      },
+      gain: { says: 'b learns', arm: 'b', judge: 'reward', least: 0 },
       unknown: { says: 'c is better', arm: 'c', against: 'a', judge: 'reward', least: 0 },
     },
     hash: 'h',
@@ -299,23 +332,37 @@ test('the numbers of a table, by hand', () => {
     armResult('a', 1, [1, 3]),
     armResult('a', 2, [3, 5]),
     armResult('b', 1, [2, 4]),
-    armResult('b', 2, [6, 8]),
+    armResult('b', 2, [6, 9]),
   ];
-  const numbers = tableNumbers(protocol, armResults);
+  const numbers = tableNumbers(protocol, armResults, {
+    a: ['to the left', 'above'],
+    b: ['to the left', 'right'],
+  });
   // seeds' means 2 and 4: mean 3, standard error 1, t(0.975, 1) = 12.7062
   expect(numbers.arms.a?.reward?.mean).toBe(3);
   expect(numbers.arms.a?.reward?.ci95?.[0]).toBeCloseTo(3 - 12.7062, 3);
-  // paired differences 1 and 3
-  expect(numbers.againstReference.b?.reward?.mean).toBe(2);
-  // the same differences, and t again: 2 +- 12.7062
+  // paired differences 1 and 3.5
+  expect(numbers.againstReference.b?.reward?.mean).toBe(2.25);
+  // the same differences, and t again: 2.25 +- 1.25 x 12.7062; of the first prompts 1 and 3
   expect(numbers.summary.claims).toEqual({
-    better: expect.objectContaining({ value: 2, seeds: 2, verdict: 'not shown' }),
+    better: expect.objectContaining({ value: 2.25, seeds: 2, verdict: 'not shown' }),
+    'better-left': expect.objectContaining({ value: 2, seeds: 2, verdict: 'not shown' }),
+    gain: expect.objectContaining({ value: 5.25, seeds: 2, verdict: 'not shown' }), // 3 and 7.5
   });
+  expect(numbers.groups?.left?.arms.a?.reward?.mean).toBe(2); // 1 and 3
+  expect(numbers.groups?.left?.againstReference.b?.reward?.mean).toBe(2);
+  expect(Object.keys(numbers.groups?.above?.arms ?? {})).toEqual(['a']); // b has no such prompt
+  expect(numbers.groups?.above?.arms.a?.reward?.mean).toBe(4); // 3 and 5
   expect(numbers.cost.a?.cpuHours).toBe(1);
   expect(tableNumbers(protocol, armResults.slice(0, 3)).missing).toEqual(['b-seed2']);
   const page = tableMarkdown(numbers, 'command');
   expect(page).toContain('| a | 2 | +3.00 [-9.71, +15.7] |');
-  expect(page).toContain('| b is better | b − a, reward | +2.00 [-10.7, +14.7] | above 0 | **not shown** |');
+  expect(page).toContain('| b is better | b − a, reward | +2.25 [-13.6, +18.1] | above 0 | **not shown** |');
+  expect(page).toContain(
+    '| b is better | b − a, reward, left | +2.00 [-10.7, +14.7] | above 0 | **not shown** |',
+  );
+  expect(page).toContain('| b learns | b − untrained, reward | +5.25 [');
+  expect(page).toContain('on the test prompts of the group `left`:');
 });
 
 test.each([
@@ -369,12 +416,15 @@ test('pictures to reach the other arm’s last validation reward, by hand', () =
 
   const claims = { fewer: { says: 'fewer do', arm: 'both', against: 'none', picturesAtMost: 0.8 } };
   const cost = { pictures: 30, unetForwards: 1, seconds: 1, cpuSeconds: 1 };
-  const protocol = { arms: { none: {}, both: {} }, seeds: [1, 2], claims, hash: 'h' } as unknown as Protocol;
+  const arms = { none: {}, both: {} };
+  const protocol = { arms, seeds: [1, 2], groups: {}, claims, hash: 'h' } as unknown as Protocol;
   const numbers = tableNumbers(
     protocol,
     [...none, ...both].map((one) => ({ ...one, scores: {}, cost })),
   );
   expect(numbers.summary.claims.fewer).toMatchObject({ value: found?.ratio, verdict: 'not shown' }); // two seeds
+  // the seeds' values [1, 5, 5, 5] and [0, 1, 4, 2]: best 5 after 10 pictures and 4 after 20
+  expect(numbers.validation.both).toEqual({ before: 0.5, last: 3.5, best: 4.5, bestPictures: 15 });
   expect(tableMarkdown(numbers, 'command')).toContain(
     '| fewer do | pictures of both / none, to a validation reward 2.00 higher (reached by 2 and 1 of 2) | 0.333 [',
   );

@@ -13,6 +13,7 @@ import type { RunEvent } from '../train/train.js';
 import { runArm } from './arm.js';
 import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';
+import { testPrompts } from './groups.js';
 import { loadTableJudge } from './judges.js';
 import { checkEqualPictures, type Protocol, recipeOf } from './protocol.js';
 import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
@@ -100,7 +101,8 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
     if (next.value === undefined) break;
     yield { kind: 'result', path: writeArmResult(results, next.value) };
   }
-  const numbers = tableNumbers(protocol, readArmResults(results, protocol));
+  const tested = arms.map((arm) => [arm, testPrompts(recipes[fused[arm]?.[0] ?? arm] as Recipe)] as const);
+  const numbers = tableNumbers(protocol, readArmResults(results, protocol), Object.fromEntries(tested));
   yield { kind: 'table', path: await writeTable(protocol, budget, results, numbers), numbers };
 }
 

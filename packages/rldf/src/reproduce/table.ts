@@ -5,8 +5,10 @@ import { noiseKey, Random } from '@rldf/torch';
 import type { ArmResult } from './arm-result.js';
 import { type Currency, currencies, type EqualCost, equalCost } from './equal-cost.js';
 import { type FusedArms, fusedArms } from './fused-arm.js';
+import { resultsOfGroup } from './groups.js';
 import { type PicturesToReach, picturesToReach } from './pictures-to-reach.js';
 import type { EfficiencyClaim, Protocol, ScoreClaim } from './protocol.js';
+import { type ValidationSummary, validationSummary } from './validation-curve.js';
 
 export interface Estimate {
   mean: number;
@@ -34,6 +36,11 @@ export interface EfficiencyClaimResult extends EfficiencyClaim, Omit<PicturesToR
 
 export type ClaimResult = ScoreClaimResult | EfficiencyClaimResult;
 
+export interface Effects {
+  arms: Record<string, Record<string, Estimate>>;
+  againstReference: Record<string, Record<string, Estimate>>;
+}
+
 export interface TableNumbers {
   table: string;
   question: string;
@@ -42,9 +49,13 @@ export interface TableNumbers {
   /** Arms that train nothing: sums of others. Missing where there are none. */
   fused?: FusedArms;
   /** How far each arm moved each score. */
-  arms: Record<string, Record<string, Estimate>>;
+  arms: Effects['arms'];
   /** Each arm's final scores minus the reference's, paired by seed and prompt. */
-  againstReference: Record<string, Record<string, Estimate>>;
+  againstReference: Effects['againstReference'];
+  /** The same on groups of test prompts; missing where there are none. */
+  groups?: Record<string, Effects>;
+  /** Of arms with validation curves. */
+  validation: Record<string, ValidationSummary>;
   cost: Record<string, { pictures: number; unetForwards: number; seconds: number; cpuHours: number }>;
   /** Arms at the cost of the cheapest one, where they have validation curves. */
   equalCost: Partial<Record<Currency, EqualCost>>;
@@ -53,49 +64,25 @@ export interface TableNumbers {
   summary: { claims: Record<string, ClaimResult> };
 }
 
-export function tableNumbers(protocol: Protocol, armResults: readonly ArmResult[]): TableNumbers {
-  const arms: TableNumbers['arms'] = {};
-  const againstReference: TableNumbers['againstReference'] = {};
-  const cost: TableNumbers['cost'] = {};
-  const of = (arm: string) =>
-    armResults.filter((armResult) => armResult.arm === arm).sort((a, b) => a.seed - b.seed);
-  const reference = protocol.reference === undefined ? [] : of(protocol.reference);
-  for (const arm of Object.keys(protocol.arms)) {
-    const here = of(arm);
-    if (here.length === 0) continue;
-    const names = Object.keys((here[0] as ArmResult).scores);
-    arms[arm] = mapOf(names, (name) =>
-      estimate(
-        here.map(({ scores }) => differences(scores[name]!.before, scores[name]!.after)),
-        `${arm}/${name}`,
-      ),
-    );
-    cost[arm] = {
-      pictures: mean(here.map((armResult) => armResult.cost.pictures)),
-      unetForwards: mean(here.map((armResult) => armResult.cost.unetForwards)),
-      seconds: mean(here.map((armResult) => armResult.cost.seconds)),
-      cpuHours: here.reduce((total, armResult) => total + armResult.cost.cpuSeconds, 0) / 3600,
-    };
-    if (arm === protocol.reference) continue;
-    const pairs = here.flatMap((armResult) => {
-      const other = reference.find(({ seed }) => seed === armResult.seed);
-      return other === undefined ? [] : [[armResult, other] as const];
-    });
-    if (pairs.length === 0) continue;
-    againstReference[arm] = mapOf(names, (name) =>
-      estimate(
-        pairs.map(([ours, other]) => differences(other.scores[name]!.after, ours.scores[name]!.after)),
-        `${arm}/${name}/reference`,
-      ),
-    );
-  }
+/** @param prompts test prompts by arm, of which groups are made */
+export function tableNumbers(
+  protocol: Protocol,
+  armResults: readonly ArmResult[],
+  prompts: Readonly<Record<string, readonly string[]>> = {},
+): TableNumbers {
+  const names = Object.keys(protocol.arms);
+  const inGroup = (name: string) => resultsOfGroup(protocol.groups[name] as string, armResults, prompts);
+  const groups = mapOf(Object.keys(protocol.groups), (name) => effectsOf(protocol, inGroup(name)));
+  const ran = names.filter((arm) => resultsOf(armResults, arm).length > 0);
   const done = new Set(armResults.map(({ arm, seed }) => `${arm}-seed${seed}`));
-  const wanted = Object.keys(protocol.arms).flatMap((arm) =>
-    protocol.seeds.map((seed) => `${arm}-seed${seed}`),
-  );
+  const wanted = names.flatMap((arm) => protocol.seeds.map((seed) => `${arm}-seed${seed}`));
   const atEqualCost = (Object.keys(currencies) as Currency[]).flatMap((currency) => {
-    const found = equalCost(Object.keys(protocol.arms), armResults, currency);
+    const found = equalCost(names, armResults, currency);
     return found === undefined ? [] : [[currency, found] as const];
+  });
+  const summaries = ran.flatMap((arm) => {
+    const summary = validationSummary(resultsOf(armResults, arm));
+    return summary === undefined ? [] : [[arm, summary] as const];
   });
   const fused = fusedArms(protocol);
   const { table, question, paper, hash } = protocol;
@@ -105,19 +92,67 @@ export function tableNumbers(protocol: Protocol, armResults: readonly ArmResult[
     paper,
     protocol: hash,
     ...(Object.keys(fused).length > 0 && { fused }),
-    arms,
-    againstReference,
-    cost,
+    ...effectsOf(protocol, armResults),
+    ...(Object.keys(groups).length > 0 && { groups }),
+    validation: Object.fromEntries(summaries),
+    cost: mapOf(ran, (arm) => costOf(resultsOf(armResults, arm))),
     equalCost: Object.fromEntries(atEqualCost),
     missing: wanted.filter((name) => !done.has(name)),
-    summary: { claims: claimsOf(protocol, of) },
+    summary: {
+      claims: claimsOf(protocol, (arm, group) =>
+        resultsOf(group === undefined ? armResults : inGroup(group), arm),
+      ),
+    },
   };
+}
+
+const resultsOf = (armResults: readonly ArmResult[], arm: string) =>
+  armResults.filter((armResult) => armResult.arm === arm).sort((a, b) => a.seed - b.seed);
+
+function costOf(here: readonly ArmResult[]): TableNumbers['cost'][string] {
+  return {
+    pictures: mean(here.map((armResult) => armResult.cost.pictures)),
+    unetForwards: mean(here.map((armResult) => armResult.cost.unetForwards)),
+    seconds: mean(here.map((armResult) => armResult.cost.seconds)),
+    cpuHours: here.reduce((total, armResult) => total + armResult.cost.cpuSeconds, 0) / 3600,
+  };
+}
+
+function effectsOf(protocol: Protocol, armResults: readonly ArmResult[]): Effects {
+  const arms: Effects['arms'] = {};
+  const againstReference: Effects['againstReference'] = {};
+  const reference = protocol.reference === undefined ? [] : resultsOf(armResults, protocol.reference);
+  for (const arm of Object.keys(protocol.arms)) {
+    const here = resultsOf(armResults, arm);
+    if (here.length === 0) continue;
+    const names = Object.keys((here[0] as ArmResult).scores);
+    arms[arm] = mapOf(names, (name) =>
+      estimate(
+        here.map(({ scores }) => differences(scores[name]!.before, scores[name]!.after)),
+        `${arm}/${name}`,
+      ),
+    );
+    if (arm === protocol.reference) continue;
+    const pairs = here.flatMap((armResult) => {
+      const other = reference.find(({ seed }) => seed === armResult.seed);
+      return other === undefined ? [] : [[armResult, other] as const];
+    });
+    const shared = names.filter((name) => pairs.every(([, other]) => name in other.scores));
+    if (pairs.length === 0) continue;
+    againstReference[arm] = mapOf(shared, (name) =>
+      estimate(
+        pairs.map(([ours, other]) => differences(other.scores[name]!.after, ours.scores[name]!.after)),
+        `${arm}/${name}/reference`,
+      ),
+    );
+  }
+  return { arms, againstReference };
 }
 
 /** The claims whose arms have run with common seeds. */
 function claimsOf(
   { claims }: Protocol,
-  of: (arm: string) => readonly ArmResult[],
+  of: (arm: string, group?: string) => readonly ArmResult[],
 ): Record<string, ClaimResult> {
   const results = Object.entries(claims).flatMap(([name, claim]) => {
     const result = 'judge' in claim ? scoreClaim(name, claim, of) : efficiencyClaim(claim, of);
@@ -129,12 +164,16 @@ function claimsOf(
 function scoreClaim(
   name: string,
   claim: ScoreClaim,
-  of: (arm: string) => readonly ArmResult[],
+  of: (arm: string, group?: string) => readonly ArmResult[],
 ): ScoreClaimResult | undefined {
-  const rows = of(claim.arm).flatMap((ours) => {
-    const other = of(claim.against).find(({ seed }) => seed === ours.seed);
-    const [after, against] = [ours, other].map((armResult) => armResult?.scores[claim.judge]?.after);
-    return after === undefined || against === undefined ? [] : [differences(against, after)];
+  const { arm, against, group, judge } = claim;
+  const rows = of(arm, group).flatMap((ours) => {
+    const before =
+      against === undefined
+        ? ours.scores[judge]?.before
+        : of(against, group).find(({ seed }) => seed === ours.seed)?.scores[judge]?.after;
+    const after = ours.scores[judge]?.after;
+    return before === undefined || after === undefined ? [] : [differences(before, after)];
   });
   if (rows.length === 0) return undefined;
   const { mean: value, ci95, seeds } = estimate(rows, `claim ${name}`);
@@ -183,15 +222,15 @@ const mapOf = <T>(names: readonly string[], of: (name: string) => T): Record<str
 /** The table as Markdown. */
 export function tableMarkdown(numbers: TableNumbers, command: string, curve?: string): string {
   const { arms, againstReference, cost, missing, fused = {} } = numbers;
-  const metrics = [...new Set(Object.values(arms).flatMap((row) => Object.keys(row)))];
   const shown = (value: Estimate | undefined) => {
     if (value === undefined) return '';
     const signed = (x: number) => `${x >= 0 ? '+' : ''}${x.toPrecision(3)}`;
     const interval = value.ci95 === null ? '' : ` [${value.ci95.map(signed).join(', ')}]`;
     return `${signed(value.mean)}${interval}`;
   };
-  const rows = (title: string, values: TableNumbers['arms']) =>
-    Object.keys(values).length === 0
+  const rows = (title: string, values: Effects['arms']) => {
+    const metrics = [...new Set(Object.values(values).flatMap((row) => Object.keys(row)))];
+    return Object.keys(values).length === 0
       ? []
       : [
           `| ${[title, 'seeds', ...metrics].join(' | ')} |`,
@@ -202,6 +241,7 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
           ),
           '',
         ];
+  };
   return [
     `# ${numbers.table}: ${numbers.question}`,
     '',
@@ -223,7 +263,13 @@ export function tableMarkdown(numbers: TableNumbers, command: string, curve?: st
           '',
           ...rows('arm', againstReference),
         ]),
+    ...Object.entries(numbers.groups ?? {}).flatMap(([name, effects]) => [
+      `The same change on the test prompts of the group \`${name}\`:`,
+      '',
+      ...rows('arm', effects.arms),
+    ]),
     ...claimLines(numbers, shown),
+    ...validationLines(numbers),
     ...(curve === undefined ? [] : [`![Reward by training pictures](${curve})`, '']),
     '| arm | pictures | U-Net forwards | seconds | CPU hours, all seeds |',
     '|---|---|---|---|---|',
@@ -246,7 +292,7 @@ function claimLines(
     const [compared, found, asked] =
       'judge' in claim
         ? [
-            `${arm} − ${against}, ${claim.judge}`,
+            `${arm} − ${against ?? 'untrained'}, ${claim.judge}${claim.group === undefined ? '' : `, ${claim.group}`}`,
             shown({ mean: value, ci95, seeds }),
             claim.least === 0 ? 'above 0' : `at least ${claim.least}, above 0`,
           ]
@@ -262,6 +308,23 @@ function claimLines(
     'Claims, as the protocol fixed them: shown if the interval lies above 0 (of ratios: below 1) and the value reaches what was asked for; opposite if it lies on the other side.',
     '',
     '| claim | what is compared | value | asked for | verdict |',
+    '|---|---|---|---|---|',
+    ...lines,
+    '',
+  ];
+}
+
+/** The best of many noisy evaluations is too good; it stands beside the last one, which the test pictures were drawn with. */
+function validationLines({ validation }: TableNumbers): string[] {
+  const lines = Object.entries(validation).map(
+    ([arm, { before, last, best, bestPictures }]) =>
+      `| ${[arm, ...[before, last, best].map((value) => value.toPrecision(3)), bestPictures.toFixed(0)].join(' | ')} |`,
+  );
+  if (lines.length === 0) return [];
+  return [
+    'Validation reward, mean over seeds; the best one of each seed is chosen among noisy values, and is too good:',
+    '',
+    '| arm | before | last | best | pictures at the best |',
     '|---|---|---|---|---|',
     ...lines,
     '',

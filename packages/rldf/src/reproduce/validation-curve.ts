@@ -1,5 +1,6 @@
 /** The validation curve of an arm, read between its points. */
 
+import { mean } from '@rldf/common/base/stats';
 import type { ArmResult } from './arm-result.js';
 
 /** Training pictures, and the gain of the validation reward over the untrained model. */
@@ -30,4 +31,29 @@ export function firstReaching(points: readonly Point[], gain: number): number | 
   const [x0, y0] = points[next - 1] as Point;
   const [x1, y1] = points[next] as Point;
   return y0 >= gain ? x1 : x0 + ((gain - y0) / (y1 - y0)) * (x1 - x0);
+}
+
+/** The validation reward of an arm, mean over its seeds. */
+export interface ValidationSummary {
+  before: number;
+  last: number;
+  /** The highest of each seed's evaluations, that of the untrained model among them. */
+  best: number;
+  /** Training pictures of the best, mean over seeds. */
+  bestPictures: number;
+}
+
+/** @returns undefined where a seed has fewer than two evaluations */
+export function validationSummary(armResults: readonly ArmResult[]): ValidationSummary | undefined {
+  const curves = armResults.map(({ curve }) =>
+    curve.flatMap(({ pictures, validation }) => (validation === null ? [] : [{ pictures, validation }])),
+  );
+  if (curves.some((curve) => curve.length < 2)) return undefined;
+  const bests = curves.map((curve) => curve.reduce((a, b) => (b.validation > a.validation ? b : a)));
+  return {
+    before: mean(curves.map((curve) => curve[0]!.validation)),
+    last: mean(curves.map((curve) => curve.at(-1)!.validation)),
+    best: mean(bests.map(({ validation }) => validation)),
+    bestPictures: mean(bests.map(({ pictures }) => pictures)),
+  };
 }
