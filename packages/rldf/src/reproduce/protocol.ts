@@ -83,9 +83,7 @@ export const protocolSchema = z.strictObject({
       z.string().refine(isPattern, 'must be a regular expression'),
     )
     .default({})
-    .describe(
-      'Groups of test prompts that are also shown apart: those in which a regular expression is found.',
-    ),
+    .describe('Test prompts shown apart: those in which a regular expression is found.'),
   claims: z
     .record(
       z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'claims are named in lower case, digits and "-"'),
