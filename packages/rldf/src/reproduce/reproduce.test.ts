@@ -16,7 +16,7 @@ import { hashesOf } from './arm.js';
 import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { equalCost } from './equal-cost.js';
 import { checkSummands, fusedArms } from './fused-arm.js';
-import { testPrompts } from './groups.js';
+import { checkTestPrompts, testPrompts } from './groups.js';
 import { loadTableJudge } from './judges.js';
 import { picturesToReach } from './pictures-to-reach.js';
 import { checkEqualPictures, loadProtocol, type Protocol, recipeOf } from './protocol.js';
@@ -164,6 +164,11 @@ test.each(trainings)('the shipped table %s: every arm is a good recipe in both b
     );
     checkEqualPictures(protocol, recipes);
     checkSummands(protocol, fused, recipes);
+    const tested = Object.keys(protocol.arms).map((arm) => [
+      arm,
+      testPrompts(recipes[fused[arm]?.[0] ?? arm]!),
+    ]);
+    checkTestPrompts(protocol, Object.fromEntries(tested));
   }
 });
 
@@ -286,6 +291,21 @@ test('groups: the different test prompts of a recipe; a claim about a group that
     'a sun',
     'a fox',
   ]);
+});
+
+test('arms that are compared are tested on the same prompts', () => {
+  const claim = (against: string | undefined) => ({
+    one: { says: '', arm: 'b', against, judge: 'r', least: 0 },
+  });
+  const check = (reference: string | undefined, against: string | undefined, b: string[]) => () =>
+    checkTestPrompts(
+      { file: 'p', arms: { a: {}, b: {} }, reference, claims: claim(against) },
+      { a: ['x', 'y'], b },
+    );
+  expect(check('a', 'a', ['x', 'y'])).not.toThrow();
+  expect(check(undefined, undefined, ['z'])).not.toThrow();
+  expect(check(undefined, 'a', ['x', 'z'])).toThrow(/claims\.one: test prompt 2 of b is "z", of a "y"/);
+  expect(check('a', undefined, ['x'])).toThrow(/reference: test prompt 2 of b is nothing, of a "y"/);
 });
 
 test('arms of unequal budgets are refused', async () => {

@@ -13,7 +13,7 @@ import type { RunEvent } from '../train/train.js';
 import { runArm } from './arm.js';
 import { type ArmResult, readArmResults, writeArmResult } from './arm-result.js';
 import { adaptersOf, checkSummands, fusedArms, runFusedArm } from './fused-arm.js';
-import { testPrompts } from './groups.js';
+import { checkTestPrompts, testPrompts } from './groups.js';
 import { loadTableJudge } from './judges.js';
 import { checkEqualPictures, type Protocol, recipeOf } from './protocol.js';
 import { type TableNumbers, tableMarkdown, tableNumbers } from './table.js';
@@ -62,6 +62,10 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
   const recipes = Object.fromEntries(trained.map((arm) => [arm, recipe(arm, seeds[0] as number)]));
   checkEqualPictures(protocol, recipes);
   checkSummands(protocol, fused, recipes);
+  const tested = Object.fromEntries(
+    arms.map((arm) => [arm, testPrompts(recipes[fused[arm]?.[0] ?? arm] as Recipe)]),
+  );
+  checkTestPrompts(protocol, tested);
   const runs = join(options.runs, 'reproduce', `${protocol.table}-${budget}`);
   const results = budget === 'smoke' ? join(runs, 'results') : join(resultsFolder(protocol), protocol.table);
   const armResults = readArmResults(results, protocol);
@@ -101,8 +105,7 @@ export async function* reproduce(options: ReproduceOptions): AsyncGenerator<Repr
     if (next.value === undefined) break;
     yield { kind: 'result', path: writeArmResult(results, next.value) };
   }
-  const tested = arms.map((arm) => [arm, testPrompts(recipes[fused[arm]?.[0] ?? arm] as Recipe)] as const);
-  const numbers = tableNumbers(protocol, readArmResults(results, protocol), Object.fromEntries(tested));
+  const numbers = tableNumbers(protocol, readArmResults(results, protocol), tested);
   yield { kind: 'table', path: await writeTable(protocol, budget, results, numbers), numbers };
 }
 
